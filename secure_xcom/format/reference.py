@@ -1,0 +1,156 @@
+"""What a row holds (`docs/format.md`, section 7)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from secure_xcom.errors import FormatError
+from secure_xcom.model import Description, Inline, Reference, Remote
+
+TAG = "__secure_xcom__"
+VERSION = 1
+
+_INLINE_MEMBERS = {TAG, "placement", "envelope", "about"}
+_REMOTE_MEMBERS = {
+    TAG,
+    "placement",
+    "store",
+    "object",
+    "generation",
+    "length_bytes",
+    "crc32c",
+    "about",
+}
+_GENERATION = re.compile(r"[1-9][0-9]{0,19}")
+_NAME = re.compile(r"[A-Za-z0-9\-._~%]+(?:/[A-Za-z0-9\-._~%]+)*")
+_NAME_BYTES_MAX = 1_024
+
+
+def is_tagged(row: object) -> bool:
+    """Whether a row claims to be one of ours, well-formed or not."""
+    return isinstance(row, Mapping) and TAG in row
+
+
+def to_row(reference: Reference) -> dict[str, object]:
+    """The JSON object that stands for a reference."""
+    if isinstance(reference, Inline):
+        return {
+            TAG: VERSION,
+            "placement": "inline",
+            "envelope": base64.b64encode(reference.envelope).decode(),
+            "about": _about(reference.description, len(reference.envelope)),
+        }
+    return {
+        TAG: VERSION,
+        "placement": "offloaded",
+        "store": reference.store_uri,
+        "object": reference.name,
+        "generation": reference.generation,
+        "length_bytes": reference.length_bytes,
+        "crc32c": base64.b64encode(reference.crc32c.to_bytes(4, "big")).decode(),
+        "about": _about(reference.description, reference.length_bytes),
+    }
+
+
+def _about(description: Description | None, sealed_bytes: int) -> dict[str, object]:
+    about: dict[str, object] = {"sealed_bytes": sealed_bytes}
+    if description:
+        about["kek"] = description.kek_uri
+        if description.type_name:
+            about["type"] = description.type_name
+        if description.raw_bytes is not None:
+            about["raw_bytes"] = description.raw_bytes
+    return about
+
+
+def from_row(row: object) -> Reference:
+    """Parse a row strictly; `about` is ignored.
+
+    Raises:
+        FormatError: the row is not a reference of this version.
+    """
+    if not isinstance(row, Mapping) or TAG not in row:
+        raise FormatError(f"The row is not a sealed XCom: it has no member {TAG}.")
+    version = row[TAG]
+    if type(version) is not int or version != VERSION:
+        raise FormatError(
+            f"The row is of a version of {TAG} that this release does not read; "
+            "a newer secure-xcom may have written it."
+        )
+    placement = row.get("placement")
+    members = {"inline": _INLINE_MEMBERS, "offloaded": _REMOTE_MEMBERS}.get(str(placement))
+    if members is None or type(placement) is not str:
+        raise FormatError("The row's placement is neither inline nor offloaded.")
+    if set(row) != members:
+        raise FormatError("The row's members are not exactly those of a sealed XCom.")
+    if not isinstance(row["about"], Mapping):
+        raise FormatError("The row's member about is not an object.")
+    if placement == "inline":
+        return Inline(_base64(row, "envelope"))
+    return _remote(row)
+
+
+def _remote(row: Mapping[str, Any]) -> Remote:
+    store_uri = _text(row, "store")
+    name = _text(row, "object")
+    if len(name) > _NAME_BYTES_MAX or not _NAME.fullmatch(name):
+        raise FormatError("The row's object name has a form that is never written.")
+    if {".", ".."} & set(name.split("/")):
+        raise FormatError("The row's object name has a form that is never written.")
+    generation = _text(row, "generation")
+    if not _GENERATION.fullmatch(generation):
+        raise FormatError("The row's generation is not a decimal number.")
+    length_bytes = row["length_bytes"]
+    if type(length_bytes) is not int or length_bytes < 1:
+        raise FormatError("The row's length_bytes is not a positive integer.")
+    checksum = _base64(row, "crc32c")
+    if len(checksum) != 4:  # noqa: PLR2004 - a CRC-32C has four bytes
+        raise FormatError("The row's crc32c does not have four bytes.")
+    return Remote(store_uri, name, generation, length_bytes, int.from_bytes(checksum, "big"))
+
+
+def _text(row: Mapping[str, Any], member: str) -> str:
+    value = row[member]
+    if type(value) is not str:
+        raise FormatError(f"The row's {member} is not text.")
+    return value
+
+
+def _base64(row: Mapping[str, Any], member: str) -> bytes:
+    value = _text(row, member)
+    try:
+        data = base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        raise FormatError(f"The row's {member} is not base64.") from None
+    if base64.b64encode(data).decode() != value:
+        raise FormatError(f"The row's {member} is not canonical base64.")
+    return data
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise FormatError("The row has a member twice.")
+    return members
+
+
+def loads(data: bytes | str) -> object:
+    """Parse a row that is kept as JSON text, and refuse duplicate members.
+
+    Raises:
+        FormatError: it is not JSON, or a member stands twice.
+    """
+    try:
+        return json.loads(data, object_pairs_hook=_once)
+    except (ValueError, RecursionError):
+        raise FormatError("The row is not JSON.") from None
+
+
+def dumps(reference: Reference) -> bytes:
+    """The row as UTF-8 JSON."""
+    return json.dumps(to_row(reference), separators=(",", ":")).encode()

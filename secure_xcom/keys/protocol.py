@@ -1,0 +1,37 @@
+"""What a key encryption key (KEK) can do: wrap and unwrap a data key."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from secure_xcom.model import WrappedKey
+
+
+class Kek(Protocol):
+    """A key encryption key, named by a URI that is compared as an exact string."""
+
+    @property
+    def uri(self) -> str:
+        """The URI that stands in key blocks and in `trusted_keks`."""
+        ...
+
+    def wrap(self, data_key: bytes, aad: bytes) -> WrappedKey:
+        """Wrap a 32-byte data key, bound to `aad`.
+
+        Raises:
+            KeyAccessDenied: the caller may not encrypt under the key.
+            KeyUnavailable: the key or the service cannot be used now.
+            KeyServiceError: the service's answer failed its checks.
+        """
+        ...
+
+    def unwrap(self, wrapped: WrappedKey, aad: bytes) -> bytes:
+        """Give back the data key.
+
+        Raises:
+            AuthenticationError: the wrapped key, or `aad`, is not what was wrapped.
+            KeyAccessDenied: the caller may not decrypt with the key.
+            KeyUnavailable: the key or the service cannot be used now.
+            KeyServiceError: the service's answer failed its checks.
+        """
+        ...
