@@ -1,0 +1,1 @@
+"""Key encryption keys and the data keys they wrap."""

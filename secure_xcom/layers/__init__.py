@@ -1,0 +1,1 @@
+"""Sealed over threshold over cached over a store: each holds the next."""

@@ -1,0 +1,1 @@
+"""Stores: objects under unguessable names."""
