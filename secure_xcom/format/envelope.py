@@ -11,7 +11,9 @@ The commitment is in the manner of the AWS Encryption SDK's algorithm suites wit
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from uuid import UUID
 
 from cryptography.hazmat.primitives import constant_time, hashes
@@ -207,6 +209,22 @@ def parse_preamble(data: Buffer) -> Preamble:
     header = parse_header(header_bytes)
     commitment = fields.take(COMMITMENT_BYTES)
     return Preamble(wrapped, header, header_bytes, commitment, fields.position)
+
+
+def split_preamble(chunks: Iterable[Buffer]) -> tuple[Preamble, Iterator[Buffer]]:
+    """Parse the preamble of an envelope that comes in pieces; the rest is its body.
+
+    Raises:
+        FormatError: there is no preamble at the start.
+    """
+    pieces = iter(chunks)
+    start = memoryview(b"")
+    for piece in pieces:
+        start = memoryview(b"".join((start, piece)) if len(start) else piece)
+        if len(start) >= PREAMBLE_BYTES_MAX:
+            break
+    preamble = parse_preamble(start)
+    return preamble, chain((start[preamble.length_bytes :],), pieces)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,163 @@
+"""The layer that seals: payloads above it, envelopes below it, and nothing readable below.
+
+It writes and checks in the order of `docs/format.md`, sections 2 and 8.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
+
+from secure_xcom.errors import AuthenticationError, CodecError, FormatError
+from secure_xcom.format import body, envelope
+from secure_xcom.format.payload import HEAD_BYTES, TRAILER_BYTES, marshal_payload, parse_payload
+from secure_xcom.keys.data_keys import DataKeys
+from secure_xcom.model import (
+    Buffer,
+    Compression,
+    Coordinate,
+    Description,
+    Expected,
+    Inline,
+    Payload,
+    Reference,
+)
+
+
+class Below(Protocol):
+    """The layer under this one: it places envelopes."""
+
+    def put(
+        self, chunks: Iterable[Buffer], coordinate: Coordinate, description: Description
+    ) -> Reference:
+        """Place an envelope."""
+        ...
+
+    def get(self, reference: Reference) -> Iterator[Buffer]:
+        """Yield an envelope; nothing of it counts before the iteration has ended."""
+        ...
+
+    def delete(self, reference: Reference, expected: Expected) -> None:
+        """Delete the object, if the reference has one."""
+        ...
+
+
+class Sealed:
+    """Seals payloads under a data key for each task instance, and opens what it trusts.
+
+    Args:
+        below: the layer that places envelopes.
+        keys: data keys and the KEKs that may be used.
+        instance: this deployment's name, bound into every envelope.
+        trusted_instances: further names that reads accept.
+        compression: what large payloads are compressed with.
+        max_value_bytes: the largest encoded value, in writes and in reads.
+        describe: whether rows show the type and the exact size of a value.
+        random: where random bytes come from.
+    """
+
+    def __init__(  # noqa: PLR0913 - one argument for each setting that it obeys
+        self,
+        below: Below,
+        keys: DataKeys,
+        *,
+        instance: str,
+        trusted_instances: Iterable[str],
+        compression: Compression,
+        max_value_bytes: int,
+        describe: bool,
+        random: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self._below = below
+        self._keys = keys
+        self._instance = instance
+        self._instances = frozenset((instance, *trusted_instances))
+        self._compression = compression
+        self._max_value_bytes = max_value_bytes
+        self._describe = describe
+        self._random = random
+
+    def put(self, payload: Payload, coordinate: Coordinate) -> Reference:
+        """Seal a payload for its coordinate and place it.
+
+        Raises:
+            CodecError: the payload is longer than `max_value_bytes`.
+            FormatError: an id does not fit into the header.
+            KeyServiceError: no data key could be had.
+            StoreError: the envelope could not be stored.
+        """
+        raw_bytes = payload.raw_bytes
+        if raw_bytes > self._max_value_bytes:
+            raise CodecError(
+                f"The value has {raw_bytes} bytes once encoded; `max_value_bytes` allows "
+                f"{self._max_value_bytes}."
+            )
+        key = self._keys.for_sealing(envelope.scope_bytes(self._instance, coordinate))
+        salt = self._random(envelope.SALT_BYTES)
+        header = envelope.marshal_header(
+            envelope.Header(key.key_id, salt, self._instance, coordinate)
+        )
+        keys = envelope.derive(key.data_key, header, salt)
+        preamble = envelope.marshal_preamble(
+            envelope.marshal_key_block(key.wrapped), header, keys.commitment
+        )
+
+        def chunks() -> Iterator[Buffer]:
+            yield preamble
+            yield from body.seal(
+                keys.content_key,
+                keys.header_hash,
+                marshal_payload(payload, self._compression),
+                self._random(body.RANDOM_BYTES),
+            )
+
+        full = (payload.type_name, raw_bytes) if self._describe else ("", None)
+        return self._below.put(
+            chunks(), coordinate, Description(key.wrapped.kek_uri, full[0], full[1])
+        )
+
+    def get(self, reference: Reference, expected: Expected) -> Payload:
+        """Open the envelope of a reference, if it is what was asked for.
+
+        Raises:
+            FormatError: the envelope, or what is sealed in it, has a shape that is not allowed.
+            ConfigError: its KEK or store is not trusted.
+            AuthenticationError: it is not what was sealed for this XCom.
+            KeyServiceError: its data key could not be unwrapped.
+            StoreError: its object could not be read.
+        """
+        if isinstance(reference, Inline):
+            length_bytes = len(reference.envelope)
+        else:
+            length_bytes = reference.length_bytes
+        self._check_length(length_bytes)
+        preamble, rest = envelope.split_preamble(self._below.get(reference))
+        payload_bytes = body.payload_length(length_bytes - preamble.length_bytes)
+        header = preamble.unverified_header
+        self._keys.check_trusted(preamble.unverified_wrapped)
+        if header.instance not in self._instances or not expected.matches(header.coordinate):
+            raise AuthenticationError
+        scope = envelope.scope_bytes(header.instance, header.coordinate)
+        data_key = self._keys.for_opening(
+            preamble.unverified_wrapped, envelope.key_aad(scope, header.key_id)
+        )
+        keys = envelope.derive(data_key, preamble.header_bytes, header.salt)
+        envelope.check_commitment(keys, preamble.commitment)
+        opened = body.open_(keys.content_key, keys.header_hash, rest)
+        return parse_payload(opened, payload_bytes, self._max_value_bytes)
+
+    def delete(self, reference: Reference, expected: Expected) -> None:
+        """Delete what the reference names, under the coordinate that is known to own it."""
+        self._below.delete(reference, expected)
+
+    def _check_length(self, length_bytes: int) -> None:
+        most = (
+            envelope.PREAMBLE_BYTES_MAX
+            + body.body_length(HEAD_BYTES + self._max_value_bytes + TRAILER_BYTES)
+        )
+        if length_bytes > most:
+            raise FormatError(
+                f"The envelope has {length_bytes} bytes; `max_value_bytes` "
+                f"({self._max_value_bytes}) allows no more than {most}."
+            )

@@ -1,0 +1,78 @@
+"""The composition root: settings become the pile of layers of `docs/index.md`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from secure_xcom import codecs
+from secure_xcom.format.reference import from_row, to_row
+from secure_xcom.keys import open_kek
+from secure_xcom.keys.data_keys import DataKeys
+from secure_xcom.layers.cached import Cached
+from secure_xcom.layers.sealed import Sealed
+from secure_xcom.layers.threshold import Threshold
+from secure_xcom.stores import open_store
+
+if TYPE_CHECKING:
+    from google.auth.credentials import Credentials
+
+    from secure_xcom.model import Coordinate, Expected
+    from secure_xcom.settings import Settings
+
+
+class Stack:
+    """Values on one side, rows on the other."""
+
+    def __init__(self, sealed: Sealed) -> None:
+        self._sealed = sealed
+
+    def put(self, value: object, coordinate: Coordinate) -> dict[str, object]:
+        """Encode, seal and place a value; the row that stands for it.
+
+        Raises:
+            SecureXComError: any of the tree; nothing readable was written.
+        """
+        return to_row(self._sealed.put(codecs.encode(value), coordinate))
+
+    def get(self, row: object, expected: Expected) -> object:
+        """The value that a tagged row stands for, if it is what was asked for.
+
+        Raises:
+            SecureXComError: any of the tree; nothing of the value was released.
+        """
+        return codecs.decode(self._sealed.get(from_row(row), expected))
+
+    def delete(self, row: object, expected: Expected) -> None:
+        """Delete the object that a tagged row names, if it names one.
+
+        Raises:
+            SecureXComError: the row is malformed, or names what is not the coordinate's.
+        """
+        self._sealed.delete(from_row(row), expected)
+
+
+def build(settings: Settings, credentials: Credentials | None = None) -> Stack:
+    """Build the layers. Nothing is called yet: keys and stores connect at first use.
+
+    Raises:
+        ConfigError: a KEK or a store cannot be used as it is set.
+    """
+    keks = {
+        uri: open_kek(uri, credentials=credentials)
+        for uri in (settings.kek_uri, *settings.trusted_keks)
+    }
+    stores = {
+        uri: Cached(open_store(uri, credentials=credentials), settings.cache_max_bytes)
+        for uri in (settings.store_uri, *settings.trusted_stores)
+    }
+    return Stack(
+        Sealed(
+            Threshold(stores, settings.store_uri, settings.threshold_bytes),
+            DataKeys(keks, settings.kek_uri, settings.data_key_ttl_seconds),
+            instance=settings.instance,
+            trusted_instances=settings.trusted_instances,
+            compression=settings.compression,
+            max_value_bytes=settings.max_value_bytes,
+            describe=settings.describe == "full",
+        )
+    )
