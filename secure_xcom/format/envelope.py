@@ -186,7 +186,9 @@ def parse_header(data: Buffer) -> Header:
         raise FormatError("The header's mark before the task instance's id is neither 0 nor 1.")
     ti_id = UUID(bytes=fields.take(16)) if has_ti_id else None
     fields.end()
-    return Header(key_id, salt, instance, Coordinate(dag_id, run_id, task_id, map_index, key, ti_id))
+    return Header(
+        key_id, salt, instance, Coordinate(dag_id, run_id, task_id, map_index, key, ti_id)
+    )
 
 
 def marshal_preamble(key_block: bytes, header: bytes, commitment: bytes) -> bytes:

@@ -1,6 +1,6 @@
 """What is sealed: the encoded value, compressed and padded (`docs/format.md`, section 5).
 
-    payload = u16 codec | u8 compression | 00 | u64 raw_len | data | zeros | u16 pad_len
+payload = u16 codec | u8 compression | 00 | u64 raw_len | data | zeros | u16 pad_len
 """
 
 from __future__ import annotations

@@ -9,10 +9,11 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
-from secure_xcom.errors import AuthenticationError, CodecError, FormatError
+from secure_xcom import audit
+from secure_xcom.errors import AuthenticationError, CodecError, FormatError, SecureXComError
 from secure_xcom.format import body, envelope
 from secure_xcom.format.payload import HEAD_BYTES, TRAILER_BYTES, marshal_payload, parse_payload
-from secure_xcom.keys.data_keys import DataKeys
+from secure_xcom.keys.data_keys import DataKeys, SealingKey
 from secure_xcom.model import (
     Buffer,
     Compression,
@@ -87,34 +88,47 @@ class Sealed:
             KeyServiceError: no data key could be had.
             StoreError: the envelope could not be stored.
         """
-        raw_bytes = payload.raw_bytes
-        if raw_bytes > self._max_value_bytes:
-            raise CodecError(
-                f"The value has {raw_bytes} bytes once encoded; `max_value_bytes` allows "
-                f"{self._max_value_bytes}."
+        key: SealingKey | None = None
+        try:
+            if payload.raw_bytes > self._max_value_bytes:
+                raise CodecError(
+                    f"The value has {payload.raw_bytes} bytes once encoded; `max_value_bytes` "
+                    f"allows {self._max_value_bytes}."
+                )
+            key = self._keys.for_sealing(envelope.scope_bytes(self._instance, coordinate))
+            reference = self._below.put(
+                self._seal(payload, coordinate, key), coordinate, self._description(payload, key)
             )
-        key = self._keys.for_sealing(envelope.scope_bytes(self._instance, coordinate))
+        except SecureXComError as error:
+            audit.record("seal", coordinate, wrapped=key.wrapped if key else None, error=error)
+            raise
+        audit.record(
+            "seal",
+            coordinate,
+            reference=reference,
+            wrapped=key.wrapped,
+            raw_bytes=payload.raw_bytes,
+        )
+        return reference
+
+    def _description(self, payload: Payload, key: SealingKey) -> Description:
+        if not self._describe:
+            return Description(key.wrapped.kek_uri)
+        return Description(key.wrapped.kek_uri, payload.type_name, payload.raw_bytes)
+
+    def _seal(self, payload: Payload, coordinate: Coordinate, key: SealingKey) -> Iterator[Buffer]:
         salt = self._random(envelope.SALT_BYTES)
         header = envelope.marshal_header(
             envelope.Header(key.key_id, salt, self._instance, coordinate)
         )
         keys = envelope.derive(key.data_key, header, salt)
-        preamble = envelope.marshal_preamble(
-            envelope.marshal_key_block(key.wrapped), header, keys.commitment
-        )
-
-        def chunks() -> Iterator[Buffer]:
-            yield preamble
-            yield from body.seal(
-                keys.content_key,
-                keys.header_hash,
-                marshal_payload(payload, self._compression),
-                self._random(body.RANDOM_BYTES),
-            )
-
-        full = (payload.type_name, raw_bytes) if self._describe else ("", None)
-        return self._below.put(
-            chunks(), coordinate, Description(key.wrapped.kek_uri, full[0], full[1])
+        key_block = envelope.marshal_key_block(key.wrapped)
+        yield envelope.marshal_preamble(key_block, header, keys.commitment)
+        yield from body.seal(
+            keys.content_key,
+            keys.header_hash,
+            marshal_payload(payload, self._compression),
+            self._random(body.RANDOM_BYTES),
         )
 
     def get(self, reference: Reference, expected: Expected) -> Payload:
@@ -127,13 +141,32 @@ class Sealed:
             KeyServiceError: its data key could not be unwrapped.
             StoreError: its object could not be read.
         """
-        if isinstance(reference, Inline):
-            length_bytes = len(reference.envelope)
-        else:
-            length_bytes = reference.length_bytes
-        self._check_length(length_bytes)
-        preamble, rest = envelope.split_preamble(self._below.get(reference))
-        payload_bytes = body.payload_length(length_bytes - preamble.length_bytes)
+        preamble: envelope.Preamble | None = None
+        try:
+            length_bytes = self._length(reference)
+            preamble, rest = envelope.split_preamble(self._below.get(reference))
+            payload = self._open(preamble, rest, length_bytes - preamble.length_bytes, expected)
+        except SecureXComError as error:
+            wrapped = preamble.unverified_wrapped if preamble else None
+            audit.record("open", expected, reference=reference, wrapped=wrapped, error=error)
+            raise
+        audit.record(
+            "open",
+            preamble.unverified_header.coordinate,
+            reference=reference,
+            wrapped=preamble.unverified_wrapped,
+            raw_bytes=payload.raw_bytes,
+        )
+        return payload
+
+    def _open(
+        self,
+        preamble: envelope.Preamble,
+        rest: Iterable[Buffer],
+        body_bytes: int,
+        expected: Expected,
+    ) -> Payload:
+        payload_bytes = body.payload_length(body_bytes)
         header = preamble.unverified_header
         self._keys.check_trusted(preamble.unverified_wrapped)
         if header.instance not in self._instances or not expected.matches(header.coordinate):
@@ -148,16 +181,32 @@ class Sealed:
         return parse_payload(opened, payload_bytes, self._max_value_bytes)
 
     def delete(self, reference: Reference, expected: Expected) -> None:
-        """Delete what the reference names, under the coordinate that is known to own it."""
-        self._below.delete(reference, expected)
+        """Delete what the reference names, under the coordinate that is known to own it.
 
-    def _check_length(self, length_bytes: int) -> None:
-        most = (
-            envelope.PREAMBLE_BYTES_MAX
-            + body.body_length(HEAD_BYTES + self._max_value_bytes + TRAILER_BYTES)
+        Raises:
+            ConfigError: its store is not trusted.
+            AuthenticationError: it lies outside what the coordinate may own.
+            StoreError: the store did not delete it.
+        """
+        try:
+            self._below.delete(reference, expected)
+        except SecureXComError as error:
+            audit.record("delete", expected, reference=reference, error=error)
+            raise
+        audit.record("delete", expected, reference=reference)
+
+    def _length(self, reference: Reference) -> int:
+        """The envelope's length, checked before anything is fetched."""
+        if isinstance(reference, Inline):
+            length_bytes = len(reference.envelope)
+        else:
+            length_bytes = reference.length_bytes
+        most = envelope.PREAMBLE_BYTES_MAX + body.body_length(
+            HEAD_BYTES + self._max_value_bytes + TRAILER_BYTES
         )
         if length_bytes > most:
             raise FormatError(
                 f"The envelope has {length_bytes} bytes; `max_value_bytes` "
                 f"({self._max_value_bytes}) allows no more than {most}."
             )
+        return length_bytes
