@@ -28,7 +28,7 @@ Operation: TypeAlias = Literal["seal", "open", "delete"]
 _REFUSALS = (AuthenticationError, ConfigError, FormatError, UnsealedError)
 
 
-def record(
+def record(  # noqa: PLR0913 - what an auditor asks for
     operation: Operation,
     where: Coordinate | Expected,
     *,

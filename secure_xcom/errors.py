@@ -30,7 +30,7 @@ class ConfigError(SecureXComError):
 
 
 class CodecError(SecureXComError):
-    """A value cannot be encoded or decoded; the message names the path and the type, no contents."""
+    """A value cannot be encoded or decoded; the message names path and type, never contents."""
 
 
 class FormatError(SecureXComError):

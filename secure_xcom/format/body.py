@@ -57,8 +57,9 @@ def body_length(payload_bytes: int) -> int:
 def _regroup(
     chunks: Iterable[Buffer], first_bytes: int, further_bytes: int
 ) -> Iterator[tuple[Buffer, bool]]:
-    """Cut a stream into pieces of exactly these sizes, and mark the last one, which is shorter or
-    full. A piece within one chunk is a view of it; only a piece that spans chunks is copied.
+    """Cut a stream into pieces of exactly these sizes, and mark the last, shorter or full.
+
+    A piece within one chunk is a view of it; only a piece that spans chunks is copied.
     """
     wanted = first_bytes
     pending: list[Buffer] = []

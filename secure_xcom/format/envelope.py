@@ -222,7 +222,7 @@ def split_preamble(chunks: Iterable[Buffer]) -> tuple[Preamble, Iterator[Buffer]
     pieces = iter(chunks)
     start = memoryview(b"")
     for piece in pieces:
-        start = memoryview(b"".join((start, piece)) if len(start) else piece)
+        start = memoryview(b"".join((start, piece)) if start.nbytes else piece)
         if len(start) >= PREAMBLE_BYTES_MAX:
             break
     preamble = parse_preamble(start)
