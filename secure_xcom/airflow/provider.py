@@ -2,11 +2,40 @@
 
 from __future__ import annotations
 
+import json
+
+from secure_xcom.settings import SECTION, TABLE, Setting
+
 
 def get_provider_info() -> dict[str, object]:
-    """The provider's description, by Airflow's `provider_info.schema.json`."""
+    """Describe the provider by Airflow's `provider_info.schema.json`."""
     return {
         "package-name": "secure-xcom",
         "name": "Secure XCom",
         "description": "An XCom backend that seals every value on the worker.",
+        "config": {
+            SECTION: {
+                "description": "Settings of the XCom backend SecureXComBackend.",
+                "options": {row.name: _option(row) for row in TABLE},
+            }
+        },
     }
+
+
+def _option(row: Setting) -> dict[str, object]:
+    # No option has a default here, because Airflow would hand it out as if airflow.cfg set it:
+    # that would lock the protected settings. The description names the real default.
+    default = "it must be set" if row.default is None else _shown(row.default)
+    return {
+        "description": f"{row.description}\n\nDefault: {default}. Allowed: {row.kind.allowed}.",
+        "version_added": row.version_added,
+        "type": row.kind.option_type,
+        "example": row.example,
+        "default": None,
+    }
+
+
+def _shown(default: str | int | tuple[str, ...]) -> str:
+    if isinstance(default, tuple):
+        return json.dumps(default)
+    return str(default) or "empty"

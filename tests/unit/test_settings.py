@@ -2,21 +2,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import pickle
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from secure_xcom.errors import ConfigError
-from secure_xcom.settings import (
-    CLEAR_KEYS,
-    TABLE,
-    Settings,
-    is_kek_uri,
-    is_store_uri,
-    load,
-)
+from secure_xcom.settings import CLEAR_KEYS, TABLE, Settings, is_kek_uri, is_store_uri, load
 
 KEK = "gcp-kms://projects/acme-data/locations/europe-west1/keyRings/airflow/cryptoKeys/xcom"
 OTHER_KEK = "gcp-kms://projects/acme-data/locations/europe-west1/keyRings/airflow/cryptoKeys/old"
@@ -111,10 +103,11 @@ def test_one_protected_setting_in_the_section_locks_all_of_them(setter, name):
         section = {"unlocked": "[]"}
     variable = {**{k: as_json(ROWS[k]) for k in WORKING if k != setter}, name: as_json(ROWS[name])}
     refused = [line for line in faults(section, variable) if line.startswith(f"{name}, ")]
-    assert refused == [
+    [line] = refused
+    assert line == (
         f"{name}, from the Variable SECURE_XCOM, is protected: airflow.cfg [secure_xcom] sets "
         f"{setter}, so set {name} there too, or name it in unlocked there"
-    ]
+    )
 
 
 def test_a_left_out_setting_with_a_safe_default_is_locked_too():
@@ -162,10 +155,9 @@ def test_the_bucket_variable_is_the_store_where_none_is_set():
 
 @pytest.mark.parametrize("bucket", ["", "gs://acme-bucket", "acme/prefix", "Acme", "a", "a b c"])
 def test_a_bucket_variable_that_is_no_bucket_name_is_a_fault(bucket):
-    assert faults({"kek_uri": KEK}, None, bucket) == [
-        f"the Variable XCOM_BACKEND_DATA_GCS_NAME is {json.dumps(bucket)}; allowed: the bare name "
-        "of a bucket"
-    ]
+    [line] = faults({"kek_uri": KEK}, None, bucket)
+    variable = "the Variable XCOM_BACKEND_DATA_GCS_NAME"
+    assert line == f"{variable} is {json.dumps(bucket)}; allowed: the bare name of a bucket"
 
 
 def test_a_wrong_store_uri_is_not_replaced_by_the_bucket():
@@ -174,36 +166,36 @@ def test_a_wrong_store_uri_is_not_replaced_by_the_bucket():
 
 
 def test_a_missing_key_or_store_says_what_to_set():
-    assert faults() == [
+    store, kek = faults()
+    assert store == (
         "store_uri is not set: set it in airflow.cfg [secure_xcom] to gs://bucket/prefix or "
-        "file:///dir, with no slash at the end",
+        "file:///dir, with no slash at the end"
+    )
+    assert kek == (
         "kek_uri is not set: set it in airflow.cfg [secure_xcom] to gcp-kms://projects/P/"
-        "locations/L/keyRings/R/cryptoKeys/K or local-kek:///path",
-    ]
+        "locations/L/keyRings/R/cryptoKeys/K or local-kek:///path"
+    )
 
 
 def test_all_faults_come_at_once_each_with_its_source_its_value_and_what_is_allowed():
     lines = faults(
-        {"kek_uri": KEK + "/cryptoKeyVersions/1", "describe": "all", "treshold_bytes": "1"},
+        {"kek_uri": "kms://key", "describe": "all", "treshold_bytes": "1"},
         {"threshold_bytes": "64 KiB", "compression": None, "instance": "x"},
         "Not A Bucket",
         section_source="section X",
     )
-    assert lines == [
-        f'kek_uri, from section X, is "{KEK}/cryptoKeyVer…; allowed: {ROWS["kek_uri"].kind.allowed}'
-        if len(KEK) > 107
-        else lines[0],
-        'describe, from section X, is "all"; allowed: one of minimal, full',
-        '"treshold_bytes", from section X, is not a setting; did you mean threshold_bytes?',
+    assert "\n".join(lines) == (
+        f'kek_uri, from section X, is "kms://key"; allowed: {ROWS["kek_uri"].kind.allowed}\n'
+        'describe, from section X, is "all"; allowed: one of minimal, full\n'
+        '"treshold_bytes", from section X, is not a setting; did you mean threshold_bytes?\n'
         "instance, from the Variable SECURE_XCOM, is protected: section X sets kek_uri, describe, "
-        "so set instance there too, or name it in unlocked there",
+        "so set instance there too, or name it in unlocked there\n"
         'threshold_bytes, from the Variable SECURE_XCOM, is "64 KiB"; allowed: a plain integer of '
-        "bytes, from -1 to 1099511627776",
-        "compression, from the Variable SECURE_XCOM, is null; allowed: one of zstd, none",
+        "bytes, from -1 to 1099511627776\n"
+        "compression, from the Variable SECURE_XCOM, is null; allowed: one of zstd, none\n"
         'the Variable XCOM_BACKEND_DATA_GCS_NAME is "Not A Bucket"; allowed: the bare name of a '
-        "bucket",
-    ]
-    assert lines[0].startswith(f'kek_uri, from section X, is "{KEK}/crypto')
+        "bucket"
+    )
 
 
 def test_an_unknown_name_is_a_fault_and_what_it_holds_is_not_shown():
@@ -224,10 +216,11 @@ def test_a_long_wrong_value_is_cut():
     ["", "{", "[]", "1", "null", '"text"', "[" * 100_000, '{"instance": "a", "instance": "b"}'],
 )
 def test_a_variable_that_is_no_json_object_is_a_fault(variable):
-    assert faults(WORKING, variable) == [
+    [line] = faults(WORKING, variable)
+    assert line == (
         "the Variable SECURE_XCOM is not a JSON object with each name once, such as "
         '{"threshold_bytes": 65536}'
-    ]
+    )
 
 
 @pytest.mark.parametrize("variable", [[], 5, {5: 5}])
@@ -365,6 +358,7 @@ def test_key_uris_that_are_allowed(uri):
         "local-kek:///a//kek",
         "local-kek:///a/kek/",
         "local-kek:///a\nb",
+        "local-kek:///a\ud800",
         "local-kek:///" + "k" * 512,
         "file:///kek",
     ],
@@ -441,11 +435,10 @@ names = st.sampled_from(sorted(ROWS)) | st.text()
 def test_whatever_is_configured_gives_settings_or_a_config_error(section, variable, bucket):
     try:
         settings = load(section, variable, bucket)
-    except ConfigError as error:
-        assert pickle.loads(pickle.dumps(error)).args == error.args  # noqa: S301
-    else:
-        assert is_kek_uri(settings.kek_uri)
-        assert is_store_uri(settings.store_uri)
+    except ConfigError:
+        return
+    assert is_kek_uri(settings.kek_uri)
+    assert is_store_uri(settings.store_uri)
 
 
 def test_the_table_is_the_dataclass():

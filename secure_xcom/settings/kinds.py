@@ -1,0 +1,124 @@
+"""How settings are written: the kinds of value, each with what it allows and how it is read."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+_LONGEST_URI = 512
+#: XCom keys are at most this long in Airflow.
+_LONGEST_KEY = 512
+
+_SEGMENTS = r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~=+@-]+)"
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
+_GCS = re.compile(rf"gs://{_BUCKET.pattern}{_SEGMENTS}{{0,32}}")
+_PATH = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[^/\x00-\x1f\x7f\ud800-\udfff]+)+")
+_KMS = re.compile(
+    r"gcp-kms://projects/[a-z0-9.:-]{1,128}/locations/[a-z0-9-]{1,63}"
+    r"/keyRings/[A-Za-z0-9_-]{1,63}/cryptoKeys/[A-Za-z0-9_-]{1,63}"
+)
+_INSTANCE = re.compile(r"[A-Za-z0-9._:/@-]{0,128}")
+_CONNECTION = re.compile(r"[\w#!()\-.:/\\]{0,250}", re.ASCII)
+_INTEGER = re.compile(r"-?[0-9]{1,18}")
+
+
+def is_bucket(name: str) -> bool:
+    """Whether `name` is the bare name of a bucket."""
+    return _BUCKET.fullmatch(name) is not None
+
+
+def is_store_uri(uri: str) -> bool:
+    """Whether `uri` is `gs://bucket/prefix` (the prefix optional) or `file:///dir`.
+
+    No trailing slash, no empty, `.` or `..` segment, at most 512 characters: stores are compared
+    as exact strings, so each has one spelling.
+    """
+    if len(uri) > _LONGEST_URI:
+        return False
+    if uri.startswith("file://"):
+        return _PATH.fullmatch(uri.removeprefix("file://")) is not None
+    return _GCS.fullmatch(uri) is not None
+
+
+def is_kek_uri(uri: str) -> bool:
+    """Whether `uri` is `gcp-kms://projects/…/cryptoKeys/K` (no version) or `local-kek:///path`."""
+    if len(uri) > _LONGEST_URI:
+        return False
+    if uri.startswith("local-kek://"):
+        return _PATH.fullmatch(uri.removeprefix("local-kek://")) is not None
+    return _KMS.fullmatch(uri) is not None
+
+
+def is_instance(name: str) -> bool:
+    """Whether `name` can name a deployment; the empty name can."""
+    return _INSTANCE.fullmatch(name) is not None
+
+
+def is_connection(name: str) -> bool:
+    """Whether `name` has the form of an Airflow connection id, or is empty."""
+    return _CONNECTION.fullmatch(name) is not None
+
+
+def is_pattern(pattern: str) -> bool:
+    """Whether `pattern` fits XCom keys but not all: wildcards alone would switch sealing off."""
+    return 0 < len(pattern) <= _LONGEST_KEY and pattern.strip("*?") != ""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How a setting is written, and what of it is allowed."""
+
+    #: What is allowed, as an error says it.
+    allowed: str
+    #: Whether a JSON value is allowed.
+    accepts: Callable[[object], bool]
+    #: From the text in airflow.cfg to the JSON value that the Variable would hold.
+    from_text: Callable[[str], object] = str
+    #: `string` or `integer`: a type of Airflow's provider schema.
+    option_type: str = "string"
+
+
+def text(allowed: str, accepts: Callable[[str], bool]) -> Kind:
+    """Text that `accepts` accepts."""
+    return Kind(allowed, lambda value: isinstance(value, str) and accepts(value))
+
+
+def choice(*names: str) -> Kind:
+    """One of a few names."""
+    return text("one of " + ", ".join(names), lambda value: value in names)
+
+
+def integer(unit: str, least: int, most: int) -> Kind:
+    """A whole number of `unit` within its bounds."""
+    return Kind(
+        f"a plain integer of {unit}, from {least} to {most}",
+        # An exact type: to Python, True is an int.
+        lambda value: type(value) is int and least <= value <= most,
+        lambda text: int(text) if _INTEGER.fullmatch(text) else text,
+        "integer",
+    )
+
+
+def listing(of: str, accepts: Callable[[str], bool]) -> Kind:
+    """A list of texts, each of which `accepts` accepts."""
+    return Kind(
+        f"a list of {of} (airflow.cfg: separated by commas, or a JSON list; [] for none)",
+        lambda value: (
+            isinstance(value, list)
+            and all(isinstance(item, str) and accepts(item) for item in value)
+        ),
+        _list_from_text,
+    )
+
+
+def _list_from_text(text: str) -> object:
+    """Read a JSON list or a comma list; what is neither stays the text, which is not allowed."""
+    if text.startswith("["):
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            return text
+    items = [item.strip() for item in text.split(",")]
+    return items if all(items) else text

@@ -1,0 +1,143 @@
+"""From what Airflow holds to `Settings`, or one error with all that is wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from secure_xcom.errors import ConfigError
+from secure_xcom.settings.kinds import is_bucket
+from secure_xcom.settings.table import (
+    BUCKET_VARIABLE,
+    BY_NAME,
+    SECTION,
+    TABLE,
+    VARIABLE,
+    Settings,
+    is_protected,
+)
+
+_VARIABLE = f"the Variable {VARIABLE}"
+#: What of a wrong value a message shows at most, in characters.
+_SHOWN = 120
+
+
+def load(
+    section: Mapping[str, str],
+    variable: Mapping[str, object] | str | None,
+    bucket: str | None,
+    *,
+    section_source: str = f"airflow.cfg [{SECTION}]",
+) -> Settings:
+    """Check what was configured.
+
+    Args:
+        section: the section's options as text, without any defaults.
+        variable: the Variable `SECURE_XCOM`, as JSON text or parsed; None where there is none.
+        bucket: the Variable `XCOM_BACKEND_DATA_GCS_NAME`, a bucket's name, used where no
+            `store_uri` is set; None where there is none.
+        section_source: how messages call the section.
+
+    Raises:
+        ConfigError: names every fault, where it came from, what it holds and what is allowed.
+    """
+    faults: list[str] = []
+    # None stands for what is faulty: set, so not missing, and never used.
+    values: dict[str, Any] = {}
+    _take(section, section_source, values, faults, as_text=True)
+
+    locked_by = [name for name in section if is_protected(name) or name == "unlocked"]
+    unlocked = values.get("unlocked") or ()
+    allowed: dict[str, object] = {}
+    for name, held in _members(variable, faults).items():
+        if name == "unlocked":
+            faults.append(f"unlocked, from {_VARIABLE}: only {section_source} may set it")
+        elif locked_by and is_protected(name) and name not in unlocked:
+            values.setdefault(name, None)
+            faults.append(
+                f"{name}, from {_VARIABLE}, is protected: {section_source} sets "
+                f"{', '.join(locked_by)}, so set {name} there too, or name it in unlocked there"
+            )
+        else:
+            allowed[name] = held
+    _take(allowed, _VARIABLE, values, faults, as_text=False)
+
+    if "store_uri" not in values and bucket is not None:
+        values["store_uri"] = f"gs://{bucket}"
+        if not is_bucket(bucket):
+            faults.append(
+                f"the Variable {BUCKET_VARIABLE} is {_show(bucket)}; allowed: the bare name of a "
+                "bucket"
+            )
+    faults.extend(
+        f"{row.name} is not set: set it in {section_source} to {row.kind.allowed}"
+        for row in TABLE
+        if row.default is None and row.name not in values
+    )
+    if faults:
+        raise ConfigError(
+            "secure_xcom writes and reads nothing until its settings are right:\n"
+            + "\n".join(f"- {fault}" for fault in faults)
+        )
+    return Settings(**values)
+
+
+def _take(
+    held: Mapping[str, object],
+    source: str,
+    values: dict[str, Any],
+    faults: list[str],
+    *,
+    as_text: bool,
+) -> None:
+    """Put what is right of `held` into `values`, and what is wrong into `faults`."""
+    for name, raw in held.items():
+        row = BY_NAME.get(name)
+        if row is None:
+            faults.append(_unknown(name, source))
+            continue
+        value = row.kind.from_text(raw.strip()) if as_text and isinstance(raw, str) else raw
+        if row.kind.accepts(value):
+            values[name] = tuple(value) if isinstance(value, list) else value
+        else:
+            values[name] = None
+            faults.append(f"{name}, from {source}, is {_show(raw)}; allowed: {row.kind.allowed}")
+
+
+def _members(
+    variable: Mapping[str, object] | str | None, faults: list[str]
+) -> Mapping[str, object]:
+    """Give back the Variable's members; none of them where it is not a JSON object."""
+    parsed: object = {} if variable is None else variable
+    if isinstance(parsed, str):
+        try:
+            parsed = json.loads(parsed, object_pairs_hook=_unique)
+        except (ValueError, RecursionError):
+            parsed = None
+    if isinstance(parsed, Mapping) and all(isinstance(name, str) for name in parsed):
+        return parsed
+    faults.append(
+        f"{_VARIABLE} is not a JSON object with each name once, such as "
+        '{"threshold_bytes": 65536}'
+    )
+    return {}
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a name stands twice")
+    return members
+
+
+def _unknown(name: str, source: str) -> str:
+    close = get_close_matches(name, BY_NAME, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(BY_NAME)}"
+    return f"{_show(name)}, from {source}, is not a setting; {hint}"
+
+
+def _show(held: object) -> str:
+    shown = json.dumps(held, ensure_ascii=False, default=lambda other: type(other).__name__)
+    return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"

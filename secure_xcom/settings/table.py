@@ -1,0 +1,231 @@
+"""The table of settings: one field of `Settings` is one setting.
+
+Its metadata is how it is written, what is allowed, and the sentence that the provider info and
+`docs/settings.md` show.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any
+
+from secure_xcom.settings import kinds
+
+SECTION = "secure_xcom"
+VARIABLE = "SECURE_XCOM"
+BUCKET_VARIABLE = "XCOM_BACKEND_DATA_GCS_NAME"
+
+#: Keys that Airflow's scheduler, API server and webserver read past every backend.
+CLEAR_KEYS = ("skipmixin_key", "past_depends_met", "_link_*", "trigger_run_id")
+
+_MIB = 1 << 20
+_GIB = 1 << 30
+#: The largest payload of the format (`docs/format.md`).
+_LARGEST_BYTES = 1 << 40
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One row of the table."""
+
+    name: str
+    kind: kinds.Kind
+    description: str
+    example: str
+    #: None: there is none, the setting must be set.
+    default: str | int | tuple[str, ...] | None
+    #: A tuning setting may always come from the Variable; all others are protected.
+    tuning: bool
+    version_added: str
+
+
+def is_protected(name: str) -> bool:
+    """Whether `name` is a setting that the Variable may not always set."""
+    return name != "unlocked" and any(row.name == name and not row.tuning for row in TABLE)
+
+
+_STORE = "gs://bucket/prefix or file:///dir, with no slash at the end"
+_KEK = "gcp-kms://projects/P/locations/L/keyRings/R/cryptoKeys/K or local-kek:///path"
+_NAME = "letters, digits and . _ : / @ -, at most 128"
+
+
+def _row(
+    kind: kinds.Kind,
+    description: str,
+    example: str,
+    *,
+    tuning: bool = False,
+    version_added: str = "0.1.0",
+) -> dict[str, Any]:
+    return {
+        "kind": kind,
+        "description": description,
+        "example": example,
+        "tuning": tuning,
+        "version_added": version_added,
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Checked settings; each field's metadata is its row of the table."""
+
+    store_uri: str = field(
+        metadata=_row(
+            kinds.text(_STORE, kinds.is_store_uri),
+            "Where values go that are too long for the database. Without it, the bucket that the "
+            f"Airflow Variable {BUCKET_VARIABLE} names.",
+            "gs://my-xcom-bucket/xcom",
+        )
+    )
+    kek_uri: str = field(
+        metadata=_row(
+            kinds.text(_KEK, kinds.is_kek_uri),
+            "The key encryption key that wraps every data key. Without it nothing is written or "
+            "read. local-kek is for a laptop.",
+            "gcp-kms://projects/my-project/locations/europe-west1/keyRings/airflow/cryptoKeys/xcom",
+        )
+    )
+    trusted_keks: tuple[str, ...] = field(
+        default=(),
+        metadata=_row(
+            kinds.listing(f"key URIs, each {_KEK}", kinds.is_kek_uri),
+            "Further keys that reads may use, compared as exact strings. Writes always use "
+            "kek_uri.",
+            "gcp-kms://projects/my-project/locations/europe-west1/keyRings/airflow/cryptoKeys/old",
+        ),
+    )
+    instance: str = field(
+        default="",
+        metadata=_row(
+            kinds.text(_NAME, kinds.is_instance),
+            "This deployment's name, bound into every sealed value, so that deployments that "
+            "share a key do not take each other's values.",
+            "prod-eu",
+        ),
+    )
+    trusted_instances: tuple[str, ...] = field(
+        default=(),
+        metadata=_row(
+            kinds.listing(f"names, each {_NAME}", kinds.is_instance),
+            'Further instance names that reads accept. The empty name, [""], is what was '
+            "written before instance was set.",
+            "prod-eu-2025",
+        ),
+    )
+    trusted_stores: tuple[str, ...] = field(
+        default=(),
+        metadata=_row(
+            kinds.listing(f"store URIs, each {_STORE}", kinds.is_store_uri),
+            "Further stores that rows may point into. Writes always go to store_uri.",
+            "gs://my-old-xcom-bucket/xcom",
+        ),
+    )
+    gcp_conn_id: str = field(
+        default="",
+        metadata=_row(
+            kinds.text("an Airflow connection id", kinds.is_connection),
+            "The Airflow connection whose credentials Cloud KMS and Cloud Storage are called "
+            "with. Empty: application default credentials.",
+            "google_cloud_storage_default",
+        ),
+    )
+    threshold_bytes: int = field(
+        default=49152,
+        metadata=_row(
+            kinds.integer("bytes", -1, _LARGEST_BYTES),
+            "A value whose sealed form is at least this long goes to the store; a shorter one "
+            "stays in the database row. 0 offloads all, -1 nothing.",
+            "65536",
+            tuning=True,
+        ),
+    )
+    compression: str = field(
+        default="zstd",
+        metadata=_row(
+            kinds.choice("zstd", "none"),
+            "How values are compressed before they are sealed. Values under 4 KiB, and those "
+            "that do not get shorter, are never compressed.",
+            "none",
+            tuning=True,
+        ),
+    )
+    max_value_bytes: int = field(
+        default=8 * _GIB,
+        metadata=_row(
+            kinds.integer("bytes", 1, _LARGEST_BYTES),
+            "The longest value that a read takes: checked before the download, and again before "
+            "decompression.",
+            "1073741824",
+        ),
+    )
+    cache_max_bytes: int = field(
+        default=64 * _MIB,
+        metadata=_row(
+            kinds.integer("bytes", 0, _LARGEST_BYTES),
+            "How much of what was read from the store a process keeps, still sealed, for "
+            "repeated reads. 0 keeps nothing.",
+            "268435456",
+            tuning=True,
+        ),
+    )
+    data_key_ttl_seconds: int = field(
+        default=300,
+        metadata=_row(
+            kinds.integer("seconds", 1, 3600),
+            "How long one data key seals, and how long an unwrapped one is kept for reads.",
+            "60",
+        ),
+    )
+    settings_ttl_seconds: int = field(
+        default=60,
+        metadata=_row(
+            kinds.integer("seconds", 0, 3600),
+            "How long a process keeps settings before it looks at the Variables again.",
+            "300",
+        ),
+    )
+    clear_keys: tuple[str, ...] = field(
+        default=CLEAR_KEYS,
+        metadata=_row(
+            kinds.listing("XCom keys, with * and ? as wildcards but not alone", kinds.is_pattern),
+            "XCom keys that pass in clear, because Airflow itself reads them past every backend. "
+            "A list replaces the default, so repeat what you keep.",
+            json.dumps([*CLEAR_KEYS, "my_operator_link"]),
+        ),
+    )
+    unsealed_reads: str = field(
+        default="deny",
+        metadata=_row(
+            kinds.choice("deny", "warn", "allow"),
+            "What to do with a row that this backend did not seal. While it is not deny, whoever "
+            "can write a row can replace a sealed value by a plain one.",
+            "warn",
+        ),
+    )
+    describe: str = field(
+        default="minimal",
+        metadata=_row(
+            kinds.choice("minimal", "full"),
+            "What a row shows besides its place, padded size and key: full adds the value's type "
+            "and exact size, which tell True from None.",
+            "full",
+        ),
+    )
+    unlocked: tuple[str, ...] = field(
+        default=(),
+        metadata=_row(
+            kinds.listing("names of protected settings", is_protected),
+            "Protected settings that the Variable may set all the same. Only airflow.cfg can "
+            "set this.",
+            "instance, trusted_instances",
+        ),
+    )
+
+
+TABLE: tuple[Setting, ...] = tuple(
+    Setting(name=row.name, default=None if row.default is MISSING else row.default, **row.metadata)
+    for row in fields(Settings)
+)
+BY_NAME = {row.name: row for row in TABLE}
