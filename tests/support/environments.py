@@ -1,0 +1,337 @@
+"""The Airflow versions that the tests run on, and how to run programs in them.
+
+The suite itself runs in the default environment, whose Airflow is the newest stable one. Every
+other version lives in `.environments/<name>`, made by `provide` on first use and kept; delete the
+folder to start afresh. The package is installed there in editable mode, so that its entry points
+are found and a change in the code takes effect at once.
+
+A test that wants a DAG on every version asks for the fixture `home` (see `tests/conftest.py`)::
+
+    def test_a_run(home):
+        (home.dags / "d.py").write_text(SOURCE)
+        home.run("airflow", "dags", "test", "d", env={"AIRFLOW__CORE__XCOM_BACKEND": "..."})
+        with home.connect() as database:
+            rows = database.execute("SELECT value FROM xcom").fetchall()
+
+One that wants some versions only narrows it::
+
+    @pytest.mark.parametrize("environment", ["2.11.2", DEFAULT], indirect=True)
+
+and `run_in(provide("3.1.8"), "python", "-c", "...")` runs a program in a home of its own.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import hashlib
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import uv
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+ROOT = Path(__file__).resolve().parents[2]
+ENVIRONMENTS = ROOT / ".environments"
+
+#: The Airflow of the environment that the suite itself runs in; `pyproject.toml` pins it.
+DEFAULT = "3.3.2"
+
+#: What programs in the environments use besides the package and Airflow.
+TOOLS = (
+    "apache-airflow-providers-common-io",
+    "apache-airflow-providers-google",
+    "apache-airflow-providers-standard",
+    "hypothesis",
+    "numpy",
+    "pandas",
+    "polars",
+    "pyarrow",
+    "pytest",
+)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What one environment is resolved from."""
+
+    airflow: str
+    #: The index as of this day. Airflow does not bound its dependencies above, so that an old
+    #: release breaks under new ones; and the same day gives the same resolution on each machine.
+    as_of: str | None
+    requirements: tuple[str, ...] = TOOLS
+    options: tuple[str, ...] = ()
+
+
+RECIPES = {
+    # The package's own dependencies do not touch Airflow's; the newer ones are what users get.
+    "2.10.5": Recipe(
+        "2.10.5",
+        "2025-06-01",
+        options=("--exclude-newer-package", "backports-zstd=2026-06-15"),
+    ),
+    "2.11.2": Recipe("2.11.2", "2026-06-15"),
+    "3.1.8": Recipe("3.1.8", "2026-06-15"),
+    "3.2.2": Recipe("3.2.2", "2026-06-15"),
+    # A pre-release is taken where it is named, and nowhere else.
+    "3.4.0b2": Recipe(
+        "3.4.0b2",
+        "2026-11-22",
+        (*TOOLS, "apache-airflow-core==3.4.0b2", "apache-airflow-task-sdk==1.4.0b2"),
+    ),
+}
+
+#: Every supported Airflow, oldest first.
+VERSIONS = ("2.10.5", "2.11.2", "3.1.8", "3.2.2", DEFAULT, "3.4.0b2")
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A virtual environment with one version of Airflow and the package in it."""
+
+    name: str
+    airflow: str
+    folder: Path
+
+    @property
+    def major(self) -> int:
+        """Airflow's major version."""
+        return int(self.airflow.partition(".")[0])
+
+
+@dataclass(frozen=True)
+class Home:
+    """A fresh AIRFLOW_HOME with a migrated SQLite database, for one test."""
+
+    environment: Environment
+    path: Path
+    env: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def dags(self) -> Path:
+        """The DAGs folder."""
+        return self.path / "dags"
+
+    @property
+    def logs(self) -> Path:
+        """The task logs' folder."""
+        return self.path / "logs"
+
+    @property
+    def database(self) -> Path:
+        """The metadata database's file."""
+        return self.path / "airflow.db"
+
+    @contextmanager
+    def connect(self) -> Iterator[sqlite3.Connection]:
+        """Look into the metadata database, around Airflow and the backend."""
+        with closing(sqlite3.connect(self.database)) as connection, connection:
+            yield connection
+
+    def variables(self, env: Mapping[str, str] | None = None) -> dict[str, str]:
+        """The whole environment of a process in this home; for `subprocess.Popen`."""
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("AIRFLOW", "GOOGLE_", "PYTEST_", "PYTHON", "VIRTUAL_ENV"))
+        }
+        return inherited | {
+            "PATH": f"{self.environment.folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
+            "HOME": str(self.path),
+            "AIRFLOW_HOME": str(self.path),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(self.dags),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
+            "AIRFLOW__DATABASE__LOAD_DEFAULT_CONNECTIONS": "False",
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.database}",
+            "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(self.logs),
+            "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+            **self.env,
+            **(env or {}),
+        }
+
+    def run(
+        self,
+        *args: str | Path,
+        env: Mapping[str, str] | None = None,
+        timeout_seconds: float = 300,
+        check: bool = True,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a program of the environment (`airflow`, `python`, …) to its end.
+
+        It starts in the home, in a process group of its own that is ended with it.
+
+        Raises:
+            AssertionError: it failed (unless `check` is off) or took too long; with its output.
+        """
+        process = subprocess.Popen(
+            [str(arg) for arg in args],
+            cwd=self.path,
+            env=self.variables(env),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="backslashreplace",
+            start_new_session=True,
+        )
+        try:
+            stdout, stderr = process.communicate(timeout=timeout_seconds)
+        except subprocess.TimeoutExpired:
+            _end(process)
+            stdout, stderr = process.communicate()
+            raise AssertionError(
+                _report(self, args, f"no end after {timeout_seconds:g} s", stdout, stderr)
+            ) from None
+        except BaseException:
+            _end(process)
+            raise
+        if check and process.returncode != 0:
+            raise AssertionError(
+                _report(self, args, f"exit {process.returncode}", stdout, stderr)
+            )
+        return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+
+@functools.cache
+def provide(name: str) -> Environment:
+    """Give the environment of that name, building it if it is not there or out of date.
+
+    Safe to call from several processes at once: one builds, the others wait.
+    """
+    if name == DEFAULT:
+        return Environment(name, DEFAULT, Path(sys.prefix))
+    recipe = RECIPES[name]
+    environment = Environment(name, recipe.airflow, ENVIRONMENTS / name)
+    stamp = environment.folder / "stamp"
+    with _locked(name):
+        wanted = hashlib.sha256(
+            repr((recipe, sys.version)).encode() + (ROOT / "pyproject.toml").read_bytes()
+        ).hexdigest()
+        if not stamp.exists() or stamp.read_text() != wanted:
+            _template(environment).unlink(missing_ok=True)
+            _build(environment, recipe)
+            stamp.write_text(wanted)
+    return environment
+
+
+def new_home(environment: Environment, path: Path, env: Mapping[str, str] | None = None) -> Home:
+    """Make an AIRFLOW_HOME at `path`, which must not exist; `env` holds for every run in it.
+
+    Migrating takes longer than most tests, so it is done once a version, and the file is copied.
+    """
+    template = _template(environment)
+    with _locked(environment.name):
+        if not template.exists():
+            with tempfile.TemporaryDirectory() as scratch:
+                migrated = _empty_home(environment, Path(scratch) / "home")
+                migrated.run("airflow", "db", "migrate")
+                ENVIRONMENTS.mkdir(exist_ok=True)
+                # The lock keeps others out, but a run that is killed here must leave no half file.
+                aside = template.with_name(f"{template.name}.aside")
+                shutil.copyfile(migrated.database, aside)
+                aside.replace(template)
+    home = _empty_home(environment, path, env)
+    shutil.copyfile(template, home.database)
+    return home
+
+
+def run_in(
+    environment: Environment,
+    *args: str | Path,
+    env: Mapping[str, str] | None = None,
+    timeout_seconds: float = 300,
+    check: bool = True,
+) -> subprocess.CompletedProcess[str]:
+    """Run one program in a home that is thrown away afterwards; see `Home.run`."""
+    with tempfile.TemporaryDirectory() as scratch:
+        home = new_home(environment, Path(scratch) / "home")
+        return home.run(*args, env=env, timeout_seconds=timeout_seconds, check=check)
+
+
+def _empty_home(
+    environment: Environment, path: Path, env: Mapping[str, str] | None = None
+) -> Home:
+    home = Home(environment, path, dict(env or {}))
+    home.dags.mkdir(parents=True)
+    return home
+
+
+def _template(environment: Environment) -> Path:
+    return ENVIRONMENTS / f"{environment.name}.db"
+
+
+def _build(environment: Environment, recipe: Recipe) -> None:
+    """Resolve, then install exactly that: what an older recipe left behind goes away."""
+    requirements = environment.folder.with_name(f"{environment.name}.in")
+    resolved = environment.folder.with_name(f"{environment.name}.txt")
+    requirements.write_text(
+        "\n".join(
+            (
+                f"-e {ROOT}[arrow,google-provider]",
+                f"apache-airflow=={recipe.airflow}",
+                *recipe.requirements,
+            )
+        )
+    )
+    as_of = ("--exclude-newer", recipe.as_of) if recipe.as_of else ()
+    python = environment.folder / "bin" / "python"
+    if not python.exists():
+        _uv("venv", "--clear", "--python", sys.executable, environment.folder)
+    resolved.unlink(missing_ok=True)
+    _uv(
+        *("pip", "compile", "--python", python, *as_of, *recipe.options),
+        *("--output-file", resolved, requirements),
+    )
+    _uv("pip", "sync", "--python", python, *as_of, *recipe.options, resolved)
+
+
+def _uv(*args: str | Path) -> None:
+    """Run the uv that the development environment brings along."""
+    done = subprocess.run(
+        [uv.find_uv_bin(), "--quiet", *(str(arg) for arg in args)],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise AssertionError(f"uv {' '.join(map(str, args))} failed:\n{done.stderr}")
+
+
+@contextmanager
+def _locked(name: str) -> Iterator[None]:
+    ENVIRONMENTS.mkdir(exist_ok=True)
+    with (ENVIRONMENTS / f"{name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End a program and what it started: they share its process group."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+def _report(
+    home: Home, args: tuple[str | Path, ...], outcome: str, stdout: str, stderr: str
+) -> str:
+    command = " ".join(map(str, args))
+    return (
+        f"{command}\non Airflow {home.environment.name}: {outcome}\n"
+        f"--- stdout\n{stdout[-20_000:]}\n--- stderr\n{stderr[-20_000:]}"
+    )
