@@ -29,8 +29,8 @@ RANDOM_BYTES = _SALT_BYTES + _NONCE_PREFIX_BYTES
 _FIRST_CIPHERTEXT_BYTES = SEGMENT_BYTES - BODY_HEADER_BYTES
 _FIRST_PLAINTEXT_BYTES = _FIRST_CIPHERTEXT_BYTES - TAG_BYTES
 _PLAINTEXT_BYTES = SEGMENT_BYTES - TAG_BYTES
+PAYLOAD_BYTES_MIN = 256
 PAYLOAD_BYTES_MAX = 2**40
-_SEGMENTS_MAX = 2**20 + 1
 
 
 def payload_length(body_bytes: int) -> int:
@@ -42,7 +42,7 @@ def payload_length(body_bytes: int) -> int:
     segments = max(1, -(-body_bytes // SEGMENT_BYTES))
     payload_bytes = body_bytes - BODY_HEADER_BYTES - segments * TAG_BYTES
     last_bytes = body_bytes - (segments - 1) * SEGMENT_BYTES
-    if payload_bytes < 1 or last_bytes <= TAG_BYTES or payload_bytes > PAYLOAD_BYTES_MAX:
+    if last_bytes <= TAG_BYTES or not PAYLOAD_BYTES_MIN <= payload_bytes <= PAYLOAD_BYTES_MAX:
         raise FormatError(f"No body of an envelope has {body_bytes} bytes.")
     return payload_bytes
 
@@ -59,26 +59,22 @@ def _regroup(
 ) -> Iterator[tuple[Buffer, bool]]:
     """Cut a stream into pieces of exactly these sizes, and mark the last, shorter or full.
 
-    A piece within one chunk is a view of it; only a piece that spans chunks is copied.
+    A piece within one chunk is a view of it, good until the next chunk is asked for; only what
+    spans chunks is copied. So a source may reuse its buffer, and tiny chunks cost no memory.
     """
     wanted = first_bytes
-    pending: list[Buffer] = []
-    pending_bytes = 0
+    pending = bytearray()
     for chunk in chunks:
         rest = memoryview(chunk).cast("B")
-        while pending_bytes + len(rest) > wanted:
-            missing = wanted - pending_bytes
-            if missing:
-                pending.append(rest[:missing])
-                rest = rest[missing:]
-            yield (pending[0] if len(pending) == 1 else b"".join(pending)), False
+        while len(pending) + len(rest) > wanted:
+            missing = wanted - len(pending)
+            pending += rest[:missing] if pending else b""
+            yield pending or rest[:missing], False
+            rest = rest[missing:]
             wanted = further_bytes
-            pending = []
-            pending_bytes = 0
-        if len(rest):
-            pending.append(rest)
-            pending_bytes += len(rest)
-    yield (pending[0] if len(pending) == 1 else b"".join(pending)), True
+            pending = bytearray()
+        pending += rest
+    yield pending, True
 
 
 def _cipher(content_key: bytes, associated_data: bytes, salt: bytes) -> AESGCM:
@@ -103,12 +99,14 @@ def seal(
     Raises:
         FormatError: the payload is longer than the format allows.
     """
+    left = PAYLOAD_BYTES_MAX
     salt, prefix = random[:_SALT_BYTES], random[_SALT_BYTES:]
     cipher = _cipher(content_key, associated_data, salt)
     yield bytes((BODY_HEADER_BYTES,)) + salt + prefix
     pieces = _regroup(payload, _FIRST_PLAINTEXT_BYTES, _PLAINTEXT_BYTES)
     for index, (piece, last) in enumerate(pieces):
-        if index >= _SEGMENTS_MAX:
+        left -= len(piece)
+        if left < 0:
             raise FormatError(f"The value is longer than {PAYLOAD_BYTES_MAX} bytes once encoded.")
         yield cipher.encrypt(_nonce(prefix, index, last=last), piece, None)
 
@@ -131,7 +129,7 @@ def open_(content_key: bytes, associated_data: bytes, body: Iterable[Buffer]) ->
             prefix = start[1 + _SALT_BYTES :]
             cipher = _cipher(content_key, associated_data, start[1 : 1 + _SALT_BYTES])
             ciphertext = memoryview(segment)[BODY_HEADER_BYTES:]
-        if len(ciphertext) <= TAG_BYTES or index >= _SEGMENTS_MAX:
+        if len(ciphertext) <= TAG_BYTES:
             raise AuthenticationError
         try:
             yield cipher.decrypt(_nonce(prefix, index, last=last), ciphertext, None)

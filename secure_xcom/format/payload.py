@@ -26,15 +26,27 @@ _LEVEL = 1
 _WINDOW_LOG_MAX = 23
 _COMPRESS_FROM_BYTES = 4_096
 _SAMPLE_BYTES = 65_536
+_MAGIC = b"\x28\xb5\x2f\xfd"
+_FRAME_BYTES_MIN = 9
+_SINGLE_SEGMENT = 0x20
 #: A sample that stays above this part of its size is not worth a reader's time.
 _GAIN = 0.95
 _PIECE_BYTES = 1_048_576
 
 
+def longest(raw_bytes: int) -> int:
+    """How long the payload of a value of `raw_bytes` can get, by zstd's own bound and padding."""
+    return HEAD_BYTES + raw_bytes + (raw_bytes >> 8) + _PAD_TO_BYTES + TRAILER_BYTES
+
+
+def _views(buffers: Iterable[Buffer]) -> Iterator[memoryview]:
+    """The same bytes, without a copy; an empty array of several dimensions cannot be cast."""
+    return (memoryview(buffer).cast("B") for buffer in buffers if memoryview(buffer).nbytes)
+
+
 def _pieces(buffers: Iterable[Buffer]) -> Iterator[memoryview]:
     """The same bytes in pieces of at most 1 MiB, without a copy."""
-    for buffer in buffers:
-        view = memoryview(buffer).cast("B")
+    for view in _views(buffers):
         for start in range(0, len(view), _PIECE_BYTES):
             yield view[start : start + _PIECE_BYTES]
 
@@ -43,9 +55,9 @@ def _gains(payload: Payload) -> bool:
     """Whether compression is worth it, judged by a sample from the middle of the value."""
     if payload.raw_bytes < _COMPRESS_FROM_BYTES:
         return False
-    largest = memoryview(max(payload.buffers, key=lambda buffer: memoryview(buffer).nbytes))
-    middle = max(0, largest.nbytes - _SAMPLE_BYTES) // 2
-    sample = largest.cast("B")[middle : middle + _SAMPLE_BYTES]
+    largest = max(_views(payload.buffers), key=len)
+    middle = max(0, len(largest) - _SAMPLE_BYTES) // 2
+    sample = largest[middle : middle + _SAMPLE_BYTES]
     return len(zstd.compress(sample, level=_LEVEL)) < len(sample) * _GAIN
 
 
@@ -65,7 +77,7 @@ def marshal_payload(payload: Payload, compression: Compression) -> Iterator[Buff
         payload.codec.to_bytes(2, "big") + bytes((used, 0)) + payload.raw_bytes.to_bytes(8, "big")
     )
     data_bytes = 0
-    for piece in _compressed(payload) if compress else _pieces(payload.buffers):
+    for piece in _compressed(payload) if compress else _views(payload.buffers):
         data_bytes += len(piece)
         yield piece
     pad_bytes = padding(HEAD_BYTES + data_bytes + TRAILER_BYTES)
@@ -84,9 +96,12 @@ class _Framed:
         self._chunks = iter(chunks)
         if payload_bytes < _PAD_TO_BYTES:
             raise FormatError(f"The payload has {payload_bytes} bytes; {_PAD_TO_BYTES} is least.")
-        first = memoryview(next(self._chunks)).cast("B")
+        first = memoryview(b"")
         while len(first) < min(payload_bytes, _PADDED_BELOW_BYTES):
-            first = memoryview(b"".join((first, next(self._chunks))))
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                raise FormatError("The payload is shorter than its envelope says.")
+            first = memoryview(b"".join((first, chunk)) if first.nbytes else chunk).cast("B")
         self._first = first[HEAD_BYTES:]
         self.head = bytes(first[:HEAD_BYTES])
         pad_bytes = 0
@@ -96,6 +111,7 @@ class _Framed:
         self.data_bytes = payload_bytes - HEAD_BYTES - self._tail
         if self.data_bytes < 0 or padding(payload_bytes - pad_bytes) != pad_bytes:
             raise FormatError("The payload's padding is not the one that its length asks for.")
+        self.start = self._first[: self.data_bytes]
 
     def data(self) -> Iterator[memoryview]:
         """Yield the data.
@@ -108,12 +124,13 @@ class _Framed:
         for chunk in self._all():
             if left:
                 yield chunk[:left]
-            if len(chunk) > left:
-                tail += chunk[left:]
+            tail += chunk[left : left + self._tail + 1]
             left = max(0, left - len(chunk))
+            if len(tail) > self._tail:
+                break
         pad_bytes = self._tail - TRAILER_BYTES
         if tail != bytes(pad_bytes) + pad_bytes.to_bytes(2, "big"):
-            raise FormatError("The payload's padding is not zeros.")
+            raise FormatError("The payload does not end with zeros and their number.")
 
     def _all(self) -> Iterator[memoryview]:
         yield self._first
@@ -121,14 +138,33 @@ class _Framed:
             yield memoryview(chunk).cast("B")
 
 
+def _check_frame(start: memoryview) -> None:
+    """Check what the zstd library checks in some modes only (RFC 8878, section 3.1.1.1).
+
+    It takes a skippable frame for a frame without content, and looks at the window's size only
+    where it does not decompress in one go.
+
+    Raises:
+        FormatError: this is not the start of a frame that the format allows.
+    """
+    if len(start) < _FRAME_BYTES_MIN or start[:4] != _MAGIC:
+        raise FormatError("The payload is not a zstd frame.")
+    descriptor, window = start[4:6]
+    if not descriptor & _SINGLE_SEGMENT:
+        exponent, mantissa = divmod(window, 8)
+        if (8 + mantissa) << (7 + exponent) > 1 << _WINDOW_LOG_MAX:
+            raise FormatError("The payload's zstd frame asks for a window of more than 8 MiB.")
+
+
 def _decompressed(data: Iterator[memoryview], raw_bytes: int) -> Iterator[bytes]:
     """Decompress one frame, in pieces, and never more than `raw_bytes` and one byte of proof."""
-    options = {zstd.DecompressionParameter.window_log_max: _WINDOW_LOG_MAX}
+    options = {int(zstd.DecompressionParameter.window_log_max): _WINDOW_LOG_MAX}
     decompressor = zstd.ZstdDecompressor(options=options)
+    ended = False
     left = raw_bytes
     try:
         for chunk in data:
-            if decompressor.eof:
+            if ended:
                 raise FormatError("Bytes follow the payload's zstd frame.")
             source: Buffer = chunk
             while True:
@@ -139,21 +175,35 @@ def _decompressed(data: Iterator[memoryview], raw_bytes: int) -> Iterator[bytes]
                     raise FormatError("The payload decompresses to more than it declares.")
                 if piece:
                     yield piece
-                if decompressor.eof or decompressor.needs_input:
+                ended = decompressor.eof
+                if ended or decompressor.needs_input:
                     break
     except zstd.ZstdError:
         raise FormatError("The payload is not a zstd frame that this format allows.") from None
-    if not decompressor.eof or decompressor.unused_data:
+    if not ended or decompressor.unused_data:
         raise FormatError("The payload is not exactly one zstd frame.")
 
 
 def parse_payload(chunks: Iterable[Buffer], payload_bytes: int, max_value_bytes: int) -> Payload:
     """Read a payload of `payload_bytes`, which come in pieces of any size.
 
+    All the pieces are asked for, also where the first ones show a fault: what comes with a wrong
+    end is not authentic, and that is what its reader has to hear.
+
     Raises:
         FormatError: it is not a payload, or declares more than `max_value_bytes`.
     """
-    framed = _Framed(chunks, payload_bytes)
+    pieces = iter(chunks)
+    try:
+        return _parse(pieces, payload_bytes, max_value_bytes)
+    except FormatError:
+        for _ in pieces:
+            pass
+        raise
+
+
+def _parse(pieces: Iterator[Buffer], payload_bytes: int, max_value_bytes: int) -> Payload:
+    framed = _Framed(pieces, payload_bytes)
     codec_id = int.from_bytes(framed.head[:2], "big")
     raw_bytes = int.from_bytes(framed.head[4:], "big")
     if codec_id not in set(CodecId):
@@ -169,6 +219,7 @@ def parse_payload(chunks: Iterable[Buffer], payload_bytes: int, max_value_bytes:
             raise FormatError("The payload's length is not the one that it declares.")
         raw = _collect(framed.data(), raw_bytes)
     else:
+        _check_frame(framed.start)
         raw = _collect(_decompressed(framed.data(), raw_bytes), raw_bytes)
     return Payload(CodecId(codec_id), (raw,))
 

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from secure_xcom.errors import FormatError
+from secure_xcom.format.body import PAYLOAD_BYTES_MAX, body_length
+from secure_xcom.format.envelope import PREAMBLE_BYTES_MAX
 from secure_xcom.model import Description, Inline, Reference, Remote
 
 TAG = "__secure_xcom__"
@@ -29,6 +31,7 @@ _REMOTE_MEMBERS = {
 _GENERATION = re.compile(r"[1-9][0-9]{0,19}")
 _NAME = re.compile(r"[A-Za-z0-9\-._~%]+(?:/[A-Za-z0-9\-._~%]+)*")
 _NAME_BYTES_MAX = 1_024
+ENVELOPE_BYTES_MAX = PREAMBLE_BYTES_MAX + body_length(PAYLOAD_BYTES_MAX)
 
 
 def is_tagged(row: object) -> bool:
@@ -106,8 +109,8 @@ def _remote(row: Mapping[str, Any]) -> Remote:
     if not _GENERATION.fullmatch(generation):
         raise FormatError("The row's generation is not a decimal number.")
     length_bytes = row["length_bytes"]
-    if type(length_bytes) is not int or length_bytes < 1:
-        raise FormatError("The row's length_bytes is not a positive integer.")
+    if type(length_bytes) is not int or not 1 <= length_bytes <= ENVELOPE_BYTES_MAX:
+        raise FormatError("The row's length_bytes is not the length of an envelope.")
     checksum = _base64(row, "crc32c")
     if len(checksum) != 4:  # noqa: PLR2004 - a CRC-32C has four bytes
         raise FormatError("The row's crc32c does not have four bytes.")
@@ -146,9 +149,12 @@ def loads(data: bytes | str) -> object:
         FormatError: it is not JSON, or a member stands twice.
     """
     try:
-        return json.loads(data, object_pairs_hook=_once)
+        text = data if isinstance(data, str) else data.decode()
+        return json.loads(text, object_pairs_hook=_once)
     except (ValueError, RecursionError):
-        raise FormatError("The row is not JSON.") from None
+        # What these errors hold is the row, which need not be a sealed one: it is left behind.
+        pass
+    raise FormatError("The row is not JSON.")
 
 
 def dumps(reference: Reference) -> bytes:

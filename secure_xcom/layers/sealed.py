@@ -12,7 +12,7 @@ from typing import Protocol
 from secure_xcom import audit
 from secure_xcom.errors import AuthenticationError, CodecError, FormatError, SecureXComError
 from secure_xcom.format import body, envelope
-from secure_xcom.format.payload import HEAD_BYTES, TRAILER_BYTES, marshal_payload, parse_payload
+from secure_xcom.format.payload import longest, marshal_payload, parse_payload
 from secure_xcom.keys.data_keys import DataKeys, SealingKey
 from secure_xcom.model import (
     Buffer,
@@ -201,9 +201,7 @@ class Sealed:
             length_bytes = len(reference.envelope)
         else:
             length_bytes = reference.length_bytes
-        most = envelope.PREAMBLE_BYTES_MAX + body.body_length(
-            HEAD_BYTES + self._max_value_bytes + TRAILER_BYTES
-        )
+        most = envelope.PREAMBLE_BYTES_MAX + body.body_length(longest(self._max_value_bytes))
         if length_bytes > most:
             raise FormatError(
                 f"The envelope has {length_bytes} bytes; `max_value_bytes` "
