@@ -25,7 +25,7 @@ def get_provider_info() -> dict[str, object]:
 def _option(row: Setting) -> dict[str, object]:
     # No option has a default here, because Airflow would hand it out as if airflow.cfg set it:
     # that would lock the protected settings. The description names the real default.
-    default = "it must be set" if row.default is None else _shown(row.default)
+    default = "none" if row.default is None else _shown(row.default)
     return {
         "description": f"{row.description}\n\nDefault: {default}. Allowed: {row.kind.allowed}.",
         "version_added": row.version_added,
