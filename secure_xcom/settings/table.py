@@ -155,8 +155,8 @@ class Settings:
         default=8 * _GIB,
         metadata=_row(
             kinds.integer("bytes", 1, _LARGEST_BYTES),
-            "The longest value that a read takes: checked before the download, and again before "
-            "decompression.",
+            "The longest value, once encoded, that is written or read. Reads check it before the "
+            "download, and again before decompression.",
             "1073741824",
         ),
     )
@@ -191,7 +191,8 @@ class Settings:
         metadata=_row(
             kinds.listing("XCom keys, with * and ? as wildcards but not alone", kinds.is_pattern),
             "XCom keys that pass in clear, because Airflow itself reads them past every backend. "
-            "A list replaces the default, so repeat what you keep.",
+            "In airflow.cfg a list replaces the default, so repeat what you keep; in the Variable "
+            "it adds to it.",
             json.dumps([*CLEAR_KEYS, "my_operator_link"]),
         ),
     )
