@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 from secure_xcom.settings import SECTION, TABLE, Setting
 
 
@@ -25,17 +23,12 @@ def get_provider_info() -> dict[str, object]:
 def _option(row: Setting) -> dict[str, object]:
     # No option has a default here, because Airflow would hand it out as if airflow.cfg set it:
     # that would lock the protected settings. The description names the real default.
-    default = "none" if row.default is None else _shown(row.default)
     return {
-        "description": f"{row.description}\n\nDefault: {default}. Allowed: {row.kind.allowed}.",
+        "description": (
+            f"{row.description}\n\nDefault: {row.default_text}. Allowed: {row.kind.allowed}."
+        ),
         "version_added": row.version_added,
         "type": row.kind.option_type,
         "example": row.example,
         "default": None,
     }
-
-
-def _shown(default: str | int | tuple[str, ...]) -> str:
-    if isinstance(default, tuple):
-        return json.dumps(default)
-    return str(default) or "empty"

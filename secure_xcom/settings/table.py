@@ -39,6 +39,15 @@ class Setting:
     tuning: bool
     version_added: str
 
+    @property
+    def default_text(self) -> str:
+        """The default as people read it."""
+        if self.default is None:
+            return "none"
+        if isinstance(self.default, tuple):
+            return json.dumps(self.default)
+        return str(self.default) or "empty"
+
 
 def is_protected(name: str) -> bool:
     """Whether `name` is a setting that the Variable may not always set."""

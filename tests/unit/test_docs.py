@@ -1,0 +1,151 @@
+"""The documents say what the code does: settings, errors, commands, links and configuration."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import re
+import subprocess
+from difflib import get_close_matches
+from pathlib import Path
+
+import pytest
+
+from secure_xcom import errors
+from secure_xcom.settings import SECTION, TABLE, load
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
+ROWS = {row.name: row for row in TABLE}
+ERRORS = {
+    name: error
+    for name, error in vars(errors).items()
+    if isinstance(error, type) and issubclass(error, errors.SecureXComError)
+}
+
+
+def page(name: str) -> str:
+    return (ROOT / name).read_text()
+
+
+def blocks(language: str):
+    """Every fenced block of a language, with where it stands."""
+    return [
+        pytest.param(found[1], id=f"{path.relative_to(ROOT)}-{number}")
+        for path in PAGES
+        for number, found in enumerate(
+            re.finditer(rf"^```{language}\n(.*?)^```$", path.read_text(), re.DOTALL | re.MULTILINE)
+        )
+    ]
+
+
+def prose(text: str) -> str:
+    return re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def entry(row) -> str:
+    """What docs/settings.md says of a setting."""
+    if row.name == "unlocked":
+        variable = "never"
+    elif row.tuning:
+        variable = "always"
+    else:
+        variable = "only while airflow.cfg sets no protected setting, or names it in `unlocked`"
+    default = row.default_text if row.default in (None, "") else f"`{row.default_text}`"
+    return "\n".join(
+        [
+            f"### {row.name}",
+            "",
+            row.description.replace(". ", ".\n"),
+            "",
+            f"- Default: {default}",
+            f"- Allowed: {row.kind.allowed}",
+            f"- From the Variable: {variable}",
+            f"- Example: `{row.example}`",
+            "",
+        ]
+    )
+
+
+def test_the_settings_page_is_the_table():
+    listed = page("docs/settings.md").partition("## All settings\n\n")[2]
+    assert listed == "\n".join(entry(row) for row in TABLE)
+
+
+def test_the_errors_page_has_each_error_once_and_in_the_order_of_the_tree():
+    headings = re.findall(r"^## (\w+)$", page("docs/errors.md"), re.MULTILINE)
+    assert headings == list(ERRORS)
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_the_errors_page_says_meaning_causes_and_what_to_do(name):
+    section = page("docs/errors.md").partition(f"## {name}\n")[2].partition("\n## ")[0]
+    base = ERRORS[name].__base__.__name__
+    assert base == "Exception" or f"[{base}](#{base.lower()})" in section
+    if name not in {"SecureXComError", "KeyServiceError", "StoreError"}:
+        assert "\n**Causes.**" in section
+        assert "\n**What to do.**" in section
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_error_that_is_named_exists(path):
+    named = re.findall(
+        r"`([A-Z]\w+(?:Error|Denied|Unavailable|NotFound|Mismatch))`", path.read_text()
+    )
+    others = {"ValueError", "TypeError", "BaseException", "DeadlockImminentError"}
+    assert set(named) <= ERRORS.keys() | others
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_setting_that_is_named_exists(path):
+    text = path.read_text()
+    sure = re.findall(rf"\b{SECTION}-([a-z_]+)=", text)
+    sure += [n.lower() for n in re.findall(rf"AIRFLOW__{SECTION.upper()}__([A-Z_]+)", text)]
+    assert set(sure) <= ROWS.keys()
+    # A word in code that is nearly a setting's name is one that is misspelt.
+    words = set(re.findall(r"`([a-z]+(?:_[a-z]+)+)(?: ?=[^`]*)?`", prose(text)))
+    misspelt = {word: get_close_matches(word, ROWS, 1, 0.85) for word in words - ROWS.keys()}
+    assert {word for word, close in misspelt.items() if close} == set()
+
+
+def anchors(path: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", prose(path.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_relative_link_resolves(path):
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(path.read_text())):
+        if re.match(r"[a-z]+:", target):
+            continue
+        file, _, anchor = target.partition("#")
+        linked = (path.parent / file).resolve() if file else path
+        assert linked.exists(), target
+        assert not anchor or anchor in anchors(linked), target
+
+
+@pytest.mark.parametrize("block", blocks("ini"))
+def test_every_airflow_cfg_in_the_documents_works(block):
+    parser = configparser.ConfigParser()
+    parser.read_string(block)
+    assert set(parser.sections()) <= {"core", SECTION}
+    if parser.has_section(SECTION):
+        section = dict(parser[SECTION])
+        missing = {row.name: row.example for row in TABLE if row.default is None}
+        assert load(missing | section, None, None)
+
+
+@pytest.mark.parametrize("block", blocks("json"))
+def test_every_variable_in_the_documents_works(block):
+    members = json.loads(block)
+    if "__secure_xcom__" in members:  # a row
+        return
+    missing = {row.name: row.example for row in TABLE if row.default is None}
+    protected = {name for name in members if not ROWS[name].tuning}
+    section = missing if not protected else {}
+    assert load(section, (missing | members) if protected else members, None)
+
+
+@pytest.mark.parametrize("block", blocks("sh"))
+def test_every_command_in_the_documents_is_sound_shell(block):
+    subprocess.run(["bash", "-n"], input=block, text=True, check=True)
