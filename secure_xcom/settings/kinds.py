@@ -16,8 +16,8 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 _GCS = re.compile(rf"gs://{_BUCKET.pattern}{_SEGMENTS}{{0,32}}")
 _PATH = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[^/\x00-\x1f\x7f\ud800-\udfff]+)+")
 _KMS = re.compile(
-    r"gcp-kms://projects/[a-z0-9.:-]{1,128}/locations/[a-z0-9-]{1,63}"
-    r"/keyRings/[A-Za-z0-9_-]{1,63}/cryptoKeys/[A-Za-z0-9_-]{1,63}"
+    r"gcp-kms://projects/(?:[a-z0-9.-]{1,63}:)?[a-z][a-z0-9-]{4,28}[a-z0-9]"
+    r"/locations/[a-z0-9-]{1,63}/keyRings/[A-Za-z0-9_-]{1,63}/cryptoKeys/[A-Za-z0-9_-]{1,63}"
 )
 _INSTANCE = re.compile(r"[A-Za-z0-9._:/@-]{0,128}")
 _CONNECTION = re.compile(r"[\w#!()\-.:/\\]{0,250}", re.ASCII)

@@ -348,6 +348,7 @@ def test_key_uris_that_are_allowed(uri):
         KEK + "/cryptoKeyVersions/1",
         KEK.replace("acme-data", ""),
         KEK.replace("acme-data", "../x"),
+        KEK.replace("acme-data", "123456789012"),
         KEK.replace("/keyRings/airflow", ""),
         KEK.replace("cryptoKeys/xcom", "cryptoKeys/" + "k" * 64),
         "local-kek://",
