@@ -32,7 +32,8 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-from contextlib import closing, contextmanager
+import tomllib
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,6 +51,7 @@ DEFAULT = "3.3.2"
 
 #: What programs in the environments use besides the package and Airflow.
 TOOLS = (
+    "coverage>=7.10",
     "apache-airflow-providers-common-io",
     "apache-airflow-providers-google",
     "apache-airflow-providers-standard",
@@ -74,12 +76,17 @@ class Recipe:
     options: tuple[str, ...] = ()
 
 
+def _newer(as_of: str, *packages: str) -> tuple[str, ...]:
+    """Take these packages as of a later day than the rest."""
+    return tuple(f"--exclude-newer-package={package}={as_of}" for package in packages)
+
+
 RECIPES = {
-    # The package's own dependencies do not touch Airflow's; the newer ones are what users get.
+    # What Airflow does not depend on is as new there as users will have it.
     "2.10.5": Recipe(
         "2.10.5",
         "2025-06-01",
-        options=("--exclude-newer-package", "backports-zstd=2026-06-15"),
+        options=_newer("2026-06-15", "backports-zstd", "coverage"),
     ),
     "2.11.2": Recipe("2.11.2", "2026-06-15"),
     "3.1.8": Recipe("3.1.8", "2026-06-15"),
@@ -198,9 +205,7 @@ class Home:
             _end(process)
             raise
         if check and process.returncode != 0:
-            raise AssertionError(
-                _report(self, args, f"exit {process.returncode}", stdout, stderr)
-            )
+            raise AssertionError(_report(self, args, f"exit {process.returncode}", stdout, stderr))
         return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
 
@@ -216,9 +221,8 @@ def provide(name: str) -> Environment:
     environment = Environment(name, recipe.airflow, ENVIRONMENTS / name)
     stamp = environment.folder / "stamp"
     with _locked(name):
-        wanted = hashlib.sha256(
-            repr((recipe, sys.version)).encode() + (ROOT / "pyproject.toml").read_bytes()
-        ).hexdigest()
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+        wanted = hashlib.sha256(repr((recipe, sys.version, project)).encode()).hexdigest()
         if not stamp.exists() or stamp.read_text() != wanted:
             _template(environment).unlink(missing_ok=True)
             _build(environment, recipe)
@@ -260,9 +264,7 @@ def run_in(
         return home.run(*args, env=env, timeout_seconds=timeout_seconds, check=check)
 
 
-def _empty_home(
-    environment: Environment, path: Path, env: Mapping[str, str] | None = None
-) -> Home:
+def _empty_home(environment: Environment, path: Path, env: Mapping[str, str] | None = None) -> Home:
     home = Home(environment, path, dict(env or {}))
     home.dags.mkdir(parents=True)
     return home
@@ -321,10 +323,8 @@ def _locked(name: str) -> Iterator[None]:
 
 def _end(process: subprocess.Popen[str]) -> None:
     """End a program and what it started: they share its process group."""
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
 
 
 def _report(
