@@ -1,0 +1,184 @@
+"""The package as a whole: its direction of imports, its public names, its errors."""
+
+from __future__ import annotations
+
+import ast
+import pickle
+import re
+import subprocess
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+import secure_xcom
+from secure_xcom import errors
+
+PACKAGE = Path(secure_xcom.__file__).parent
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+#: What stands further down may import what stands further up, and parts side by side nothing of
+#: each other.
+ORDER = (
+    {"errors"},
+    {"__init__"},
+    {"model"},
+    {"audit", "format"},
+    {"codecs", "keys", "stores"},
+    {"layers"},
+    {"settings"},
+    {"stack"},
+    {"airflow"},
+    {"cli"},
+)
+RANK = {part: rank for rank, parts in enumerate(ORDER) for part in parts}
+
+#: Who may import Airflow: what speaks to it, and what it runs as a DAG.
+AIRFLOW = ("secure_xcom/airflow/", "secure_xcom/codecs/serde", "secure_xcom/cli/demo_dag")
+#: Who may import Google's clients, and only where they are first needed.
+GOOGLE = ("secure_xcom/keys/cloud_kms", "secure_xcom/stores/gcs")
+
+TREE = """
+SecureXComError
+    ConfigError
+    CodecError
+    FormatError
+    UnsealedError
+    AuthenticationError
+    KeyServiceError
+        KeyAccessDenied
+        KeyUnavailable
+    StoreError
+        ObjectNotFound
+        GenerationMismatch
+        StoreAccessDenied
+        StoreUnavailable
+"""
+
+
+def part_of(module):
+    return module.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def imports(module):
+    """Yield (dotted name, at import time) for each import that is not for type checkers alone."""
+
+    def walk(node, *, eager):
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
+                continue
+            if isinstance(child, ast.Import):
+                yield from ((alias.name, eager) for alias in child.names)
+            elif isinstance(child, ast.ImportFrom):
+                assert child.level == 0, "imports are absolute"
+                yield from ((f"{child.module}.{alias.name}", eager) for alias in child.names)
+            else:
+                yield from walk(child, eager=eager and not isinstance(child, FUNCTIONS))
+
+    return list(walk(ast.parse(module.read_text()), eager=True))
+
+
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+
+
+def test_imports_run_one_way():
+    wrong = [
+        f"{part_of(module)} imports {name}"
+        for module in MODULES
+        for name, _ in imports(module)
+        if name.partition(".")[0] == "secure_xcom"
+        and (part := (*name.split("."), "")[1]) != part_of(module)
+        and RANK.get(part, RANK["__init__"]) >= RANK[part_of(module)]
+    ]
+    assert wrong == []
+
+
+def test_every_part_has_its_place_in_the_order():
+    assert {part_of(module) for module in MODULES} == set(RANK)
+
+
+@pytest.mark.parametrize(("root", "allowed"), [("airflow", AIRFLOW), ("google", GOOGLE)])
+def test_only_those_named_import(root, allowed):
+    found = {
+        module.relative_to(PACKAGE.parent).as_posix()
+        for module in MODULES
+        for name, _ in imports(module)
+        if name.partition(".")[0] == root
+    }
+    assert {module for module in found if not module.startswith(allowed)} == set()
+
+
+def test_google_is_imported_where_it_is_needed_and_not_before():
+    eager = {
+        (module.name, name)
+        for module in MODULES
+        for name, at_import in imports(module)
+        if at_import and name.startswith("google.")
+    }
+    assert eager == set()
+
+
+def test_importing_the_package_costs_nothing():
+    look = """
+import sys
+before = set(sys.modules)
+import secure_xcom
+print(*sorted(set(sys.modules) - before))
+"""
+    loaded = subprocess.run(
+        [sys.executable, "-c", look], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert loaded == ["__future__", "secure_xcom", "secure_xcom.errors"]
+
+
+def test_the_public_names_are_the_errors_and_the_version():
+    assert sorted(secure_xcom.__all__) == sorted([*TREE.split(), "__version__"])
+    for name in TREE.split():
+        assert getattr(secure_xcom, name) is getattr(errors, name)
+
+
+def test_the_package_is_typed():
+    assert files("secure_xcom").joinpath("py.typed").is_file()
+
+
+def drawn(error, depth=0):
+    """Draw the tree below an error class, by indentation, in order of definition."""
+    return [
+        "    " * depth + error.__name__,
+        *(line for child in error.__subclasses__() for line in drawn(child, depth + 1)),
+    ]
+
+
+def test_the_error_tree_is_as_it_is():
+    assert drawn(errors.SecureXComError) == TREE.split("\n")[1:-1]
+    assert errors.SecureXComError.__bases__ == (Exception,)
+
+
+def test_the_error_tree_is_as_its_docstring_draws_it():
+    lines = [line for line in errors.__doc__.splitlines() if re.search(r"─|XComError", line)]
+    names = [re.match(r"[ │├└─]*(\w+)", line)[1] for line in lines]
+    depths = [re.search(r"\w", line).start() for line in lines]
+    base = min(depths)
+    assert [
+        " " * (depth - base) + name for depth, name in zip(depths, names, strict=True)
+    ] == drawn(errors.SecureXComError)
+
+
+def pickled(error):
+    """Send an error the way Airflow's processes do."""
+    return pickle.loads(pickle.dumps(error))  # noqa: S301 - what was dumped right here
+
+
+@pytest.mark.parametrize("name", TREE.split())
+def test_errors_pickle(name):
+    error = getattr(errors, name)("the setting `kek_uri` is missing; set it")
+    copy = pickled(error)
+    assert type(copy) is type(error)
+    assert (str(copy), copy.args, copy.__dict__) == (str(error), error.args, error.__dict__)
+
+
+def test_authentication_error_says_the_same_whatever_happened():
+    copy = pickled(errors.AuthenticationError())
+    assert str(copy) == str(errors.AuthenticationError())
+    assert "tampered" in str(copy)
