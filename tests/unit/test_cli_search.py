@@ -1,0 +1,89 @@
+"""The search that the demo's verdict rests on finds what is there, however it is written."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import os
+import zlib
+
+import pytest
+from backports import zstd
+
+from secure_xcom.cli.search import found_in
+
+CARD = "9785541247384469"
+TEXT = json.dumps({"name": "Ada", "card": CARD, "limit": 1}).encode()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        CARD.encode(),
+        TEXT,
+        CARD.encode("utf-16-le"),
+        CARD.encode("utf-16-be"),
+        CARD.encode().hex().encode(),
+        CARD.encode().hex().upper().encode(),
+        int(CARD).to_bytes(8, "big"),
+        int(CARD).to_bytes(8, "little"),
+        gzip.compress(TEXT),
+        zlib.compress(TEXT),
+        zlib.compress(TEXT, level=9),
+        zstd.compress(TEXT),
+        base64.b64encode(gzip.compress(TEXT)),
+        base64.b64encode(zstd.compress(TEXT)),
+        base64.urlsafe_b64encode(zstd.compress(TEXT)),
+        zstd.compress(base64.b64encode(gzip.compress(TEXT))),
+        zlib.compress(TEXT).hex().encode(),
+    ],
+)
+@pytest.mark.parametrize("before", [b"", b"x", b"xy", b"xyz", b'{"value": "', os.urandom(1000)])
+def test_the_text_is_found(data, before):
+    assert found_in(before + data + b'", more', CARD) is not None
+
+
+@pytest.mark.parametrize("before", range(7))
+@pytest.mark.parametrize("after", range(7))
+def test_base64_is_found_at_every_alignment(before, after):
+    data = base64.b64encode(b"x" * before + CARD.encode() + b"y" * after)
+    assert found_in(b'{"value": "' + data + b'"}', CARD).startswith("in base64")
+
+
+def test_it_says_how_the_text_stands_there():
+    assert found_in(TEXT, CARD) == "in clear"
+    assert found_in(b"..." + zlib.compress(TEXT), CARD) == "in clear, through zlib"
+    wrapped = base64.b64encode(gzip.compress(TEXT))
+    assert found_in(wrapped, CARD) == "in clear, through base64, gzip"
+
+
+def test_a_stream_that_breaks_off_or_is_long_is_still_looked_into():
+    # Among such noise zstd, too, writes its literals by Huffman codes, and not as they are.
+    noise, more = (base64.b64encode(os.urandom(300_000)) for _ in range(2))
+    for compress, name in ((zstd.compress, "zstd"), (gzip.compress, "gzip")):
+        data = compress(noise + TEXT + more)
+        assert CARD.encode() not in data
+        assert found_in(data, CARD) == f"in clear, through {name}"
+        assert found_in(data[:-100_000], CARD) == f"in clear, through {name}"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"9785541247384473",
+        base64.b64encode(b"9785541247384473"),
+        int(CARD).to_bytes(8, "big")[:-1],
+        b"\x28\xb5\x2f\xfd" * 10,
+        b"\x1f\x8b\x08" * 10,
+        b"\x78\x9c" * 10,
+        b"A" * 1001,
+    ],
+)
+def test_nothing_is_found_where_nothing_is(data):
+    assert found_in(data, CARD) is None
+
+
+def test_a_megabyte_of_sealed_bytes_holds_nothing():
+    assert found_in(os.urandom(1 << 20), CARD) is None
