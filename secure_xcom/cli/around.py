@@ -1,0 +1,148 @@
+"""Reads the metadata database and the store around the backend: what truly lies there."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import google_crc32c
+
+from secure_xcom.errors import FormatError
+from secure_xcom.format.envelope import parse_preamble
+from secure_xcom.format.reference import from_row, loads
+from secure_xcom.model import Coordinate, Expected, Inline, Remote
+
+#: One statement for each table of XComs: 3.4 has two, older ones a single one.
+_TABLES = {
+    "xcom": "SELECT dag_id, run_id, task_id, map_index, key, value FROM xcom",
+    "xcom_v1": "SELECT dag_id, run_id, task_id, map_index, key, value FROM xcom_v1",
+    "xcom_v2": (
+        "SELECT ti.dag_id, ti.run_id, ti.task_id, ti.map_index, x.key, x.value "
+        "FROM xcom_v2 x LEFT JOIN task_instance ti ON ti.id = x.task_instance_id"
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One XCom as it lies in the database and in the store."""
+
+    coordinate: Coordinate
+    #: What the database's column holds, as bytes.
+    row: bytes = field(repr=False)
+    #: `inline`, `offloaded` or `clear`.
+    placement: str
+    #: The object in the store, where there is one.
+    file: Path | None
+    #: The envelope, from the row or from the object; empty where nothing is sealed.
+    envelope: bytes = field(repr=False)
+    #: What is wrong with it; empty where nothing is.
+    faults: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """How a person calls it."""
+        index = "" if self.coordinate.map_index == -1 else f"[{self.coordinate.map_index}]"
+        return f"{self.coordinate.task_id}{index} · {self.coordinate.key}"
+
+    @property
+    def stored_bytes(self) -> int:
+        """The length of what holds the value: of the object if there is one, else of the row."""
+        return len(self.envelope) if self.file else len(self.row)
+
+
+def look(database: Path, store: Path, dag_id: str) -> list[Seen]:
+    """Look at every XCom of a DAG, in the order in which they were written."""
+    return [_see(Coordinate(*ids), row, store) for ids, row in _rows(database) if ids[0] == dag_id]
+
+
+def surfaces(database: Path, store: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield all that the tables of XComs and the store hold: a name for it, and its bytes."""
+    with closing(sqlite3.connect(database)) as connection:
+        for table in _tables(connection):
+            for number, row in enumerate(connection.execute(f"SELECT * FROM {table}"), start=1):  # noqa: S608 - a name from _TABLES
+                for column in row:
+                    yield f"row {number} of the table {table}", _bytes(column)
+    for file in _files(store):
+        name = str(file.relative_to(store))
+        yield f"the name of the object {name}", name.encode()
+        yield f"the object {name}", file.read_bytes()
+
+
+def stray_objects(store: Path, seen: list[Seen]) -> list[str]:
+    """Name the objects that no XCom refers to."""
+    known = {one.file for one in seen}
+    return [str(file.relative_to(store)) for file in _files(store) if file not in known]
+
+
+def count_objects(store: Path) -> int:
+    """Count the files of the store."""
+    return len(_files(store))
+
+
+def states(database: Path, dag_id: str) -> dict[tuple[str, int], str]:
+    """Read the state of every task instance of a DAG, by task and map index."""
+    with closing(sqlite3.connect(database)) as connection:
+        rows = connection.execute(
+            "SELECT task_id, map_index, state FROM task_instance WHERE dag_id = ?", (dag_id,)
+        ).fetchall()
+    return {(task_id, map_index): str(state) for task_id, map_index, state in rows}
+
+
+def _tables(connection: sqlite3.Connection) -> list[str]:
+    there = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+    return [table for table in _TABLES if table in there]
+
+
+def _rows(database: Path) -> list[tuple[tuple[str, str, str, int, str], bytes]]:
+    with closing(sqlite3.connect(database)) as connection:
+        rows = [row for table in _tables(connection) for row in connection.execute(_TABLES[table])]
+    return [((row[0], row[1], row[2], row[3], row[4]), _bytes(row[5])) for row in rows]
+
+
+def _bytes(column: object) -> bytes:
+    if isinstance(column, bytes):
+        return column
+    return b"" if column is None else str(column).encode()
+
+
+def _files(store: Path) -> list[Path]:
+    return sorted(path for path in store.rglob("*") if not path.is_dir())
+
+
+def _see(coordinate: Coordinate, row: bytes, store: Path) -> Seen:
+    try:
+        reference = from_row(loads(row))
+    except FormatError as error:
+        return Seen(coordinate, row, "clear", None, b"", (f"it is not sealed. {error}",))
+    if isinstance(reference, Inline):
+        faults = _envelope_faults(reference.envelope, coordinate)
+        return Seen(coordinate, row, "inline", None, reference.envelope, faults)
+    file = store / reference.name
+    if reference.store_uri != f"file://{store}" or not file.is_file():
+        fault = f"its object {reference.name} is not in the store"
+        return Seen(coordinate, row, "offloaded", None, b"", (fault,))
+    envelope = file.read_bytes()
+    faults = _object_faults(envelope, reference) + _envelope_faults(envelope, coordinate)
+    return Seen(coordinate, row, "offloaded", file, envelope, faults)
+
+
+def _object_faults(envelope: bytes, reference: Remote) -> tuple[str, ...]:
+    if len(envelope) != reference.length_bytes:
+        return ("its object does not have the length that the row says",)
+    if google_crc32c.value(envelope) != reference.crc32c:
+        return ("its object does not have the checksum that the row says",)
+    return ()
+
+
+def _envelope_faults(envelope: bytes, coordinate: Coordinate) -> tuple[str, ...]:
+    try:
+        sealed_for = parse_preamble(envelope).unverified_header.coordinate
+    except FormatError as error:
+        return (f"its envelope is malformed. {error}",)
+    if not Expected.exactly(coordinate).matches(sealed_for):
+        return ("its envelope was sealed for another XCom",)
+    return ()
