@@ -1,0 +1,160 @@
+"""Where settings and credentials come from: airflow.cfg, two Variables, a connection.
+
+Nothing is read at import. Airflow 2 keeps one database session for each thread, and a Variable
+or a connection that is read inside a backend call would commit and close the session of the
+caller; so there they are read in a thread of their own. On Airflow 3 they are requests to the
+supervisor, and belong to the thread that the call came from.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from secure_xcom.errors import ConfigError
+from secure_xcom.settings import BUCKET_VARIABLE, CLEAR_KEYS, SECTION, TABLE, VARIABLE, load
+
+if TYPE_CHECKING:
+    from google.auth.credentials import Credentials
+
+    from secure_xcom.settings import Settings
+
+T = TypeVar("T")
+
+_ENV_PREFIX = f"AIRFLOW__{SECTION.upper()}__"
+#: What Airflow appends to an option that names a command, or a secret, instead of a value.
+_INDIRECT = ("_CMD", "_SECRET")
+
+
+def read() -> Settings:
+    """Read and check the settings. Without a cache: `core` keeps them.
+
+    Raises:
+        ConfigError: a setting is missing or wrong, or a Variable could not be read.
+    """
+    section = _section()
+    variable, bucket = _apart(lambda: _variables(section))
+    return load(section, variable, bucket)
+
+
+def clear_keys() -> tuple[str, ...]:
+    """Read the patterns of control keys that hold before anything else was read.
+
+    Those of airflow.cfg, or the built-in ones where it has none or a wrong one: a scheduler that
+    asks for a control key must get it even while the other settings are broken.
+    """
+    text = _conf().get(SECTION, "clear_keys", fallback=None)
+    kind = next(row.kind for row in TABLE if row.name == "clear_keys")
+    patterns = None if text is None else kind.from_text(text.strip())
+    if isinstance(patterns, list) and kind.accepts(patterns):
+        return tuple(patterns)
+    return CLEAR_KEYS
+
+
+def credentials(settings: Settings) -> Credentials | None:
+    """Give the credentials of `gcp_conn_id`; None stands for application default credentials.
+
+    Raises:
+        ConfigError: the Google provider is missing, or the connection gives no credentials.
+    """
+    if not settings.gcp_conn_id:
+        return None
+
+    def fetch() -> Credentials:
+        # Not at the top: on 2.10 the provider imports XComs while this package is imported.
+        from airflow.providers.google.common.hooks.base_google import (  # noqa: PLC0415
+            GoogleBaseHook,
+        )
+
+        found: Credentials = GoogleBaseHook(gcp_conn_id=settings.gcp_conn_id).get_credentials()
+        return found
+
+    try:
+        return _apart(fetch)
+    except ImportError as error:
+        raise ConfigError(
+            f"gcp_conn_id is {settings.gcp_conn_id!r}, but the Google provider cannot be "
+            "imported: install apache-airflow-providers-google, or unset gcp_conn_id to use "
+            "application default credentials."
+        ) from error
+    except Exception as error:
+        raise ConfigError(
+            f"gcp_conn_id is {settings.gcp_conn_id!r}, and this connection gives no credentials "
+            f"({type(error).__name__}): check that it exists and what it holds, or unset "
+            "gcp_conn_id to use application default credentials."
+        ) from error
+
+
+def _section() -> dict[str, str]:
+    """Read the options that are set, by name; wrong names too, so that `load` can complain."""
+    conf = _conf()
+    names = {row.name for row in TABLE}
+    if conf.has_section(SECTION):
+        names.update(conf.options(SECTION))
+    for variable in os.environ:
+        if variable.startswith(_ENV_PREFIX):
+            name = variable.removeprefix(_ENV_PREFIX)
+            for suffix in _INDIRECT:
+                name = name.removesuffix(suffix)
+            names.add(name.lower())
+    held = {name: conf.get(SECTION, name, fallback=None) for name in sorted(names)}
+    return {name: text for name, text in held.items() if text is not None}
+
+
+def _variables(section: Mapping[str, str]) -> tuple[str | None, str | None]:
+    """Read the Variable of settings, and that of the bucket where nothing else says the store."""
+    variable = _variable(VARIABLE)
+    if "store_uri" in section or _has_store(variable):
+        return variable, None
+    return variable, _variable(BUCKET_VARIABLE)
+
+
+def _has_store(variable: str | None) -> bool:
+    try:
+        members = json.loads(variable or "{}")
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(members, dict) and "store_uri" in members
+
+
+def _variable(name: str) -> str | None:
+    """Read one Variable as text; None where there is none, or where Airflow could not tell."""
+    try:
+        if _is_airflow_3():
+            from airflow.sdk import Variable  # noqa: PLC0415
+
+            value = Variable.get(name, default=None)
+        else:
+            from airflow.models import Variable  # noqa: PLC0415
+
+            value = Variable.get(name, default_var=None)  # type: ignore[call-arg] # noqa: AIR311
+    except Exception as error:
+        raise ConfigError(
+            f"The Variable {name} could not be read ({type(error).__name__}), so the settings "
+            f"are not known. Airflow's own log has the cause; to do without Variables, set all "
+            f"settings in airflow.cfg [{SECTION}]."
+        ) from error
+    return value if value is None else str(value)
+
+
+def _apart(look_up: Callable[[], T]) -> T:
+    if _is_airflow_3():
+        return look_up()
+    with ThreadPoolExecutor(1, "secure-xcom-settings") as thread:
+        return thread.submit(look_up).result()
+
+
+def _is_airflow_3() -> bool:
+    return find_spec("airflow.sdk") is not None
+
+
+def _conf() -> Any:  # noqa: ANN401 - Airflow's parser has a class of its own in each version
+    try:
+        from airflow.sdk.configuration import conf  # noqa: PLC0415
+    except ImportError:
+        from airflow.configuration import conf  # noqa: PLC0415
+    return conf

@@ -1,0 +1,391 @@
+"""What the backend does on every version of Airflow; `v2` and `v3` say what a call knows.
+
+Control keys, the ones that Airflow reads past every backend, are told apart first, so that they
+work without keys, store or even valid settings. All else is sealed, or opened, by the stack of
+the process, which is built at first use, and afresh in each forked child.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from uuid import UUID
+
+from secure_xcom import audit
+from secure_xcom.errors import (
+    AuthenticationError,
+    CodecError,
+    FormatError,
+    SecureXComError,
+    UnsealedError,
+)
+from secure_xcom.format.reference import TAG, from_row, is_tagged
+from secure_xcom.model import Coordinate, Expected, Inline
+
+if TYPE_CHECKING:
+    from secure_xcom.settings import Settings
+    from secure_xcom.stack import Stack
+
+log = logging.getLogger("secure_xcom")
+
+
+class Read(NamedTuple):
+    """One stored XCom to be opened."""
+
+    #: What the row holds, as parsed JSON.
+    row: object
+    expected: Expected
+    #: What the stock backend would make of the row.
+    stock: Callable[[], object]
+
+
+def write(
+    value: object,
+    where: Expected,
+    stock: Callable[[object], object],
+    *,
+    ti_id: UUID | None = None,
+) -> object:
+    """Give what the row is to hold: the value sealed, or in clear under a control key.
+
+    Args:
+        value: what the task pushed.
+        where: the coordinate; only a control key may do without the rest of it.
+        stock: the stock backend's serialisation, to parsed JSON.
+        ti_id: the task instance's id, where Airflow tells it.
+
+    Raises:
+        SecureXComError: any of the tree; nothing readable was written.
+    """
+    if _is_clear(where.key, _clear_keys()):
+        return _in_clear(value, where, stock)
+    coordinate = _coordinate(where, ti_id)
+    settings, stack = _process.current()
+    if _is_clear(where.key, settings.clear_keys):
+        return _in_clear(value, where, stock)
+    return stack.put(value, coordinate)
+
+
+def read(wanted: Read) -> object:
+    """Give the value that a row stands for.
+
+    Raises:
+        UnsealedError: the row was not sealed, and `unsealed_reads` refuses it.
+        SecureXComError: any of the tree.
+    """
+    return read_many([wanted])[0]
+
+
+def read_many(wanted: Sequence[Read]) -> list[object]:
+    """Give the values that rows stand for, in order, with the sealed ones fetched side by side.
+
+    Raises:
+        UnsealedError: a row was not sealed, and `unsealed_reads` refuses it.
+        SecureXComError: any of the tree; no value at all was released.
+    """
+    values: list[object] = [None] * len(wanted)
+    sealed: list[int] = []
+    current: tuple[Settings, Stack] | None = None
+    for position, one in enumerate(wanted):
+        clear = _is_clear(one.expected.key, _clear_keys())
+        if not clear:
+            current = current or _process.current()
+            clear = _is_clear(one.expected.key, current[0].clear_keys)
+        if is_tagged(one.row) and not clear:
+            sealed.append(position)
+            continue
+        if current and not clear:
+            _check_policy(one.expected, current[0].unsealed_reads)
+        values[position] = _plain(one)
+    if current and sealed:
+        reads = [(wanted[position].row, wanted[position].expected) for position in sealed]
+        stack = current[1]
+        opened = [stack.get(*reads[0])] if len(reads) == 1 else stack.get_many(reads)
+        for position, value in zip(sealed, opened, strict=True):
+            values[position] = value
+    return values
+
+
+def purge(row: object, expected: Expected) -> None:
+    """Delete the object of a row that is about to go.
+
+    Airflow purges at the start of every task, and whatever goes wrong here must not fail it: the
+    object stays behind, and a warning says so.
+    """
+    try:
+        if is_tagged(row) and not isinstance(from_row(row), Inline):
+            _, stack = _process.current()
+            stack.delete(row, expected)
+    except Exception as error:  # noqa: BLE001 - see above
+        log.warning(
+            "The object of XCom %s was not deleted: %s%s",
+            _named(expected),
+            type(error).__name__,
+            f": {error}" if isinstance(error, SecureXComError) else "",
+        )
+
+
+def describe(row: object) -> str:
+    """Say what a tagged row is, to a person; nothing is looked up."""
+    try:
+        reference = from_row(row)
+    except FormatError as error:
+        return f"Not a valid sealed XCom. {error}"
+    if isinstance(reference, Inline):
+        return f"Sealed by secure_xcom: {len(reference.envelope)} bytes in this row."
+    return (
+        f"Sealed by secure_xcom: {reference.length_bytes} bytes in "
+        f"{reference.store_uri}/{reference.name}."
+    )
+
+
+class Witness(Expected):
+    """An expectation that remembers the coordinate that met it.
+
+    Of many rows that are read at once Airflow does not say which index is whose, so that each
+    alone may have any; together they must differ.
+    """
+
+    met: Coordinate | None
+
+    def matches(self, coordinate: Coordinate) -> bool:
+        """Whether the coordinate is one of those expected."""
+        object.__setattr__(self, "met", coordinate)
+        return super().matches(coordinate)
+
+
+def witness(expected: Expected) -> Witness:
+    """Make a witness for one of the rows that `expected` stands for."""
+    one = Witness(
+        expected.dag_id, expected.run_id, expected.task_id, expected.map_index, expected.key
+    )
+    object.__setattr__(one, "met", None)
+    return one
+
+
+#: Position in a sequence by the run, the map index and the id of the task instance found there.
+Met: TypeAlias = dict[tuple[str, int, UUID | None], int]
+
+
+def check_distinct(witnesses: Iterable[Witness], *, ascending: bool | None) -> None:
+    """Check that the rows of one read are of different task instances, and in Airflow's order.
+
+    Args:
+        witnesses: one for each row; those of unsealed rows met nothing and do not count.
+        ascending: whether map indexes grow from row to row; None where the order is another.
+
+    Raises:
+        AuthenticationError: an envelope stands in two rows, or in another one than its own.
+    """
+    met = [one.met for one in witnesses if one.met is not None]
+    indexes = [one.map_index for one in met]
+    # Iterations of a loop (Airflow 3.4) share their map index.
+    ordered = ascending is not None and all(one.ti_id is None for one in met)
+    if len({_instance(one) for one in met}) != len(met) or (
+        ordered and indexes != sorted(indexes, reverse=not ascending)
+    ):
+        raise _refused(Expected.exactly(met[0]), AuthenticationError())
+
+
+def check_position(known: Met, position: int, witness: Witness) -> None:
+    """Check one row of a sequence against those that were read before, and take note of it.
+
+    Raises:
+        AuthenticationError: its envelope stands at two positions, or cannot be at this one.
+    """
+    met = witness.met
+    if met is None or position < 0:
+        return
+    # Rows come by map index, and some may be missing; so none comes before its index's turn.
+    if known.setdefault(_instance(met), position) != position or (
+        met.ti_id is None and met.map_index < position
+    ):
+        raise _refused(Expected.exactly(met), AuthenticationError())
+
+
+def _instance(met: Coordinate) -> tuple[str, int, UUID | None]:
+    return met.run_id, met.map_index, met.ti_id
+
+
+@dataclass(slots=True)
+class Held:
+    """A stored row on its way through Airflow's code, to be opened once it is out."""
+
+    #: What Airflow handed to `deserialize_value`.
+    result: Any
+
+    def __repr__(self) -> str:
+        return "Held()"
+
+
+_holding: ContextVar[bool] = ContextVar("secure_xcom_holding", default=False)
+
+
+@contextmanager
+def holding() -> Iterator[None]:
+    """Have `deserialize_value` hand back `Held` in this context."""
+    token = _holding.set(True)
+    try:
+        yield
+    finally:
+        _holding.reset(token)
+
+
+def is_holding() -> bool:
+    """Whether the caller will open by itself what `deserialize_value` gets."""
+    return _holding.get()
+
+
+def _plain(one: Read) -> object:
+    """Give what an unsealed row holds, which must not be taken for a sealed one anywhere."""
+    value = None if is_tagged(one.row) else one.stock()
+    if is_tagged(one.row) or is_tagged(value):
+        raise _refused(
+            one.expected,
+            FormatError(
+                f"XCom {_named(one.expected)} is read in clear, by `clear_keys` or "
+                f"`unsealed_reads`, but carries the member {TAG} of sealed ones. Clear the task "
+                "that wrote it."
+            ),
+        )
+    return value
+
+
+def _check_policy(where: Expected, unsealed_reads: str) -> None:
+    if unsealed_reads == "deny":
+        raise _refused(
+            where,
+            UnsealedError(
+                f"XCom {_named(where)} was not sealed by this backend: it was written before "
+                "the switch, over the REST API, by Airflow itself, or by someone who can write "
+                "to the database. `unsealed_reads` is deny, so it is not read. Clear the task "
+                "that wrote it; or, for the time of a migration, set unsealed_reads = warn; or, "
+                "if Airflow needs this key in clear, add it to clear_keys."
+            ),
+        )
+    if unsealed_reads == "warn":
+        _warn_once(where.dag_id, where.key)
+
+
+@cache
+def _warn_once(dag_id: str | None, key: str | None) -> None:
+    log.warning(
+        "XCom %s of DAG %s was not sealed by this backend, and was read because `unsealed_reads` "
+        "is warn. Further ones of this DAG and key are not reported by this process.",
+        key or "(key unknown)",
+        dag_id or "(unknown)",
+    )
+
+
+def _in_clear(value: object, where: Expected, stock: Callable[[object], object]) -> object:
+    row = stock(value)
+    if is_tagged(value) or is_tagged(row):
+        raise CodecError(
+            f"XCom {_named(where)} has a control key (`clear_keys`) and passes in clear, where a "
+            f"value must not carry the member {TAG}. Push it under another key."
+        )
+    return row
+
+
+def _refused(where: Expected, error: SecureXComError) -> SecureXComError:
+    audit.record("open", where, error=error)
+    return error
+
+
+def _coordinate(where: Expected, ti_id: UUID | None) -> Coordinate:
+    if where.dag_id and where.run_id and where.task_id and where.key:
+        map_index = -1 if where.map_index is None else where.map_index
+        return Coordinate(where.dag_id, where.run_id, where.task_id, map_index, where.key, ti_id)
+    missing = [name for name in ("dag_id", "run_id", "task_id", "key") if not getattr(where, name)]
+    raise FormatError(
+        f"A value is sealed for one place, and serialize_value was not told its "
+        f"{', '.join(missing)}. Push with ti.xcom_push, or hand in the whole coordinate."
+    )
+
+
+def _named(where: Expected) -> str:
+    task = f"{where.dag_id or '?'}.{where.task_id or '?'}"
+    index = "" if where.map_index in (None, -1) else f"[{where.map_index}]"
+    return f"{where.key or '(key unknown)'} of {task}{index} in run {where.run_id or '?'}"
+
+
+def _is_clear(key: str | None, patterns: tuple[str, ...]) -> bool:
+    return key is not None and _compiled(patterns).fullmatch(key) is not None
+
+
+@cache
+def _compiled(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    if not patterns:
+        return re.compile(r"(?!)")
+    return re.compile(
+        "|".join(
+            re.escape(pattern).replace(r"\*", ".*").replace(r"\?", ".") for pattern in patterns
+        ),
+        re.DOTALL,
+    )
+
+
+@cache
+def _clear_keys() -> tuple[str, ...]:
+    from secure_xcom.airflow import configuration  # noqa: PLC0415 - not at import
+
+    return configuration.clear_keys()
+
+
+class _Current(NamedTuple):
+    settings: Settings
+    stack: Stack
+    until: float
+
+
+class _Process:
+    """The settings of this process, and the stack that they make."""
+
+    def __init__(self) -> None:
+        self._current: _Current | None = None
+        self._building = threading.Lock()
+
+    def forget(self) -> None:
+        """Start afresh: channels, sessions, keys and locks of a parent are not its child's."""
+        self._current = None
+        self._building = threading.Lock()
+
+    def current(self) -> tuple[Settings, Stack]:
+        """Give both, with settings that are looked up again after their time."""
+        known = self._current
+        if known is None or time.monotonic() >= known.until:
+            known = self._refresh(known)
+        return known.settings, known.stack
+
+    def _refresh(self, known: _Current | None) -> _Current:
+        from secure_xcom.airflow import configuration  # noqa: PLC0415 - not at import
+        from secure_xcom.stack import build  # noqa: PLC0415 - it imports the cryptography
+
+        # Airflow answers these; a lock held meanwhile could wait for its event loop for ever.
+        settings = configuration.read()
+        if known is not None and known.settings == settings:
+            stack = known.stack
+        else:
+            credentials = configuration.credentials(settings)
+            with self._building:
+                there = self._current
+                if there is not None and there.settings == settings:
+                    stack = there.stack
+                else:
+                    stack = build(settings, credentials)
+                    self._current = _Current(settings, stack, 0.0)
+        self._current = _Current(settings, stack, time.monotonic() + settings.settings_ttl_seconds)
+        return self._current
+
+
+_process = _Process()
+os.register_at_fork(after_in_child=_process.forget)

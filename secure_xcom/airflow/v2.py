@@ -1,0 +1,195 @@
+"""The backend on Airflow 2, where scheduler, webserver, triggerer and tasks all read through it.
+
+A row is the JSON object of `docs/format.md` as UTF-8 bytes. `enable_xcom_pickling` is ignored:
+nothing is ever pickled or unpickled here.
+"""
+# ruff: noqa: ANN401 - the base class takes and gives Any
+
+from __future__ import annotations
+
+import inspect
+import json
+from typing import Any
+
+from airflow.models.xcom import BaseXCom, LazyXComSelectSequence
+from airflow.utils.json import XComDecoder, XComEncoder
+from sqlalchemy import select
+from sqlalchemy.orm import Query, reconstructor
+
+from secure_xcom.airflow import core
+from secure_xcom.errors import FormatError, SecureXComError, UnsealedError
+from secure_xcom.format.reference import is_tagged, loads
+from secure_xcom.model import Expected
+
+#: The columns that say which XCom a row is.
+_COORDINATE = ("dag_id", "run_id", "task_id", "map_index", "key")
+
+
+class SecureXComBackend(BaseXCom):  # type: ignore[misc] # Airflow 3 has no such class
+    """Seals what tasks push, and opens it for the task that it was sealed for."""
+
+    @staticmethod
+    def serialize_value(  # noqa: PLR0913 - Airflow's own signature
+        value: Any,
+        *,
+        key: str | None = None,
+        task_id: str | None = None,
+        dag_id: str | None = None,
+        run_id: str | None = None,
+        map_index: int | None = None,
+    ) -> Any:
+        """Give the row: a JSON object of `docs/format.md`, or the value under a control key."""
+        where = Expected(dag_id, run_id, task_id, map_index, key)
+        return json.dumps(core.write(value, where, _plain_row)).encode()
+
+    @staticmethod
+    def deserialize_value(result: Any) -> Any:
+        """Open a row, or the part of one that Airflow selected."""
+        if core.is_holding():
+            return core.Held(result)
+        return core.read(_read(result.value, _expected(result)))
+
+    def orm_deserialize_value(self) -> Any:
+        """Describe the value for a listing: no key is used, and no store is called."""
+        try:
+            row = _parse(self.value)
+            if is_tagged(row):
+                return core.describe(row)
+            return _plain(self.value, XComDecoder.orm_object_hook)
+        except SecureXComError as error:
+            return str(error)
+
+    @reconstructor
+    def init_on_load(self) -> None:
+        """Keep the row that `purge` needs, since the value becomes its description."""
+        self.stored = self.value
+        super().init_on_load()
+
+    @staticmethod
+    def get_many(*args: Any, **kwargs: Any) -> Any:
+        """Have those who then select values only get the coordinates of their rows, too."""
+        query = BaseXCom.get_many(*args, **kwargs)
+        located = _Located.__new__(_Located)
+        located.__dict__ = query.__dict__.copy()
+        return located
+
+    @staticmethod
+    def get_one(*args: Any, **kwargs: Any) -> Any:
+        """Open the one row that is asked for, though it comes without its coordinate."""
+        asked = inspect.signature(BaseXCom.get_one).bind_partial(*args, **kwargs).arguments
+        with core.holding():
+            held = BaseXCom.get_one(*args, **kwargs)
+        if not isinstance(held, core.Held):
+            return held
+        expected = Expected(
+            asked.get("dag_id"),
+            None if asked.get("include_prior_dates") else asked.get("run_id"),
+            asked.get("task_id"),
+            asked.get("map_index"),
+            asked.get("key"),
+        )
+        return core.read(_read(held.result.value, expected))
+
+    @staticmethod
+    def get_value(*, ti_key: Any, key: str | None = None, **session: Any) -> Any:
+        """Open the row of one task instance."""
+        return SecureXComBackend.get_one(
+            key=key,
+            task_id=ti_key.task_id,
+            dag_id=ti_key.dag_id,
+            run_id=ti_key.run_id,
+            map_index=ti_key.map_index,
+            **session,
+        )
+
+    @staticmethod
+    def purge(xcom: Any, *_: Any) -> None:
+        """Delete the object of a row that is about to go; never raises."""
+        # What `XCom.clear` loads are instances of the base class, with a value already parsed.
+        stored = getattr(xcom, "stored", getattr(xcom, "value", None))
+        core.purge(_parse_quietly(stored), _expected(xcom))
+
+
+class _Located(Query):  # type: ignore[type-arg] # SQLAlchemy 1.4 takes none
+    """A query whose rows say which XCom they are, when values alone are selected.
+
+    `xcom_pull` selects a value without its key, or nothing but the values of a mapped task, so
+    that an envelope in the wrong row could not be told from one in its own.
+    """
+
+    def with_entities(self, *entities: Any, **kwargs: Any) -> Any:
+        """Add what is missing of the coordinate behind the columns that were asked for."""
+        keys = [getattr(entity, "key", None) for entity in entities]
+        named = {key for key in keys if isinstance(key, str)}
+        missing = [name for name in _COORDINATE if name not in named] if "value" in named else []
+        return super().with_entities(
+            *entities, *(getattr(BaseXCom, name) for name in missing), **kwargs
+        )
+
+
+def _select_located(statement: Any) -> Any:
+    columns = [getattr(SecureXComBackend, name) for name in ("value", *_COORDINATE)]
+    return select(*columns).from_statement(statement)
+
+
+# A lazy sequence that was pickled, for a task in a virtual environment of its own, selects anew.
+LazyXComSelectSequence._rebuild_select = staticmethod(_select_located)  # noqa: SLF001
+
+
+def _expected(result: Any) -> Expected:
+    def known(name: str, kind: type) -> Any:
+        value = getattr(result, name, None)
+        return value if isinstance(value, kind) else None
+
+    return Expected(
+        known("dag_id", str),
+        known("run_id", str),
+        known("task_id", str),
+        known("map_index", int),
+        known("key", str),
+    )
+
+
+def _read(stored: Any, expected: Expected) -> core.Read:
+    return core.Read(_parse(stored), expected, lambda: _plain(stored, None))
+
+
+def _parse(stored: Any) -> object:
+    """Parse a row strictly; what is no JSON, or has a member twice, is none of ours."""
+    try:
+        return loads(stored) if isinstance(stored, bytes | str) else stored
+    except FormatError:
+        if is_tagged(_loosely(stored)):
+            raise
+        return None
+
+
+def _parse_quietly(stored: Any) -> object:
+    try:
+        return _parse(stored)
+    except FormatError:
+        return None
+
+
+def _loosely(stored: bytes | str) -> object:
+    try:
+        return json.loads(stored)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _plain_row(value: Any) -> object:
+    return json.loads(json.dumps(value, cls=XComEncoder))
+
+
+def _plain(stored: Any, object_hook: Any) -> Any:
+    """Read what the stock backend wrote, as it would, but for pickles."""
+    if stored is None:
+        return None
+    try:
+        return json.loads(stored, cls=XComDecoder, object_hook=object_hook)
+    except (ValueError, RecursionError):
+        raise UnsealedError(
+            "The XCom is not JSON. It may be a pickle of the time when enable_xcom_pickling was "
+            "on: those are never read, because a pickle runs code. Clear the task that wrote it."
+        ) from None

@@ -1,0 +1,255 @@
+"""The backend on Airflow 3.
+
+Up to 3.3 the worker calls `serialize_value` and `deserialize_value`; from 3.4 on, `store_value` and
+`load_value`. Neither of the reading ones is told which XCom it reads. The methods around them know,
+so they let the stored rows come through Airflow's own code unopened, and open them afterwards.
+"""
+# ruff: noqa: ANN401 - the base class takes and gives Any
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import weakref
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from airflow.sdk.bases.xcom import BaseXCom
+from airflow.sdk.execution_time.lazy_sequence import LazyXComSequence
+
+from secure_xcom.airflow import core
+from secure_xcom.model import Expected
+
+if TYPE_CHECKING:
+    from airflow.sdk.bases.xcom import XComCoordinate  # type: ignore[attr-defined]
+
+
+class _Result(NamedTuple):
+    value: Any
+
+
+class _Row(NamedTuple):
+    """What `serialize_value` made, on its way through it a second time."""
+
+    stored: Any
+
+
+_purging: ContextVar[Expected] = ContextVar("secure_xcom_purging", default=Expected())  # noqa: B039 - it is frozen
+_map_index: ContextVar[int | None] = ContextVar("secure_xcom_map_index", default=None)
+
+
+class SecureXComBackend(BaseXCom):
+    """Seals what tasks push, and opens it for the task that it was sealed for."""
+
+    @staticmethod
+    def serialize_value(  # noqa: PLR0913 - Airflow's own signature
+        value: Any,
+        *,
+        key: str | None = None,
+        task_id: str | None = None,
+        dag_id: str | None = None,
+        run_id: str | None = None,
+        map_index: int | None = None,
+    ) -> Any:
+        """Give the row: a JSON object of `docs/format.md`, or the value under a control key."""
+        if isinstance(value, _Row):
+            return value.stored
+        where = Expected(dag_id, run_id, task_id, map_index, key)
+        return core.write(value, where, BaseXCom.serialize_value)
+
+    @staticmethod
+    def deserialize_value(result: Any) -> Any:
+        """Open a row of which no more is known than the result tells: its key, at times."""
+        if core.is_holding():
+            return core.Held(result)
+        key = getattr(result, "key", None)
+        return core.read(_read(result.value, Expected(key=key if isinstance(key, str) else None)))
+
+    @classmethod
+    def get_one(cls, **wanted: Any) -> Any:
+        """Open the one row that is asked for."""
+        with core.holding():
+            held = super().get_one(**wanted)
+        return _open_one(held, _one(wanted))
+
+    @classmethod
+    def get_all(cls, **wanted: Any) -> Any:
+        """Open the rows of all map indexes of a task, side by side."""
+        with core.holding():
+            held = super().get_all(**wanted)
+        return _open_all(held, wanted)
+
+    @classmethod
+    def purge(cls, xcom: Any, *_: Any) -> None:
+        """Delete the object of a row that is about to go; never raises."""
+        core.purge(getattr(xcom, "value", None), _purging.get())
+
+    @classmethod
+    def delete(
+        cls, key: str, task_id: str, dag_id: str, run_id: str, map_index: int | None = None
+    ) -> None:
+        """Delete an XCom, and its object if it is the one of this very XCom."""
+        token = _purging.set(Expected(dag_id, run_id, task_id, _asked(map_index), key))
+        try:
+            super().delete(
+                key=key, task_id=task_id, dag_id=dag_id, run_id=run_id, map_index=map_index
+            )
+        finally:
+            _purging.reset(token)
+
+    if hasattr(BaseXCom, "aget_one"):  # from 3.3 on
+
+        @classmethod
+        async def aget_one(cls, **wanted: Any) -> Any:
+            """Open the one row that is asked for, in a thread."""
+            with core.holding():
+                held = await super().aget_one(**wanted)
+            return await asyncio.to_thread(_open_one, held, _one(wanted))
+
+        @classmethod
+        async def aget_all(cls, **wanted: Any) -> Any:
+            """Open the rows of all map indexes of a task, in threads."""
+            with core.holding():
+                held = await super().aget_all(**wanted)
+            return await asyncio.to_thread(_open_all, held, wanted)
+
+    if hasattr(BaseXCom, "aset") and not hasattr(BaseXCom, "store_value"):  # 3.3
+
+        @classmethod
+        async def aset(cls, key: str, value: Any, **coordinate: Any) -> None:
+            """Seal in a thread, so that the event loop goes on."""
+            row = await asyncio.to_thread(
+                cls.serialize_value,
+                value,
+                key=key,
+                task_id=coordinate.get("task_id"),
+                dag_id=coordinate.get("dag_id"),
+                run_id=coordinate.get("run_id"),
+                map_index=coordinate.get("map_index"),
+            )
+            await super().aset(key, _Row(row), **coordinate)
+
+    if hasattr(BaseXCom, "store_value"):  # from 3.4 on
+
+        @classmethod
+        def store_value(cls, coordinate: XComCoordinate, key: str, value: Any) -> Any:
+            """Do the same for Airflow 3.4, which tells the task instance's id."""
+            map_index = _map_index.get()
+            if map_index is None:
+                map_index = coordinate.region_index
+            where = Expected(
+                coordinate.dag_id, coordinate.run_id, coordinate.task_id, map_index, key
+            )
+            return core.write(value, where, BaseXCom.serialize_value, ti_id=coordinate.ti_id)
+
+        @classmethod
+        def load_value(cls, stored: Any) -> Any:
+            """Open a row of which nothing else is known."""
+            return cls.deserialize_value(_Result(stored))
+
+        @classmethod
+        def _store(cls, coordinate: XComCoordinate, map_index: int, key: str, value: Any) -> Any:
+            # The coordinate has no map index: in a loop, what it has instead is the number of the
+            # iteration, and readers ask by the map index.
+            token = _map_index.set(map_index)
+            try:
+                return super()._store(  # type: ignore[misc]
+                    coordinate, map_index, key, value
+                )
+            finally:
+                _map_index.reset(token)
+
+
+def _asked(map_index: int | None) -> int:
+    # Airflow 3 sends no negative index, and the server takes a missing one for -1.
+    return -1 if map_index is None or map_index < 0 else map_index
+
+
+def _one(wanted: dict[str, Any]) -> Expected:
+    return Expected(
+        wanted["dag_id"],
+        None if wanted.get("include_prior_dates") else wanted["run_id"],
+        wanted["task_id"],
+        _asked(wanted.get("map_index")),
+        wanted["key"],
+    )
+
+
+def _read(stored: Any, expected: Expected) -> core.Read:
+    return core.Read(stored, expected, lambda: BaseXCom.deserialize_value(_Result(stored)))
+
+
+def _open_one(held: Any, expected: Expected) -> Any:
+    return core.read(_read(held.result.value, expected)) if isinstance(held, core.Held) else held
+
+
+def _open_all(held: Any, wanted: dict[str, Any]) -> Any:
+    prior = bool(wanted.get("include_prior_dates"))
+    expected = Expected(
+        wanted["dag_id"],
+        None if prior else wanted["run_id"],
+        wanted["task_id"],
+        None,
+        wanted["key"],
+    )
+    return _open_in_order(held, expected, ascending=None if prior else True)
+
+
+def _open_in_order(held: Any, expected: Expected, *, ascending: bool | None) -> Any:
+    if not isinstance(held, list) or not all(isinstance(one, core.Held) for one in held):
+        return held
+    witnesses = [core.witness(expected) for _ in held]
+    values = core.read_many(
+        [_read(one.result.value, witness) for one, witness in zip(held, witnesses, strict=True)]
+    )
+    core.check_distinct(witnesses, ascending=ascending)
+    return values
+
+
+def _bind_lazy_sequences() -> None:
+    """Have lazy sequences of mapped tasks say which XCom they read.
+
+    They ask `deserialize_value` to open rows without a word of where these are from, though they
+    know; without this, a row moved among tasks would be opened wherever a sequence finds it.
+    """
+    stock = LazyXComSequence.__getitem__
+
+    @functools.wraps(stock)
+    def getitem(self: Any, key: Any) -> Any:
+        with core.holding():
+            held = stock(self, key)
+        if not isinstance(held, core.Held):
+            step = key.step if isinstance(key, slice) else None
+            return _open_in_order(held, _of_sequence(self), ascending=step is None or step > 0)
+        witness = core.witness(_of_sequence(self))
+        value = core.read(_read(held.result.value, witness))
+        core.check_position(_met_by(self), key, witness)
+        return value
+
+    LazyXComSequence.__getitem__ = getitem  # type: ignore[method-assign]
+
+
+def _of_sequence(sequence: Any) -> Expected:
+    source = sequence._xcom_arg  # noqa: SLF001 - a test on each version holds these names
+    return Expected(
+        source.operator.dag_id,
+        sequence._ti.run_id,  # noqa: SLF001
+        source.operator.task_id,
+        None,
+        source.key,
+    )
+
+
+_met: dict[int, core.Met] = {}
+
+
+def _met_by(sequence: Any) -> core.Met:
+    """Which task instance stood at which position of a sequence, as far as it was read."""
+    # Not a WeakKeyDictionary: to hash a sequence is to read all of it.
+    if id(sequence) not in _met:
+        _met[id(sequence)] = {}
+        weakref.finalize(sequence, _met.pop, id(sequence), None)
+    return _met[id(sequence)]
+
+
+_bind_lazy_sequences()
