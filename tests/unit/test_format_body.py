@@ -1,0 +1,174 @@
+"""`docs/format.md`, section 4."""
+
+from __future__ import annotations
+
+import os
+import tracemalloc
+
+import pytest
+
+from secure_xcom.errors import AuthenticationError, FormatError
+from secure_xcom.format import body
+
+KEY = bytes(range(32))
+DATA = b"associated data"
+RANDOM = bytes(range(body.RANDOM_BYTES))
+FIRST = 1_048_520
+FURTHER = 1_048_560
+SEGMENT = 1_048_576
+
+
+def sealed(payload):
+    return b"".join(body.seal(KEY, DATA, [payload], RANDOM))
+
+
+def opened(chunks):
+    """What came out, and the error that came after it, if one did."""
+    pieces = []
+    try:
+        pieces.extend(body.open_(KEY, DATA, chunks))
+    except AuthenticationError as error:
+        return pieces, error
+    return pieces, None
+
+
+@pytest.mark.parametrize(
+    ("payload_bytes", "body_bytes"),
+    [
+        (256, 312),
+        (FIRST, SEGMENT),
+        (FIRST + 1, SEGMENT + 17),
+        (FIRST + FURTHER, 2 * SEGMENT),
+        (FIRST + FURTHER + 1, 2 * SEGMENT + 17),
+        (2**40, 1_099_528_405_304),
+    ],
+)
+def test_lengths_are_those_of_the_document(payload_bytes, body_bytes):
+    assert body.body_length(payload_bytes) == body_bytes
+    assert body.payload_length(body_bytes) == payload_bytes
+
+
+@pytest.mark.parametrize(
+    "body_bytes",
+    [
+        -1,
+        0,
+        40,
+        56,
+        311,
+        SEGMENT + 1,
+        SEGMENT + 16,
+        2 * SEGMENT + 16,
+        body.body_length(2**40) + 1,
+        2**64,
+    ],
+)
+def test_lengths_that_no_payload_makes_are_refused(body_bytes):
+    with pytest.raises(FormatError):
+        body.payload_length(body_bytes)
+
+
+@pytest.mark.parametrize("size", [1, 255, FIRST - 1, FIRST, FIRST + 1, FIRST + FURTHER])
+def test_what_is_sealed_has_the_length_and_opens(size):
+    payload = os.urandom(size)
+    assert len(sealed(payload)) == body.body_length(size)
+    assert b"".join(body.open_(KEY, DATA, [sealed(payload)])) == payload
+
+
+@pytest.mark.parametrize("chunk_bytes", [1000, 65_536, FIRST, FURTHER, 3 * SEGMENT])
+def test_how_the_payload_is_cut_makes_no_difference(chunk_bytes):
+    payload = os.urandom(FIRST + FURTHER + 5)
+    chunks = [payload[at : at + chunk_bytes] for at in range(0, len(payload), chunk_bytes)]
+    chunks.insert(1, b"")
+    assert b"".join(body.seal(KEY, DATA, [*chunks, b""], RANDOM)) == sealed(payload)
+    whole = sealed(payload)
+    chunks = [whole[at : at + chunk_bytes] for at in range(0, len(whole), chunk_bytes)]
+    assert b"".join(body.open_(KEY, DATA, [b"", *chunks, b""])) == payload
+
+
+def test_a_payload_comes_byte_by_byte():
+    payload = os.urandom(300)
+    assert b"".join(body.seal(KEY, DATA, (payload[i : i + 1] for i in range(300)), RANDOM)) == (
+        sealed(payload)
+    )
+    whole = sealed(payload)
+    singly = (whole[i : i + 1] for i in range(len(whole)))
+    assert b"".join(body.open_(KEY, DATA, singly)) == payload
+
+
+def test_a_source_may_reuse_its_buffer():
+    def source():
+        buffer = bytearray(200_000)
+        for byte in range(12):
+            buffer[:] = bytes((byte,)) * len(buffer)
+            yield buffer
+
+    payload = b"".join(bytes((byte,)) * 200_000 for byte in range(12))
+    assert b"".join(body.seal(KEY, DATA, source(), RANDOM)) == sealed(payload)
+
+
+def test_small_chunks_cost_no_memory():
+    chunk = bytes(16)
+    tracemalloc.start()
+    try:
+        for _ in body.seal(KEY, DATA, (chunk for _ in range(2 * SEGMENT // 16)), RANDOM):
+            pass
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 4 * SEGMENT
+
+
+def test_memory_does_not_grow_with_the_payload():
+    chunk = bytes(SEGMENT)
+    tracemalloc.start()
+    try:
+        sealing = body.seal(KEY, DATA, (chunk for _ in range(32)), RANDOM)
+        opened_bytes = sum(len(piece) for piece in body.open_(KEY, DATA, sealing))
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert opened_bytes == 32 * SEGMENT
+    assert peak_bytes < 8 * SEGMENT
+
+
+def test_a_payload_of_too_many_bytes_is_refused(monkeypatch):
+    monkeypatch.setattr(body, "PAYLOAD_BYTES_MAX", FIRST + 5)
+    assert len(sealed(bytes(FIRST + 5))) == body.body_length(FIRST + 5)
+    with pytest.raises(FormatError):
+        sealed(bytes(FIRST + 6))
+
+
+@pytest.mark.parametrize("at", [0, 1, 32, 33, 39, 40, 100, SEGMENT - 1])
+def test_a_fault_in_the_first_segment_releases_nothing(at):
+    altered = bytearray(sealed(os.urandom(FIRST + 500)))
+    altered[at] ^= 1
+    pieces, error = opened([altered])
+    assert type(error) is AuthenticationError
+    assert pieces == []
+
+
+def test_what_is_released_before_a_fault_is_what_was_sealed():
+    payload = os.urandom(FIRST + FURTHER + 500)
+    whole = sealed(payload)
+    for length in (2 * SEGMENT, len(whole) - 1):
+        pieces, error = opened([whole[:length]])
+        assert type(error) is AuthenticationError
+        assert payload.startswith(b"".join(pieces))
+        assert len(b"".join(pieces)) < length
+    pieces, error = opened([whole + bytes(SEGMENT)])
+    assert type(error) is AuthenticationError
+    assert payload.startswith(b"".join(pieces))
+
+
+@pytest.mark.parametrize("length", [0, 1, 39, 40, 41, 56])
+def test_a_body_too_short_for_a_segment_is_refused(length):
+    pieces, error = opened([sealed(b"x" * 300)[:length]])
+    assert type(error) is AuthenticationError
+    assert pieces == []
+
+
+@pytest.mark.parametrize(("key", "data"), [(bytes(32), DATA), (KEY, b"other data")])
+def test_another_key_or_other_data_opens_nothing(key, data):
+    with pytest.raises(AuthenticationError):
+        list(body.open_(key, data, [sealed(b"x" * 300)]))

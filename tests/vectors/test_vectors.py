@@ -1,0 +1,103 @@
+"""Every vector, through `secure_xcom` and through the reader that knows the document only."""
+
+from __future__ import annotations
+
+import hashlib
+import traceback
+
+import pytest
+from support.memory import FixedKek, MemoryStore
+from vectors import generate, reader
+from vectors.case import Vector, load
+
+from secure_xcom import errors
+from secure_xcom.format.reference import from_row, loads
+from secure_xcom.keys.data_keys import DataKeys
+from secure_xcom.layers.sealed import Sealed
+from secure_xcom.layers.threshold import Threshold
+from secure_xcom.model import Compression, Expected, Payload
+
+NAMES = sorted(path.stem for path in generate.FILES.glob("*.txt"))
+
+
+def vector_and_object(name: str) -> tuple[Vector, bytes | None]:
+    vector = load(name, (generate.FILES / f"{name}.txt").read_text(encoding="utf-8"))
+    if vector.object is None:
+        return vector, None
+    data = vector.object[2] or generate.objects()[name]
+    assert hashlib.sha256(data).hexdigest() == vector.object_sha256
+    return vector, data
+
+
+def opened(vector: Vector, data: bytes | None) -> Payload:
+    """What a deployment with the vector's settings makes of its row and its object."""
+    keks = {uri: FixedKek(uri, bytes.fromhex(key)) for uri, key in vector.keks.items()}
+    stores = {uri: MemoryStore(uri) for uri in vector.stores}
+    if vector.object:
+        name, generation, _ = vector.object
+        stores[vector.stores[0]].objects[name] = (generation, data or b"")
+    sealed = Sealed(
+        Threshold(stores, vector.stores[0], 49_152),
+        DataKeys(keks, next(iter(keks)), 300),
+        instance=vector.instances[0],
+        trusted_instances=vector.instances[1:],
+        compression=Compression.ZSTD,
+        max_value_bytes=vector.max_value_bytes,
+        describe=False,
+    )
+    asked = vector.asked
+    expected = Expected(
+        *(asked.get(member) for member in ("dag", "run", "task", "map_index", "key"))
+    )
+    return sealed.get(from_row(loads(vector.row)), expected)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_vector_gives_what_it_says(name):
+    vector, data = vector_and_object(name)
+    if vector.expect == "success":
+        payload = opened(vector, data)
+        raw = b"".join(payload.buffers)
+        assert vector.encoded == {
+            "codec": payload.codec,
+            "compression": vector.encoded["compression"],
+            "bytes": len(raw),
+            "sha256": hashlib.sha256(raw).hexdigest(),
+        }
+    else:
+        with pytest.raises(errors.SecureXComError) as caught:
+            opened(vector, data)
+        assert type(caught.value) is getattr(errors, vector.expect)
+        chain = "".join(traceback.format_exception(caught.value))
+        for secret in ("4111", vector.data_key or "no data key"):
+            assert secret not in chain
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_document_alone_gives_what_a_vector_says(name):
+    vector, data = vector_and_object(name)
+    if vector.expect == "success":
+        codec, compression, raw = reader.read(vector, data)
+        assert vector.encoded == {
+            "codec": codec,
+            "compression": compression,
+            "bytes": len(raw),
+            "sha256": hashlib.sha256(raw).hexdigest(),
+        }
+    else:
+        with pytest.raises(reader.Refused) as caught:
+            reader.read(vector, data)
+        assert caught.value.args == (vector.expect,)
+
+
+def test_no_vector_was_edited_or_removed():
+    listed = dict(reversed(line.split("  ")) for line in generate.MANIFEST.read_text().splitlines())
+    there = {path.name: generate.digest(path) for path in generate.FILES.glob("*.txt")}
+    assert there == listed
+
+
+def test_the_generator_makes_the_files_that_are_there():
+    made = {vector.name: vector.dump() for vector in generate.vectors()}
+    assert sorted(made) == NAMES
+    for name, text in made.items():
+        assert (generate.FILES / f"{name}.txt").read_text(encoding="utf-8") == text, name
