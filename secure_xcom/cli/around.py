@@ -21,7 +21,7 @@ _TABLES = {
     "xcom_v1": "SELECT dag_id, run_id, task_id, map_index, key, value FROM xcom_v1",
     "xcom_v2": (
         "SELECT ti.dag_id, ti.run_id, ti.task_id, ti.map_index, x.key, x.value "
-        "FROM xcom_v2 x LEFT JOIN task_instance ti ON ti.id = x.task_instance_id"
+        "FROM xcom_v2 x JOIN task_instance ti ON ti.id = x.task_instance_id"
     ),
 }
 

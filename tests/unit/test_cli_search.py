@@ -87,3 +87,11 @@ def test_nothing_is_found_where_nothing_is(data):
 
 def test_a_megabyte_of_sealed_bytes_holds_nothing():
     assert found_in(os.urandom(1 << 20), CARD) is None
+
+
+def test_url_safe_base64_is_undone():
+    # Somewhere in that much noise stand both characters in which the two alphabets differ.
+    data = base64.urlsafe_b64encode(gzip.compress(base64.b64encode(os.urandom(10_000)) + TEXT))
+    assert b"-" in data
+    assert b"_" in data
+    assert found_in(b'{"value": "' + data + b'"}', CARD) == "in clear, through base64, gzip"
