@@ -253,7 +253,7 @@ def provide(name: str) -> Environment:
     recipe = RECIPES[name]
     environment = Environment(name, recipe.airflow, ENVIRONMENTS / name)
     stamp = environment.folder / "stamp"
-    with _locked(name):
+    with locked(name):
         project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
         wanted = hashlib.sha256(repr((recipe, sys.version, project)).encode()).hexdigest()
         if not stamp.exists() or stamp.read_text() != wanted:
@@ -298,7 +298,7 @@ def new_home(environment: Environment, path: Path, env: Mapping[str, str] | None
     Migrating takes longer than most tests, so it is done once a version, and the file is copied.
     """
     template = _template(environment)
-    with _locked(template.name):
+    with locked(template.name):
         if not template.exists():
             with tempfile.TemporaryDirectory() as scratch:
                 migrated = _empty_home(environment, Path(scratch) / "home")
@@ -337,7 +337,8 @@ def _template(environment: Environment) -> Path:
 
 
 @contextmanager
-def _locked(name: str) -> Iterator[None]:
+def locked(name: str) -> Iterator[None]:
+    """Hold what other processes on this machine wait for, by name."""
     ENVIRONMENTS.mkdir(exist_ok=True)
     with (ENVIRONMENTS / f"{name}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

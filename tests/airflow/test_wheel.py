@@ -1,0 +1,115 @@
+"""What users install: the wheel, from the source distribution, beside a plain Airflow."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from email.parser import Parser
+
+import pytest
+from support.environments import (
+    ENVIRONMENTS,
+    RECIPES,
+    ROOT,
+    VERSIONS,
+    Environment,
+    install,
+    locked,
+    new_home,
+    run_uv,
+)
+
+BACKEND = "secure_xcom.airflow.backend.SecureXComBackend"
+
+DAG = """
+import datetime
+try:
+    from airflow.sdk import dag, task
+except ImportError:
+    from airflow.decorators import dag, task
+
+@dag(schedule=None, start_date=datetime.datetime(2026, 1, 1))
+def small():
+    @task
+    def give():
+        return {"rows": [1, 2, 3], "note": "a canary" * 2}
+
+    @task
+    def take(value):
+        assert value == {"rows": [1, 2, 3], "note": "a canary" * 2}
+
+    take(give())
+
+small()
+"""
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """Build the source distribution, and the wheel from it alone."""
+    folder = tmp_path_factory.mktemp("dist")
+    run_uv("build", "--out-dir", folder, ROOT)
+    (found,) = folder.glob("*.whl")
+    return found
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        (about,) = {name.partition("/")[0] for name in names if ".dist-info/" in name}
+        metadata = Parser().parsestr(archive.read(f"{about}/METADATA").decode())
+        licence = archive.read(f"{about}/licenses/LICENSE").decode()
+        points = archive.read(f"{about}/entry_points.txt").decode()
+    modules = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "secure_xcom").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert {name for name in names if not name.startswith(about)} == modules
+    assert "secure_xcom/py.typed" in modules
+    assert metadata["License-Expression"] == "Apache-2.0"
+    assert metadata["Requires-Python"] == ">=3.11"
+    assert licence == (ROOT / "LICENSE").read_text()
+    assert "secure-xcom = secure_xcom.cli:main" in points
+    assert "provider_info = secure_xcom.airflow.provider:get_provider_info" in points
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_wheel_works_beside_a_plain_airflow(version, wheel, tmp_path):
+    """Neither extras nor anything that only tests use is there: pip would install this much."""
+    environment = Environment(f"wheel-{version}", version, ENVIRONMENTS / f"wheel-{version}")
+    recipe = RECIPES[version]
+    pinned = [
+        line for line in recipe.requirements if line.startswith("apache-airflow-") and "==" in line
+    ]
+    with locked(environment.name):
+        install(environment, recipe, f"secure-xcom @ {wheel.as_uri()}", *pinned)
+        home = new_home(
+            environment,
+            tmp_path / "home",
+            {
+                "AIRFLOW__CORE__XCOM_BACKEND": BACKEND,
+                "AIRFLOW__SECURE_XCOM__STORE_URI": f"file://{tmp_path / 'store'}",
+                "AIRFLOW__SECURE_XCOM__KEK_URI": f"local-kek://{tmp_path / 'kek'}",
+            },
+        )
+        create = (
+            "import sys; from secure_xcom.keys.local import create_key_file as f; f(sys.argv[1])"
+        )
+        home.run("python", "-c", create, tmp_path / "kek")
+        (home.dags / "small.py").write_text(DAG)
+        home.run("airflow", "dags", "test", "small")
+        home.run("secure-xcom", "--help")
+        providers = json.loads(home.run("airflow", "providers", "list", "-o", "json").stdout)
+        where = home.run("python", "-c", "import secure_xcom; print(secure_xcom.__file__)").stdout
+    assert where.strip().startswith(str(environment.folder)), "not the checkout"
+    assert "secure-xcom" in {provider["package_name"] for provider in providers}
+    with home.connect() as database:
+        states = database.execute("SELECT task_id, state FROM task_instance").fetchall()
+        table = "xcom_v2" if version.startswith("3.4") else "xcom"
+        (row,) = database.execute(
+            f"SELECT value FROM {table} WHERE key = 'return_value'"  # noqa: S608 - a name of ours
+        ).fetchone()
+    assert sorted(states) == [("give", "success"), ("take", "success")]
+    assert "__secure_xcom__" in str(row)
+    assert "canary" not in str(row)
