@@ -7,6 +7,7 @@ import pickle
 import re
 import subprocess
 import sys
+import tomllib
 from importlib.resources import files
 from pathlib import Path
 
@@ -122,6 +123,7 @@ def test_google_is_imported_where_it_is_needed_and_not_before():
 def test_importing_the_package_costs_nothing():
     look = """
 import sys
+import tomllib
 before = set(sys.modules)
 import secure_xcom
 print(*sorted(set(sys.modules) - before))
@@ -182,3 +184,17 @@ def test_authentication_error_says_the_same_whatever_happened():
     copy = pickled(errors.AuthenticationError())
     assert str(copy) == str(errors.AuthenticationError())
     assert "tampered" in str(copy)
+
+
+def test_the_lock_knows_the_public_index_alone():
+    lock = tomllib.loads((PACKAGE.parent / "uv.lock").read_text())
+    sources = {tuple(*package["source"].items()) for package in lock["package"]}
+    assert sources == {("registry", "https://pypi.org/simple"), ("editable", ".")}
+    urls = [
+        file["url"]
+        for package in lock["package"]
+        for file in (*package.get("wheels", ()), package.get("sdist"))
+        if file
+    ]
+    assert len(urls) > len(lock["package"])
+    assert {url for url in urls if not url.startswith("https://files.pythonhosted.org/")} == set()
