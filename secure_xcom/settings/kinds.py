@@ -8,12 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 _LONGEST_URI = 512
+#: Names below the prefix have the rest of Cloud Storage's 1,024 bytes (`stores/names.py`).
+_LONGEST_PREFIX = 200
 #: XCom keys are at most this long in Airflow.
 _LONGEST_KEY = 512
 
-_SEGMENTS = r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~=+@-]+)"
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
-_GCS = re.compile(rf"gs://{_BUCKET.pattern}{_SEGMENTS}{{0,32}}")
+_PREFIX = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~=+@-]+)*")
 _PATH = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[^/\x00-\x1f\x7f\ud800-\udfff]+)+")
 _KMS = re.compile(
     r"gcp-kms://projects/(?:[a-z0-9.-]{1,63}:)?[a-z][a-z0-9-]{4,28}[a-z0-9]"
@@ -30,16 +31,22 @@ def is_bucket(name: str) -> bool:
 
 
 def is_store_uri(uri: str) -> bool:
-    """Whether `uri` is `gs://bucket/prefix` (the prefix optional) or `file:///dir`.
+    """Whether `uri` is `gs://bucket/prefix` or `file:///dir`.
 
-    No trailing slash, no empty, `.` or `..` segment, at most 512 characters: stores are compared
-    as exact strings, so each has one spelling.
+    The prefix is optional, and has at most 200 characters. No trailing slash, no empty, `.` or
+    `..` segment: stores are compared as exact strings, so each has one spelling.
     """
     if len(uri) > _LONGEST_URI:
         return False
     if uri.startswith("file://"):
         return _PATH.fullmatch(uri.removeprefix("file://")) is not None
-    return _GCS.fullmatch(uri) is not None
+    bucket, slash, prefix = uri.removeprefix("gs://").partition("/")
+    return (
+        uri.startswith("gs://")
+        and is_bucket(bucket)
+        and len(prefix) <= _LONGEST_PREFIX
+        and _PREFIX.fullmatch(slash + prefix) is not None
+    )
 
 
 def is_kek_uri(uri: str) -> bool:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from secure_xcom import errors
+from secure_xcom import audit, errors
+from secure_xcom.model import Coordinate
 from secure_xcom.settings import SECTION, TABLE, load
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -106,6 +107,16 @@ def test_every_setting_that_is_named_exists(path):
     words = set(re.findall(r"`([a-z]+(?:_[a-z]+)+)(?: ?=[^`]*)?`", prose(text)))
     misspelt = {word: get_close_matches(word, ROWS, 1, 0.85) for word in words - ROWS.keys()}
     assert {word for word, close in misspelt.items() if close} == set()
+
+
+def test_the_audit_log_has_the_fields_that_operations_lists(caplog):
+    caplog.set_level("INFO", audit.logger.name)
+    audit.record("seal", Coordinate("d", "r", "t", -1, "k"))
+    written = json.loads(caplog.messages[-1])
+    table = page("docs/operations.md").partition("## Audit log")[2].partition("\nNames and")[0]
+    first_cells = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+    listed = [name for cell in first_cells for name in re.findall(r"`(\w+)`", cell)]
+    assert sorted(listed) == sorted(written)
 
 
 def anchors(path: Path) -> set[str]:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secure_xcom.errors import ConfigError
+from secure_xcom.keys import open_kek
 from secure_xcom.settings import CLEAR_KEYS, TABLE, Settings, is_kek_uri, is_store_uri, load
 
 KEK = "gcp-kms://projects/acme-data/locations/europe-west1/keyRings/airflow/cryptoKeys/xcom"
@@ -169,7 +170,7 @@ def test_a_missing_key_or_store_says_what_to_set():
     store, kek = faults()
     assert store == (
         "store_uri is not set: set it in airflow.cfg [secure_xcom] to gs://bucket/prefix or "
-        "file:///dir, with no slash at the end"
+        "file:///dir, with no slash at the end (prefix: at most 200)"
     )
     assert kek == (
         "kek_uri is not set: set it in airflow.cfg [secure_xcom] to gcp-kms://projects/P/"
@@ -334,6 +335,7 @@ def test_the_variable_takes_json_types_and_no_others(name, value):
 def test_key_uris_that_are_allowed(uri):
     assert is_kek_uri(uri)
     assert load({**WORKING, "kek_uri": uri}, None, None).kek_uri == uri
+    assert open_kek(uri).uri == uri
 
 
 @pytest.mark.parametrize(
@@ -374,6 +376,7 @@ def test_key_uris_that_are_not_allowed(uri):
         "gs://acme-xcom",
         STORE,
         "gs://acme.xcom_1/a/b=c/d~e/..f",
+        "gs://acme-xcom/" + "a" * 200,
         "file:///var/lib/airflow/xcom",
         "file:///var/lib/my xcom",
     ],
@@ -402,7 +405,8 @@ def test_store_uris_that_are_allowed(uri):
         "gs://acme-xcom/a?b",
         "gs://acme-xcom/a#b",
         "gs://acme-xcom/a\n",
-        "gs://acme-xcom/" + "a" * 512,
+        "gs://acme-xcom/" + "a" * 201,
+        "file:///" + "a" * 512,
         "gcs://acme-xcom/a",
         "s3://acme-xcom/a",
         "acme-xcom",
