@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from secure_xcom import audit, errors
+from secure_xcom.cli import main
 from secure_xcom.model import Coordinate
 from secure_xcom.settings import SECTION, TABLE, load
 
@@ -42,6 +43,11 @@ def blocks(language: str):
 
 def prose(text: str) -> str:
     return re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def code(text: str) -> str:
+    """Everything of a page that is code, inline or in blocks."""
+    return "\n".join(re.findall(r"^```.*?^```$|`[^`\n]+`", text, flags=re.DOTALL | re.MULTILINE))
 
 
 def entry(row) -> str:
@@ -117,6 +123,17 @@ def test_the_audit_log_has_the_fields_that_operations_lists(caplog):
     first_cells = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
     listed = [name for cell in first_cells for name in re.findall(r"`(\w+)`", cell)]
     assert sorted(listed) == sorted(written)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_command_of_ours_that_is_named_exists(path, capsys):
+    for words in re.findall(r"\bsecure-xcom ([a-z-][^`\n]*)", code(path.read_text())):
+        command = words.split()[0]
+        with pytest.raises(SystemExit) as ended:
+            main([command, "--help"])
+        assert ended.value.code == 0, words
+        known = capsys.readouterr().out
+        assert all(flag in known for flag in re.findall(r"--[a-z-]+", words)), words
 
 
 def anchors(path: Path) -> set[str]:
