@@ -94,8 +94,6 @@ class _Framed:
 
     def __init__(self, chunks: Iterable[Buffer], payload_bytes: int) -> None:
         self._chunks = iter(chunks)
-        if payload_bytes < _PAD_TO_BYTES:
-            raise FormatError(f"The payload has {payload_bytes} bytes; {_PAD_TO_BYTES} is least.")
         first = memoryview(b"")
         while len(first) < min(payload_bytes, _PADDED_BELOW_BYTES):
             chunk = next(self._chunks, None)
@@ -124,10 +122,8 @@ class _Framed:
         for chunk in self._all():
             if left:
                 yield chunk[:left]
-            tail += chunk[left : left + self._tail + 1]
+            tail += chunk[left : left + self._tail + 1 - len(tail)]
             left = max(0, left - len(chunk))
-            if len(tail) > self._tail:
-                break
         pad_bytes = self._tail - TRAILER_BYTES
         if tail != bytes(pad_bytes) + pad_bytes.to_bytes(2, "big"):
             raise FormatError("The payload does not end with zeros and their number.")
@@ -215,8 +211,6 @@ def _parse(pieces: Iterator[Buffer], payload_bytes: int, max_value_bytes: int) -
             f"The value has {raw_bytes} bytes; `max_value_bytes` allows {max_value_bytes}."
         )
     if Compression(framed.head[2]) is Compression.NONE:
-        if framed.data_bytes != raw_bytes:
-            raise FormatError("The payload's length is not the one that it declares.")
         raw = _collect(framed.data(), raw_bytes)
     else:
         _check_frame(framed.start)

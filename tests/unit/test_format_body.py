@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import struct
 import tracemalloc
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from vectors import construct
 
 from secure_xcom.errors import AuthenticationError, FormatError
 from secure_xcom.format import body
@@ -159,6 +162,18 @@ def test_what_is_released_before_a_fault_is_what_was_sealed():
     pieces, error = opened([whole + bytes(SEGMENT)])
     assert type(error) is AuthenticationError
     assert payload.startswith(b"".join(pieces))
+
+
+def test_an_empty_last_segment_is_refused_even_if_it_is_authentic():
+    salt, prefix = RANDOM[:32], RANDOM[32:]
+    key = construct.hkdf(KEY, salt, DATA)
+    first, last = (
+        AESGCM(key).encrypt(prefix + struct.pack(">IB", index, index), bytes(size), None)
+        for index, size in enumerate((FIRST, 0))
+    )
+    pieces, error = opened([b"\x28" + RANDOM + first + last])
+    assert type(error) is AuthenticationError
+    assert b"".join(pieces) == bytes(FIRST)
 
 
 @pytest.mark.parametrize("length", [0, 1, 39, 40, 41, 56])

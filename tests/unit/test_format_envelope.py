@@ -127,6 +127,24 @@ def test_a_wrapped_key_that_does_not_fit_is_refused(wrapped):
         envelope.marshal_key_block(wrapped)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"map_index": -2},
+        {"map_index": -(2**31)},
+        {"instance": "i" * 256},
+        {"dag": ""},
+        {"run": ""},
+        {"task": ""},
+        {"key": ""},
+    ],
+)
+def test_a_header_that_is_never_written_is_never_read(changes):
+    made = construct.envelope("a seed", b"raw", **changes)
+    with pytest.raises(FormatError):
+        envelope.parse_header(made.data[made.at["header"] : made.at["commitment"]])
+
+
 @pytest.mark.parametrize("chunk_bytes", [1, 7, 100, 12_329, 12_330, 100_000])
 def test_a_preamble_is_found_however_the_envelope_is_cut(chunk_bytes):
     header = envelope.marshal_header(HEADER)

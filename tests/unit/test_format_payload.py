@@ -109,12 +109,19 @@ def test_the_sample_is_of_the_largest_buffer():
     assert contents(parsed(data)) == b"".join(made.buffers)
 
 
-@pytest.mark.parametrize("raw_bytes", [0, 1, 242, 243, 4096, 200_000, 3_000_000])
+@pytest.mark.parametrize("raw_bytes", [0, 1, 242, 243, 4096, 200_000, 2_000_000])
 def test_no_payload_is_longer_than_the_longest(raw_bytes):
     raw = os.urandom(raw_bytes // 3) + b"x" * (raw_bytes // 3)
     raw += os.urandom(raw_bytes - len(raw))
     for compression in Compression:
         assert len(marshalled(raw, compression)) <= payload.longest(raw_bytes)
+
+
+@pytest.mark.parametrize("raw_bytes", [0, 10**5, 10**6, 10**9, 2**40])
+def test_the_longest_payload_has_room_for_what_zstd_can_add(raw_bytes):
+    """A frame's header has 18 bytes at most, and each block of 128 KiB a header of three."""
+    frame_bytes = 18 + raw_bytes + 3 * -(-raw_bytes // 131_072)
+    assert payload.longest(raw_bytes) >= 14 + frame_bytes
 
 
 def test_a_large_value_is_passed_on_without_a_copy():
@@ -202,10 +209,36 @@ def test_a_bomb_is_left_at_what_it_declares(declared):
     chunks = [data[at : at + 1000] for at in range(0, len(data), 1000)]
 
     def work():
-        with pytest.raises(FormatError):
+        with pytest.raises(FormatError, match="more than it declares"):
             parsed(*chunks)
 
     assert peak_bytes(work) < 2_000_000 + 2 * declared
+
+
+@pytest.mark.parametrize("chunk_bytes", [200, 1_000_000])
+def test_what_comes_after_the_end_is_not_kept(chunk_bytes):
+    data = marshalled(b"abc")
+    more = (bytes(chunk_bytes) for _ in range(20_000_000 // chunk_bytes))
+
+    def stream():
+        yield data
+        yield from more
+
+    def work():
+        with pytest.raises(FormatError):
+            payload.parse_payload(stream(), len(data), GIB)
+
+    assert peak_bytes(work) < 3_000_000
+    assert next(more, None) is None
+
+
+@pytest.mark.parametrize("more", [b"\0", b"x" * 100, frames.frame(frames.raw_blocks(b""))])
+def test_bytes_after_the_frame_may_come_in_a_piece_of_their_own(more):
+    frame = frames.frame(frames.raw_blocks(b"x" * 6000))
+    data = framed(frame + more, 6000)
+    split = 12 + len(frame)
+    with pytest.raises(FormatError):
+        parsed(data[:split], data[split:])
 
 
 def test_a_value_over_the_limit_is_never_decompressed():

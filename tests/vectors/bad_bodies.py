@@ -114,6 +114,10 @@ _PAYLOADS: Table = {
     "pad-len-more": ("pad_len is one more.", {"pad_len": 224}),
     "pad-len-most": ("pad_len is 65,535.", {"pad_len": 65_535}),
     "pad-len-swapped": ("pad_len is little-endian.", {"pad_len": 223 << 8}),
+    "pad-len-255": (
+        "pad_len leaves one byte for head and data.",
+        {"pad_len": 255, "zeros": bytes(223)},
+    ),
     "pad-256": ("256 zeros more than needed.", {"pad": 223 + 256}),
     "pad-other": ("Padded to 300 bytes.", {"pad": 300 - 14 - len(VALUE)}),
     "pad-4352": ("Padded beyond 4,096 bytes.", {"raw": stream("4,096", 4082), "pad": 256}),
@@ -131,6 +135,8 @@ _FRAMES: Table = {
     "no-data": ("No data at all.", {"data": b"", "raw": b""}),
     "magic": ("Another magic number.", {"data": b"\x27" + _FRAME[1:]}),
     "without-magic": ("A frame without its magic number.", {"data": _FRAME[4:]}),
+    "only-magic": ("Nothing but the magic number.", {"data": frames.MAGIC}),
+    "only-descriptor": ("It ends before the window.", {"data": _FRAME[:5]}),
     "cut": ("Cut by one byte.", {"data": _FRAME[:-1]}),
     "cut-block": (
         "The last block is missing.",
