@@ -29,8 +29,9 @@ _REMOTE_MEMBERS = {
     "about",
 }
 _GENERATION = re.compile(r"[1-9][0-9]{0,19}")
-_NAME = re.compile(r"[A-Za-z0-9\-._~%]+(?:/[A-Za-z0-9\-._~%]+)*")
-_NAME_BYTES_MAX = 1_024
+_SEGMENT = r"(?!\.)[A-Za-z0-9\-._~%]+"
+_NAME = re.compile(f"{_SEGMENT}(?:/{_SEGMENT})*")
+_NAME_BYTES_MAX = 800
 ENVELOPE_BYTES_MAX = PREAMBLE_BYTES_MAX + body_length(PAYLOAD_BYTES_MAX)
 
 
@@ -102,8 +103,6 @@ def _remote(row: Mapping[str, Any]) -> Remote:
     store_uri = _text(row, "store")
     name = _text(row, "object")
     if len(name) > _NAME_BYTES_MAX or not _NAME.fullmatch(name):
-        raise FormatError("The row's object name has a form that is never written.")
-    if {".", ".."} & set(name.split("/")):
         raise FormatError("The row's object name has a form that is never written.")
     generation = _text(row, "generation")
     if not _GENERATION.fullmatch(generation):

@@ -35,9 +35,8 @@ WRAPPED = st.builds(
     st.binary(min_size=1, max_size=2048),
     st.text(st.characters(codec="utf-8"), max_size=120),
 )
-NAMES = st.from_regex(r"\A[A-Za-z0-9\-._~%]{1,20}(/[A-Za-z0-9\-._~%]{1,20}){0,5}\Z").filter(
-    lambda name: not {".", ".."} & set(name.split("/"))
-)
+SEGMENT = r"[A-Za-z0-9\-_~%][A-Za-z0-9\-._~%]{0,19}"
+NAMES = st.from_regex(rf"\A{SEGMENT}(/{SEGMENT}){{0,5}}\Z")
 REFERENCES = st.builds(Inline, st.binary(max_size=500)) | st.builds(
     Remote,
     st.text(max_size=50),

@@ -121,7 +121,8 @@ _VALUES: Mapping[str, Mapping[str, Any]] = {
         "unicode": "dag/é",
         "question": "dag/run?generation=1",
         "scheme": "gs://bucket/object",
-        "1025": "d" * 1025,
+        "hidden": "dag/.run",
+        "801": "d" * 801,
         "null": None,
     },
     "generation": {

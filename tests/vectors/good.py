@@ -149,8 +149,8 @@ def _placements() -> Iterator[Vector]:
         "The checksum is of what lies in the store; any characters a name may have.",
         envelope(name, bytes(5000)),
         remote=True,
-        row=lambda row: row | {"object": "Az09-._~%2F/..a/%", "generation": "9" * 20},
-        stored=("Az09-._~%2F/..a/%", "9" * 20, envelope(name, bytes(5000)).data),
+        row=lambda row: row | {"object": "Az09-._~%2F/a../%", "generation": "9" * 20},
+        stored=("Az09-._~%2F/a../%", "9" * 20, envelope(name, bytes(5000)).data),
     )
     name = "good-row-order"
     yield good(

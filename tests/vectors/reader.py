@@ -88,9 +88,9 @@ def row(text: str) -> dict[str, Any]:
     for member in ("store", "object", "generation"):
         check(type(found[member]) is str, "FormatError")
     segments = found["object"].split("/")
-    check(len(found["object"]) <= 1024, "FormatError")
+    check(len(found["object"]) <= 800, "FormatError")
     check(all(re.fullmatch(r"[A-Za-z0-9.\-_~%]+", segment) for segment in segments), "FormatError")
-    check(not {".", ".."} & set(segments), "FormatError")
+    check(not any(segment.startswith(".") for segment in segments), "FormatError")
     check(re.fullmatch("[1-9][0-9]{0,19}", found["generation"]), "FormatError")
     check(type(found["length_bytes"]) is int, "FormatError")
     check(1 <= found["length_bytes"] <= 1_099_528_417_633, "FormatError")
