@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 _LONGEST_URI = 512
 #: Names below the prefix have the rest of Cloud Storage's 1,024 bytes (`stores/names.py`).
-_LONGEST_PREFIX = 200
+_LONGEST_PREFIX = 199
 #: XCom keys are at most this long in Airflow.
 _LONGEST_KEY = 512
 
@@ -33,7 +33,7 @@ def is_bucket(name: str) -> bool:
 def is_store_uri(uri: str) -> bool:
     """Whether `uri` is `gs://bucket/prefix` or `file:///dir`.
 
-    The prefix is optional, and has at most 200 characters. No trailing slash, no empty, `.` or
+    The prefix is optional, and has at most 199 characters. No trailing slash, no empty, `.` or
     `..` segment: stores are compared as exact strings, so each has one spelling.
     """
     if len(uri) > _LONGEST_URI:
@@ -111,7 +111,7 @@ def integer(unit: str, least: int, most: int) -> Kind:
 def listing(of: str, accepts: Callable[[str], bool]) -> Kind:
     """A list of texts, each of which `accepts` accepts."""
     return Kind(
-        f"a list of {of} (airflow.cfg: separated by commas, or a JSON list; [] for none)",
+        f"a list of {of}; in airflow.cfg separated by commas, or a JSON list, [] for none",
         lambda value: (
             isinstance(value, list)
             and all(isinstance(item, str) and accepts(item) for item in value)

@@ -54,7 +54,7 @@ def is_protected(name: str) -> bool:
     return name != "unlocked" and any(row.name == name and not row.tuning for row in TABLE)
 
 
-_STORE = "gs://bucket/prefix or file:///dir, with no slash at the end (prefix: at most 200)"
+_STORE = "gs://bucket/prefix (at most 199 characters of prefix) or file:///dir, no slash at the end"
 _KEK = "gcp-kms://projects/P/locations/L/keyRings/R/cryptoKeys/K or local-kek:///path"
 _NAME = "letters, digits and . _ : / @ -, at most 128"
 

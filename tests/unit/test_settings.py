@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from secure_xcom.errors import ConfigError
 from secure_xcom.keys import open_kek
 from secure_xcom.settings import CLEAR_KEYS, TABLE, Settings, is_kek_uri, is_store_uri, load
+from secure_xcom.stores import open_store
 
 KEK = "gcp-kms://projects/acme-data/locations/europe-west1/keyRings/airflow/cryptoKeys/xcom"
 OTHER_KEK = "gcp-kms://projects/acme-data/locations/europe-west1/keyRings/airflow/cryptoKeys/old"
@@ -169,8 +170,8 @@ def test_a_wrong_store_uri_is_not_replaced_by_the_bucket():
 def test_a_missing_key_or_store_says_what_to_set():
     store, kek = faults()
     assert store == (
-        "store_uri is not set: set it in airflow.cfg [secure_xcom] to gs://bucket/prefix or "
-        "file:///dir, with no slash at the end (prefix: at most 200)"
+        "store_uri is not set: set it in airflow.cfg [secure_xcom] to gs://bucket/prefix (at most "
+        "199 characters of prefix) or file:///dir, no slash at the end"
     )
     assert kek == (
         "kek_uri is not set: set it in airflow.cfg [secure_xcom] to gcp-kms://projects/P/"
@@ -376,7 +377,7 @@ def test_key_uris_that_are_not_allowed(uri):
         "gs://acme-xcom",
         STORE,
         "gs://acme.xcom_1/a/b=c/d~e/..f",
-        "gs://acme-xcom/" + "a" * 200,
+        "gs://acme-xcom/" + "a" * 199,
         "file:///var/lib/airflow/xcom",
         "file:///var/lib/my xcom",
     ],
@@ -384,6 +385,7 @@ def test_key_uris_that_are_not_allowed(uri):
 def test_store_uris_that_are_allowed(uri):
     assert is_store_uri(uri)
     assert load({**WORKING, "store_uri": uri}, None, None).store_uri == uri
+    assert open_store(uri).uri == uri
 
 
 @pytest.mark.parametrize(
@@ -405,7 +407,7 @@ def test_store_uris_that_are_allowed(uri):
         "gs://acme-xcom/a?b",
         "gs://acme-xcom/a#b",
         "gs://acme-xcom/a\n",
-        "gs://acme-xcom/" + "a" * 201,
+        "gs://acme-xcom/" + "a" * 200,
         "file:///" + "a" * 512,
         "gcs://acme-xcom/a",
         "s3://acme-xcom/a",
