@@ -14,6 +14,7 @@ from secure_xcom.keys.data_keys import DataKeys
 from secure_xcom.layers.cached import Cached
 from secure_xcom.layers.sealed import Sealed
 from secure_xcom.layers.threshold import Threshold
+from secure_xcom.model import Compression
 from secure_xcom.stores import open_store
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def build(settings: Settings, credentials: Credentials | None = None) -> Stack:
             DataKeys(keks, settings.kek_uri, settings.data_key_ttl_seconds),
             instance=settings.instance,
             trusted_instances=settings.trusted_instances,
-            compression=settings.compression,
+            compression=Compression[settings.compression.upper()],
             max_value_bytes=settings.max_value_bytes,
             describe=settings.describe == "full",
         )
