@@ -1,0 +1,223 @@
+"""A tree of plain data as MessagePack, with a closed set of extensions (`docs/codecs.md`).
+
+document = u64 tree_bytes | tree | parts
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable, Iterable
+from itertools import chain
+from pathlib import Path, PosixPath, PurePosixPath, PureWindowsPath, WindowsPath
+from typing import Any, TypeAlias
+
+import ormsgpack
+
+from secure_xcom.codecs.libraries import made_by, need
+from secure_xcom.codecs.refusal import Refused
+from secure_xcom.codecs.source import Source
+from secure_xcom.errors import CodecError, FormatError, SecureXComError
+from secure_xcom.model import Buffer, CodecId
+
+#: A codec and the buffers that it made of a value.
+Encoded: TypeAlias = tuple[CodecId, list[Buffer]]
+
+PART = 1
+_BYTEARRAY = 2
+_INTEGER = 3
+_PATH = 4
+_SCALAR = 5
+
+_TREE_LENGTH_BYTES = 8
+_PART_LENGTH_BYTES = 8
+
+#: Only exact built-in types are encoded; everything else comes to `default`.
+_EXACT = (
+    ormsgpack.OPT_PASSTHROUGH_BIG_INT
+    | ormsgpack.OPT_PASSTHROUGH_DATACLASS
+    | ormsgpack.OPT_PASSTHROUGH_DATETIME
+    | ormsgpack.OPT_PASSTHROUGH_ENUM
+    | ormsgpack.OPT_PASSTHROUGH_SUBCLASS
+    | ormsgpack.OPT_PASSTHROUGH_TUPLE
+    | ormsgpack.OPT_PASSTHROUGH_UUID
+)
+_MUTABLE_BYTES = frozenset((bytearray, memoryview))
+_CONTAINERS = frozenset((dict, list))
+#: The first bytes of `bin 8`, `bin 16` and `bin 32`.
+_BIN = (b"\xc4", b"\xc5", b"\xc6")
+
+_INT64_MIN = -(2**63)
+_UINT64_MAX = 2**64 - 1
+
+PATHS: dict[type, int] = {PosixPath: 1, WindowsPath: 1, PurePosixPath: 2, PureWindowsPath: 3}
+_PATH_MAKERS: dict[int, Callable[[str], object]] = {
+    1: Path,
+    2: PurePosixPath,
+    3: PureWindowsPath,
+}
+_SCALAR_DTYPE = re.compile(r"[<>|][biufcmM][0-9]{1,2}(\[[0-9]*[a-zA-Z]{1,2}\])?", re.ASCII)
+
+
+def in_64_bits(value: int) -> bool:
+    """Whether MessagePack has an integer for it."""
+    return _INT64_MIN <= value <= _UINT64_MAX
+
+
+def extension(value: object) -> ormsgpack.Ext | None:
+    """What stands for a small value that MessagePack has no type for; None if there is nothing."""
+    kind = type(value)
+    if kind is bytearray:
+        return ormsgpack.Ext(_BYTEARRAY, bytes(value))  # type: ignore[call-overload]
+    if kind is int:
+        return ormsgpack.Ext(_INTEGER, _integer_bytes(value))  # type: ignore[arg-type]
+    if kind in PATHS:
+        text = str(value).encode("utf-8", "surrogateescape")
+        return ormsgpack.Ext(_PATH, bytes((PATHS[kind],)) + text)
+    numpy = made_by(value, "numpy")
+    # Two of numpy's scalars are Python's float and str as well, and go the way of those.
+    if numpy and isinstance(value, numpy.generic) and not isinstance(value, (float, str)):
+        dtype = value.dtype.str
+        if _SCALAR_DTYPE.fullmatch(dtype):
+            return ormsgpack.Ext(
+                _SCALAR, bytes((len(dtype),)) + dtype.encode("ascii") + value.tobytes()
+            )
+    return None
+
+
+def _integer_bytes(value: int) -> bytes:
+    """Two's complement, big-endian, as short as it can be."""
+    length = (value if value >= 0 else ~value).bit_length() // 8 + 1
+    return value.to_bytes(length, "big", signed=True)
+
+
+def pack(value: object, leaf: Callable[[object], Encoded | None]) -> list[Buffer] | None:
+    """Encode a tree; None if anything in it is not plain data, an extension or a `leaf`.
+
+    Raises:
+        Refused: `leaf` knows the type of a value in the tree, and refuses the value.
+        CodecError: a library is missing.
+    """
+    parts: list[Buffer] = []
+    refused: list[Refused | CodecError] = []
+
+    def default(item: object) -> ormsgpack.Ext:
+        try:
+            if (small := extension(item)) is not None:
+                return small
+            encoded = leaf(item)
+        except (Refused, CodecError) as error:  # the encoder would swallow it
+            refused.append(error)
+            raise TypeError from None
+        if encoded is None:
+            raise TypeError
+        codec, buffers = encoded
+        parts.extend(buffers)
+        length = sum(memoryview(buffer).nbytes for buffer in buffers)
+        return ormsgpack.Ext(PART, bytes((codec,)) + length.to_bytes(_PART_LENGTH_BYTES, "big"))
+
+    if type(value) is bytearray:  # a tree of one; within a tree the encoder does not hand it over
+        value = extension(value)
+    try:
+        tree = ormsgpack.packb(value, default=default, option=_EXACT)
+    except TypeError:
+        if refused:
+            raise refused[0] from None
+        return None
+    if any(first in tree for first in _BIN) and _holds_mutable_bytes(value):
+        return None
+    return [len(tree).to_bytes(_TREE_LENGTH_BYTES, "big"), tree, *parts]
+
+
+def _holds_mutable_bytes(value: object) -> bool:
+    """Whether a `bytearray` or a `memoryview` is in the tree.
+
+    The encoder takes both for `bytes` without a word. This looks at the types, a level at a time:
+    it is called where the encoder came to an end, so that there is one.
+    """
+    kinds = {type(value)}
+    level: list[Any] = [value]
+    while kinds & _CONTAINERS:
+        items = _contents(level, kinds)
+        found = set(map(type, chain.from_iterable(items())))
+        if found & _MUTABLE_BYTES:
+            return True
+        kinds = found & _CONTAINERS
+        level = [item for item in chain.from_iterable(items()) if type(item) in kinds]
+    return bool(kinds & _MUTABLE_BYTES)
+
+
+def _contents(level: list[Any], kinds: set[type]) -> Callable[[], Iterable[Iterable[object]]]:
+    """What the containers hold, as often as it is asked for; the common cases run in C."""
+    if kinds == {dict}:
+        return lambda: map(dict.values, level)
+    if kinds == {list}:
+        return lambda: level
+    mixed = [item.values() if type(item) is dict else item for item in level]
+    return lambda: mixed
+
+
+def unpack(source: Source, leaf: Callable[[CodecId, Source], object]) -> object:
+    """Decode a tree with its parts, and take no byte more.
+
+    Raises:
+        FormatError: it is not a document.
+        CodecError: a value in it needs a library that is not installed here.
+    """
+    tree = source.pieces(source.number(_TREE_LENGTH_BYTES))
+    # The decoder says neither where it stopped nor that bytes are left. So it is given the first
+    # element of a pair whose second one nobody can foresee: only an exact tree ends before it.
+    sentinel = secrets.token_hex(8)
+    faults: list[SecureXComError] = []
+
+    def ext_hook(tag: int, data: bytes) -> object:
+        try:
+            return _restore(tag, data, source, leaf)
+        except SecureXComError as error:  # the decoder would swallow it
+            faults.append(error)
+            raise ValueError from None
+
+    pair: object = None
+    try:
+        pair = ormsgpack.unpackb(
+            b"".join((b"\x92", *tree, ormsgpack.packb(sentinel))), ext_hook=ext_hook
+        )
+    except ValueError:
+        if faults:
+            raise faults[0] from None
+    if not isinstance(pair, list) or pair[1] != sentinel:
+        raise FormatError("The encoded value is not exactly one MessagePack value.")
+    return pair[0]
+
+
+def _restore(
+    tag: int, data: bytes, source: Source, leaf: Callable[[CodecId, Source], object]
+) -> object:
+    """The value that an extension stands for."""
+    if tag == PART and len(data) == 1 + _PART_LENGTH_BYTES and data[0] in set(CodecId):
+        pieces = source.pieces(int.from_bytes(data[1:], "big"))
+        return leaf(CodecId(data[0]), Source(pieces))
+    if tag == _BYTEARRAY:
+        return bytearray(data)
+    if tag == _INTEGER:
+        number = int.from_bytes(data, "big", signed=True)
+        if not in_64_bits(number) and _integer_bytes(number) == data:
+            return number
+    if tag == _PATH and data[:1] and data[0] in _PATH_MAKERS:
+        return _PATH_MAKERS[data[0]](data[1:].decode("utf-8", "surrogateescape"))
+    if tag == _SCALAR and data[:1]:
+        return _scalar(data[1 : 1 + data[0]], data[1 + data[0] :])
+    raise FormatError("The encoded value holds an extension that this version does not know.")
+
+
+def _scalar(dtype: bytes, data: bytes) -> object:
+    numpy = need("numpy")
+    name = dtype.decode("ascii", "replace")
+    if _SCALAR_DTYPE.fullmatch(name):
+        try:
+            kind = numpy.dtype(name)
+        except TypeError:
+            raise CodecError(f"numpy has no type {name} on this machine.") from None
+        if kind.itemsize == len(data):
+            return numpy.frombuffer(data, kind)[0]
+    raise FormatError("The encoded value holds a numpy scalar of a wrong type or length.")

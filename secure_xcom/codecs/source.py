@@ -1,0 +1,70 @@
+"""Bytes in one or more buffers, taken from the front: what every decoder reads from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from secure_xcom.errors import FormatError
+from secure_xcom.model import Buffer
+
+
+def as_bytes_view(buffer: object) -> memoryview:
+    """A flat view of an object that exports a buffer, as unsigned bytes."""
+    view = memoryview(buffer)  # type: ignore[arg-type]
+    return view.cast("B") if view.nbytes else memoryview(b"")
+
+
+class Source:
+    """Takes bytes from the front. What is asked for is compared with what is there, first."""
+
+    def __init__(self, buffers: Iterable[Buffer]) -> None:
+        self._views = [view for view in map(as_bytes_view, buffers) if view]
+        self._views.reverse()
+        self.left_bytes = sum(map(len, self._views))
+
+    def pieces(self, length: int) -> list[memoryview]:
+        """Take `length` bytes, in as many pieces as they lie in; nothing is copied.
+
+        Raises:
+            FormatError: there are fewer.
+        """
+        if length > self.left_bytes:
+            raise FormatError(
+                f"The encoded value claims {length} bytes where {self.left_bytes} are left."
+            )
+        self.left_bytes -= length
+        taken = []
+        while length:
+            view = self._views.pop()
+            if len(view) > length:
+                self._views.append(view[length:])
+                view = view[:length]
+            taken.append(view)
+            length -= len(view)
+        return taken
+
+    def take(self, length: int) -> memoryview:
+        """Take `length` bytes as one view; copied only where they lie in several buffers.
+
+        Raises:
+            FormatError: there are fewer.
+        """
+        pieces = self.pieces(length)
+        return pieces[0] if len(pieces) == 1 else memoryview(b"".join(pieces))
+
+    def number(self, length: int) -> int:
+        """Take an unsigned big-endian integer.
+
+        Raises:
+            FormatError: fewer than `length` bytes are left.
+        """
+        return int.from_bytes(self.take(length), "big")
+
+    def end(self) -> None:
+        """Be at the end.
+
+        Raises:
+            FormatError: bytes are left.
+        """
+        if self.left_bytes:
+            raise FormatError(f"{self.left_bytes} bytes follow the encoded value.")
