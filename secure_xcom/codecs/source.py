@@ -29,9 +29,8 @@ class Source:
             FormatError: there are fewer.
         """
         if length > self.left_bytes:
-            raise FormatError(
-                f"The encoded value claims {length} bytes where {self.left_bytes} are left."
-            )
+            # Without the length: in a value that is not what it says, it is a piece of contents.
+            raise FormatError("The encoded value claims more bytes than are left.")
         self.left_bytes -= length
         taken = []
         while length:
