@@ -20,7 +20,7 @@ from secure_xcom.stores import open_store
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
 
-    from secure_xcom.model import Coordinate, Expected
+    from secure_xcom.model import Coordinate, Expected, Payload
     from secure_xcom.settings import Settings
 
 
@@ -48,7 +48,10 @@ class Stack:
         Raises:
             SecureXComError: any of the tree; nothing of the value was released.
         """
-        return codecs.decode(self._sealed.get(from_row(row), expected))
+        return codecs.decode(self._opened(row, expected))
+
+    def _opened(self, row: object, expected: Expected) -> Payload:
+        return self._sealed.get(from_row(row), expected)
 
     def get_many(self, reads: Sequence[tuple[object, Expected]]) -> list[object]:
         """The values of many tagged rows, in order, fetched and opened side by side.
@@ -60,10 +63,7 @@ class Stack:
         if not reads:
             return []
         with ThreadPoolExecutor(min(_READERS, len(reads)), "secure-xcom-read") as pool:
-            opened = [
-                pool.submit(lambda row, expected: self._sealed.get(from_row(row), expected), *read)
-                for read in reads
-            ]
+            opened = [pool.submit(self._opened, row, expected) for row, expected in reads]
             values = []
             for index, future in enumerate(opened):
                 try:

@@ -95,9 +95,11 @@ class Sealed:
                     f"The value has {payload.raw_bytes} bytes once encoded; `max_value_bytes` "
                     f"allows {self._max_value_bytes}."
                 )
-            key = self._keys.for_sealing(envelope.scope_bytes(self._instance, coordinate))
+            key = sealing = self._keys.for_sealing(envelope.scope_bytes(self._instance, coordinate))
             reference = self._below.put(
-                self._seal(payload, coordinate, key), coordinate, self._description(payload, key)
+                _Again(lambda: self._seal(payload, coordinate, sealing)),
+                coordinate,
+                self._description(payload, key),
             )
         except SecureXComError as error:
             audit.record("seal", coordinate, wrapped=key.wrapped if key else None, error=error)
@@ -208,3 +210,13 @@ class Sealed:
                 f"({self._max_value_bytes}) allows no more than {most}."
             )
         return length_bytes
+
+
+class _Again:
+    """An envelope that can be made anew, with fresh salts, for an upload that starts over."""
+
+    def __init__(self, make: Callable[[], Iterator[Buffer]]) -> None:
+        self._make = make
+
+    def __iter__(self) -> Iterator[Buffer]:
+        return self._make()
