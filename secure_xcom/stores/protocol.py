@@ -11,7 +11,7 @@ from secure_xcom.model import Buffer
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What a store answers to a write."""
+    """What a store answers to a write: what it holds now, compared with what was sent."""
 
     generation: str
     length_bytes: int
@@ -19,10 +19,10 @@ class Stored:
 
 
 class Store(Protocol):
-    """A leaf that holds objects under `uri`; names are relative to it and safe by construction.
+    """A leaf that holds objects under `uri`; names are relative to it (`stores/names.py`).
 
-    Every method raises `StoreAccessDenied` when a permission is missing and `StoreUnavailable`
-    when the store is out of reach after its retries.
+    Every method raises `StoreAccessDenied` when a permission is missing, `StoreUnavailable` when
+    the store is out of reach after its retries, and `FormatError` for a name that could leave it.
     """
 
     @property
@@ -32,6 +32,13 @@ class Store(Protocol):
 
     def put(self, name: str, chunks: Iterable[Buffer], metadata: Mapping[str, str]) -> Stored:
         """Write a new object; visible whole or not at all.
+
+        Args:
+            name: of the new object.
+            chunks: its bytes. A chunk is good until the next one is asked for. What can be
+                iterated over again, as a list can and a generator cannot, may be: an upload that
+                failed starts over with it, and need not give the same bytes again.
+            metadata: what the store shows to an operator, if it can.
 
         Raises:
             GenerationMismatch: an object of that name exists.
