@@ -1,0 +1,277 @@
+"""Objects in Google Cloud Storage: `gs://bucket/prefix`.
+
+What the service holds is compared with what was sent, and what it gives with what the reference
+says, here and not in Google's client, which compares on some ways only. Nothing of Google's is
+imported before the first call: it costs half a second of CPU.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from itertools import chain
+from typing import TYPE_CHECKING
+
+import google_crc32c
+
+from secure_xcom.errors import (
+    AuthenticationError,
+    ConfigError,
+    FormatError,
+    SecureXComError,
+    StoreError,
+)
+from secure_xcom.model import Buffer
+from secure_xcom.stores import gcs_errors
+from secure_xcom.stores.blocks import Tally, errors_of_source_first, parts
+from secure_xcom.stores.gcs_errors import DELETE, READ, WRITE, Interrupted, Operation, is_passing
+from secure_xcom.stores.gcs_session import UploadSession
+from secure_xcom.stores.gcs_wire import Patience, Resource, Wire, make_client
+from secure_xcom.stores.names import PREFIX_BYTES_MAX, is_name
+from secure_xcom.stores.protocol import Stored
+
+if TYPE_CHECKING:
+    from google.auth.credentials import Credentials
+    from requests import Response
+
+    from secure_xcom.stores.gcs_wire import MakeClient
+
+SCHEME = "gs://"
+#: Up to here an object is collected, and goes out in one request that can be repeated.
+COLLECTED_BYTES = 8_388_608
+#: How much of a longer one is held until the service has it, where it cannot be made again.
+PART_BYTES = 8_388_608
+#: The size of the blocks that reads give out.
+BLOCK_BYTES = 1_048_576
+
+# https://cloud.google.com/storage/docs/buckets#naming; names below a store begin with a prefix of
+# the same plain characters that settings allow.
+_URI = re.compile(
+    r"gs://(?P<bucket>[a-z0-9][a-z0-9._-]{1,220}[a-z0-9])"
+    r"(?:/(?P<prefix>(?!\.{1,2}(?:/|$))[A-Za-z0-9._~=+@-]+"
+    r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~=+@-]+)*))?"
+)
+
+
+class Gcs:
+    """A prefix of a bucket; threads may share it.
+
+    Args:
+        uri: `gs://bucket` or `gs://bucket/prefix`.
+        credentials: used instead of the application default credentials.
+        make_client: used instead of `gcs_wire.make_client`, at the first call in each process.
+
+    Raises:
+        ConfigError: the URI does not name a place for objects.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        *,
+        credentials: Credentials | None = None,
+        make_client: MakeClient = make_client,
+    ) -> None:
+        self._uri = uri
+        self._bucket, self._prefix = _parse(uri)
+        self._credentials = credentials
+        self._make_client = make_client
+        self._process = _Process()
+
+    def __repr__(self) -> str:
+        return f"Gcs({self._uri!r})"
+
+    @property
+    def uri(self) -> str:
+        """The URI that the store was opened by."""
+        return self._uri
+
+    def put(self, name: str, chunks: Iterable[Buffer], metadata: Mapping[str, str]) -> Stored:
+        """Create an object (`Store.put`).
+
+        Up to `COLLECTED_BYTES` it goes out in one request. A longer one goes out in one request
+        too, as it comes, if its chunks can be made again; should that fail, and otherwise from
+        the start, it goes out in parts, each of them held until the service has it.
+        """
+        resource = {"name": self._object_name(name), "metadata": dict(metadata)}
+        attempts = [Tally(chunks)]
+        if not isinstance(chunks, Iterator):
+            # It can be made again.
+            attempts.append(Tally(chunks))
+        with errors_of_source_first(attempts), self._wire(WRITE, name) as wire:
+            return self._put(wire, name, resource, attempts)
+
+    def _put(self, wire: Wire, name: str, resource: Resource, attempts: list[Tally]) -> Stored:
+        from google.api_core.exceptions import NotFound, PreconditionFailed  # noqa: PLC0415
+
+        try:
+            answer = _send(wire, resource, attempts)
+        except PreconditionFailed:
+            # An attempt whose answer was lost has written it, or somebody else has.
+            found = wire.find(resource["name"])
+            if found and (stored := _what_was_sent(found, attempts)):
+                return stored
+            raise gcs_errors.exists(self._of(name)) from None
+        except NotFound:
+            raise gcs_errors.no_bucket(self._bucket) from None
+        if stored := _what_was_sent(answer, attempts):
+            return stored
+        wire.delete(resource["name"], str(answer["generation"]))
+        raise StoreError(
+            f"Cloud Storage holds other bytes under {self._of(name)} than were sent (their length "
+            "or CRC-32C differs). The object was deleted; clear the task to write it again."
+        )
+
+    def get(
+        self, name: str, *, generation: str, length_bytes: int, crc32c: int
+    ) -> Iterator[Buffer]:
+        """Yield an object in blocks of `BLOCK_BYTES`, as it comes (`Store.get`)."""
+        object_name = self._object_name(name)
+        with self._wire(READ, name) as wire:
+            from google.api_core.exceptions import NotFound  # noqa: PLC0415
+
+            try:
+                yield from _receive(wire, object_name, generation, length_bytes, crc32c)
+            except NotFound:
+                if wire.find(object_name):
+                    raise gcs_errors.other_generation(self._of(name), generation) from None
+                if not wire.has_bucket():
+                    raise gcs_errors.no_bucket(self._bucket) from None
+                raise gcs_errors.no_object(self._of(name)) from None
+
+    def delete(self, name: str, *, generation: str) -> None:
+        """Delete one generation of an object (`Store.delete`)."""
+        with self._wire(DELETE, name) as wire:
+            wire.delete(self._object_name(name), generation)
+
+    def _of(self, name: str) -> str:
+        return f"{self._uri}/{name}"
+
+    def _object_name(self, name: str) -> str:
+        if not is_name(name):
+            raise FormatError(f"{name[:200]!r} is not the name of an object.")
+        return self._prefix + name
+
+    @contextmanager
+    def _wire(self, operation: Operation, name: str) -> Iterator[Wire]:
+        """The connections of this process; what they raise becomes an error of this package."""
+        process = self._process
+        if process.pid != os.getpid():
+            # A connection that two processes write to mixes up their requests.
+            process = self._process = _Process()
+        try:
+            with process.lock:
+                if process.wire is None:
+                    process.wire = Wire(self._make_client(self._credentials), self._bucket)
+            yield process.wire
+        except SecureXComError:
+            raise
+        except Exception as error:
+            raise gcs_errors.translate(error, operation, self._of(name)) from error
+
+
+class _Process:
+    """What a process has of a store, and a child that it forks has not."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.lock = threading.Lock()
+        self.wire: Wire | None = None
+
+
+def _parse(uri: str) -> tuple[str, str]:
+    match = _URI.fullmatch(uri)
+    prefix = f"{match['prefix']}/" if match and match["prefix"] else ""
+    if match is None or len(prefix) > PREFIX_BYTES_MAX:
+        raise ConfigError(
+            f"{uri!r} does not name a place in Cloud Storage; gs://bucket and gs://bucket/prefix "
+            "do, with no slash at the end, no segment that is empty or of dots, and at most "
+            f"{PREFIX_BYTES_MAX - 1} characters in the prefix."
+        )
+    return match["bucket"], prefix
+
+
+def _send(wire: Wire, resource: Resource, attempts: list[Tally]) -> Resource:
+    tally = attempts[0]
+    held = tally.take(COLLECTED_BYTES)
+    if tally.ended:
+        return wire.upload({**resource, "crc32c": _base64(tally.crc32c)}, held, once=False)
+    if len(attempts) > 1:
+        try:
+            return wire.upload(resource, chain(_let_go(held), tally), once=True)
+        except Exception as error:
+            if tally.error is not None or not is_passing(error):
+                raise
+        tally = attempts[1]
+    session = UploadSession(wire.http, wire.start_upload(resource))
+    answer: Resource | None = None
+    try:
+        for part, last in parts(chain(_let_go(held), tally), PART_BYTES):
+            answer = session.send(part, last=last)
+    finally:
+        if answer is None:
+            session.cancel()
+    if answer is None:
+        raise TypeError("the service did not describe the object")
+    return answer
+
+
+def _receive(
+    wire: Wire, object_name: str, generation: str, length_bytes: int, crc32c: int
+) -> Iterator[bytes]:
+    received_bytes, checksum = 0, 0
+    patience = Patience()
+    while True:
+        try:
+            with closing(wire.download(object_name, generation, received_bytes)) as response:
+                _check_length(response, length_bytes - received_bytes)
+                while block := response.raw.read(BLOCK_BYTES, decode_content=False):
+                    received_bytes += len(block)
+                    if received_bytes > length_bytes:
+                        break
+                    checksum = google_crc32c.extend(checksum, block)
+                    patience.renew()
+                    yield block
+        except Exception as error:
+            if not is_passing(error):
+                raise
+            patience.wait(error)
+        else:
+            if received_bytes >= length_bytes:
+                break
+            patience.wait(Interrupted("an object ended before its time"))
+    if (received_bytes, checksum) != (length_bytes, crc32c):
+        raise AuthenticationError
+
+
+def _check_length(response: Response, left_bytes: int) -> None:
+    """Refuse what is longer or shorter than the reference says before any of it is used."""
+    claimed = response.headers.get("Content-Length")
+    if claimed is not None and claimed != str(left_bytes):
+        raise AuthenticationError
+
+
+def _let_go(blocks: list[bytes]) -> Iterator[bytes]:
+    """Yield blocks in order, and keep none that was yielded."""
+    blocks.reverse()
+    while blocks:
+        yield blocks.pop()
+
+
+def _what_was_sent(resource: Resource, attempts: list[Tally]) -> Stored | None:
+    """The object as it is referenced, if it is what one of the attempts sent."""
+    for tally in attempts:
+        if tally.ended and (int(resource["size"]), resource["crc32c"]) == (
+            tally.length_bytes,
+            _base64(tally.crc32c),
+        ):
+            return Stored(str(resource["generation"]), tally.length_bytes, tally.crc32c)
+    return None
+
+
+def _base64(crc32c: int) -> str:
+    return base64.b64encode(crc32c.to_bytes(4, "big")).decode()

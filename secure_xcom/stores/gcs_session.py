@@ -1,0 +1,102 @@
+"""A resumable upload: https://cloud.google.com/storage/docs/performing-resumable-uploads.
+
+Nothing of the object is visible before its last part is in. The session's address is as good as a
+password for the object's name, so it stands in no error, and a session that failed is cancelled.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from secure_xcom.stores.blocks import Blocks
+from secure_xcom.stores.gcs_errors import Interrupted, is_passing
+from secure_xcom.stores.gcs_wire import (
+    TIMEOUT_SECONDS,
+    Resource,
+    checked,
+    resource_of,
+    retrying,
+)
+
+if TYPE_CHECKING:
+    from google.auth.transport.requests import AuthorizedSession
+
+#: Parts but the last are a multiple of this.
+PART_MULTIPLE_BYTES = 262_144
+
+#: A task that has failed should not wait long for its tidying up.
+_CANCEL_SECONDS = (5.0, 5.0)
+_KEPT = re.compile(r"bytes=0-(\d+)")
+
+
+class UploadSession:
+    """Sends the parts of an object in order; each is sent again from where the service lost it.
+
+    Args:
+        http: a session of Google's client.
+        url: the address of the upload session.
+    """
+
+    def __init__(self, http: AuthorizedSession, url: str) -> None:
+        self._http = http
+        self._url = url
+        self._kept_bytes = 0
+        self._resource: Resource | None = None
+
+    def send(self, part: Blocks, *, last: bool) -> Resource | None:
+        """Send a part until the service has kept all of it; the object, if it was the last."""
+        first = self._kept_bytes
+        end = first + len(part)
+        in_doubt = False
+
+        def attempt() -> None:
+            nonlocal in_doubt
+            if in_doubt:
+                self._put(Blocks(()), "bytes */*")
+            in_doubt = True
+            while self._resource is None and (last or self._kept_bytes < end):
+                before = self._kept_bytes
+                if not first <= before <= end:
+                    raise ValueError("the service has kept another number of bytes than was sent")
+                rest = part.after(before - first)
+                span = f"{before}-{end - 1}" if len(rest) else "*"
+                self._put(rest, f"bytes {span}/{end if last else '*'}")
+                if self._kept_bytes <= before and not self._resource:
+                    raise Interrupted("nothing of a part was kept")
+
+        retrying()(attempt)()
+        return self._resource
+
+    def cancel(self) -> None:
+        """Drop what was sent, if the service can be reached; otherwise it does so in a week."""
+        from requests import RequestException  # noqa: PLC0415
+
+        with suppress(RequestException):
+            self._http.request("DELETE", self._url, timeout=_CANCEL_SECONDS).close()
+
+    def _put(self, body: Blocks, content_range: str) -> None:
+        from requests import RequestException  # noqa: PLC0415
+
+        try:
+            response = self._http.request(
+                "PUT",
+                self._url,
+                data=body if len(body) else b"",
+                headers={"Content-Range": content_range},
+                timeout=TIMEOUT_SECONDS,
+                allow_redirects=False,
+            )
+        except RequestException as error:
+            if not is_passing(error):
+                raise
+            # Its message has the address.
+            raise Interrupted(f"an upload broke off with a {type(error).__name__}") from None
+        checked(response, HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.PERMANENT_REDIRECT)
+        if response.status_code != HTTPStatus.PERMANENT_REDIRECT:
+            self._resource = resource_of(response)
+            return
+        kept = _KEPT.fullmatch(response.headers.get("Range", ""))
+        self._kept_bytes = int(kept[1]) + 1 if kept else 0
