@@ -1,0 +1,101 @@
+"""The read cache: ciphertext that was fetched, bounded in bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from cachetools import LRUCache
+
+from secure_xcom.errors import AuthenticationError
+from secure_xcom.keys import forking
+from secure_xcom.keys.single_flight import SingleFlight
+from secure_xcom.model import Buffer
+from secure_xcom.stores.protocol import Store, Stored
+
+_Key = tuple[str, str]
+
+
+class Cached:
+    """A store that holds the objects it gave out last; threads may share it.
+
+    What is held passed the store's checks, and is what the store holds under that name and
+    generation: names are written once. An object longer than the bound passes through. One that
+    is not is fetched whole before any of it is given out, once, however many ask for it. A write
+    leaves nothing: a task that pushes seldom pulls what it pushed. A child that is forked starts
+    with nothing.
+
+    Args:
+        store: where objects are.
+        max_bytes: how much is held, counted in the objects' bytes; 0 for nothing.
+    """
+
+    def __init__(self, store: Store, max_bytes: int) -> None:
+        self._store = store
+        self._max_bytes = max_bytes
+        self.forget()
+        forking.forget_in_children(self)
+
+    def __repr__(self) -> str:
+        return f"Cached({self._store!r}, {self._max_bytes})"
+
+    def forget(self) -> None:
+        """Start afresh, with nothing held and no lock taken."""
+        self._held: LRUCache[_Key, _Held] = LRUCache(self._max_bytes, getsizeof=_Held.__len__)
+        self._fetches: SingleFlight[_Key, _Held] = SingleFlight(self._held)
+
+    @property
+    def uri(self) -> str:
+        """The store's URI."""
+        return self._store.uri
+
+    @property
+    def held_bytes(self) -> int:
+        """How many bytes of objects are held."""
+        return int(self._held.currsize)
+
+    def put(self, name: str, chunks: Iterable[Buffer], metadata: Mapping[str, str]) -> Stored:
+        """Write through (`Store.put`)."""
+        return self._store.put(name, chunks, metadata)
+
+    def get(
+        self, name: str, *, generation: str, length_bytes: int, crc32c: int
+    ) -> Iterator[Buffer]:
+        """Yield the object, held or fetched (`Store.get`)."""
+
+        def fetch() -> _Held:
+            return _Held(
+                self._store.get(
+                    name, generation=generation, length_bytes=length_bytes, crc32c=crc32c
+                ),
+                crc32c,
+            )
+
+        # Nothing would count an empty object, so it is not held.
+        if not 0 < length_bytes <= self._max_bytes:
+            yield from self._store.get(
+                name, generation=generation, length_bytes=length_bytes, crc32c=crc32c
+            )
+            return
+        held = self._fetches.get((name, generation), fetch)
+        if (len(held), held.crc32c) != (length_bytes, crc32c):
+            raise AuthenticationError
+        yield from held.blocks
+
+    def delete(self, name: str, *, generation: str) -> None:
+        """Delete the object and hold it no longer (`Store.delete`)."""
+        try:
+            self._store.delete(name, generation=generation)
+        finally:
+            self._fetches.drop((name, generation))
+
+
+class _Held:
+    """An object's bytes, as they came."""
+
+    def __init__(self, blocks: Iterable[Buffer], crc32c: int) -> None:
+        self.blocks = tuple(block if type(block) is bytes else bytes(block) for block in blocks)
+        self.crc32c = crc32c
+        self._length_bytes = sum(map(len, self.blocks))
+
+    def __len__(self) -> int:
+        return self._length_bytes
