@@ -1,0 +1,237 @@
+"""KEKs in Google Cloud KMS: `gcp-kms://projects/P/locations/L/keyRings/R/cryptoKeys/K`.
+
+Google's client compares no checksums; they are sent and compared here, as
+https://cloud.google.com/kms/docs/data-integrity-guidelines asks. Nothing of Google's is imported
+before the first call: it costs a second of CPU.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+import google_crc32c
+
+from secure_xcom.errors import AuthenticationError, ConfigError, KeyServiceError
+from secure_xcom.format.envelope import DATA_KEY_BYTES
+from secure_xcom.keys import forking
+from secure_xcom.keys.cloud_kms_errors import (
+    DECRYPT,
+    ENCRYPT,
+    CorruptAnswer,
+    Operation,
+    is_doubtful,
+    is_passing,
+    translate,
+)
+from secure_xcom.model import WrappedKey
+
+if TYPE_CHECKING:
+    from google.auth.credentials import Credentials
+    from google.cloud.kms_v1 import DecryptResponse, EncryptResponse, KeyManagementServiceClient
+
+    MakeClient = Callable[[Credentials | None], KeyManagementServiceClient]
+
+SCHEME = "gcp-kms://"
+
+#: How long one attempt at a call may take, and how long attempts go on.
+ATTEMPT_SECONDS = 10.0
+DEADLINE_SECONDS = 60.0
+#: The waits between attempts: random, up to a bound that doubles from the first to the second.
+BACKOFF_SECONDS = (0.1, 8.0)
+#: How often a call is repeated that failed in a way which seldom passes.
+DOUBTFUL_RETRIES = 2
+
+_log = logging.getLogger(__name__)
+_Answer = TypeVar("_Answer")
+
+# What a project's id may be: https://cloud.google.com/resource-manager/docs/creating-managing-projects
+# (a domain may stand before it); the other parts as in KMS's reference.
+_URI = re.compile(
+    r"gcp-kms://(projects/(?:[a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]"
+    r"/locations/[a-z0-9-]{1,63}"
+    r"/keyRings/[a-zA-Z0-9_-]{1,63}"
+    r"/cryptoKeys/[a-zA-Z0-9_-]{1,63})"
+)
+
+#: Clients that a parent process made. Letting go of one would close its channel, which the parent
+#: uses, so a child keeps them, unused.
+_abandoned: list[object] = []
+
+
+def make_client(credentials: Credentials | None) -> KeyManagementServiceClient:
+    """The real client. Without credentials it looks for application default credentials."""
+    from google.cloud.kms_v1 import KeyManagementServiceClient  # noqa: PLC0415
+
+    return KeyManagementServiceClient(credentials=credentials)
+
+
+class CloudKms:
+    """A symmetric key in Cloud KMS; threads may share it.
+
+    Args:
+        uri: the key's URI.
+        credentials: used instead of the application default credentials.
+        make_client: used instead of this module's, at the first call in each process.
+
+    Raises:
+        ConfigError: the URI does not name a key.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        *,
+        credentials: Credentials | None = None,
+        make_client: MakeClient | None = None,
+    ) -> None:
+        self._uri = uri
+        self._key_name = _key_name(uri)
+        self._credentials = credentials
+        self._make_client = make_client
+        self._client: KeyManagementServiceClient | None = None
+        self._client_lock = threading.Lock()
+        forking.forget_in_children(self)
+
+    def __repr__(self) -> str:
+        return f"CloudKms({self._uri!r})"
+
+    @property
+    def uri(self) -> str:
+        """The URI that the key was opened by."""
+        return self._uri
+
+    def wrap(self, data_key: bytes, aad: bytes) -> WrappedKey:
+        """Encrypt a data key with the key's primary version (`Kek.wrap`)."""
+        if len(data_key) != DATA_KEY_BYTES:
+            raise KeyServiceError(f"A data key has {DATA_KEY_BYTES} bytes, not {len(data_key)}.")
+        request = {
+            "name": self._key_name,
+            "plaintext": data_key,
+            "plaintext_crc32c": google_crc32c.value(data_key),
+            "additional_authenticated_data": aad,
+            "additional_authenticated_data_crc32c": google_crc32c.value(aad),
+        }
+
+        def encrypt(client: KeyManagementServiceClient) -> WrappedKey:
+            answer = client.encrypt(request=request, retry=None, timeout=ATTEMPT_SECONDS)
+            return WrappedKey(self._uri, answer.ciphertext, _version(answer, self._key_name))
+
+        return self._call(ENCRYPT, encrypt)
+
+    def unwrap(self, wrapped: WrappedKey, aad: bytes) -> bytes:
+        """Decrypt a data key; the service finds the version itself (`Kek.unwrap`)."""
+        request = {
+            "name": self._key_name,
+            "ciphertext": wrapped.ciphertext,
+            "ciphertext_crc32c": google_crc32c.value(wrapped.ciphertext),
+            "additional_authenticated_data": aad,
+            "additional_authenticated_data_crc32c": google_crc32c.value(aad),
+        }
+
+        def decrypt(client: KeyManagementServiceClient) -> bytes:
+            answer = client.decrypt(request=request, retry=None, timeout=ATTEMPT_SECONDS)
+            return _plaintext(answer)
+
+        data_key = self._call(DECRYPT, decrypt)
+        if len(data_key) != DATA_KEY_BYTES:
+            raise AuthenticationError
+        return data_key
+
+    def forget(self) -> None:
+        """In a forked child: leave the parent's client alone; the next call makes another."""
+        _abandoned.append(self._client)
+        self._client = None
+        self._client_lock = threading.Lock()
+
+    def _call(
+        self, operation: Operation, attempt: Callable[[KeyManagementServiceClient], _Answer]
+    ) -> _Answer:
+        """Attempt a call until it succeeds, cannot succeed, or has taken too long."""
+
+        def attempt_once() -> _Answer:
+            with forking.calls():
+                return attempt(self._client_here())
+
+        try:
+            # A fork in the middle of an import would leave the child a lock that nobody opens.
+            with forking.calls():
+                from google.api_core.retry import Retry  # noqa: PLC0415
+
+            retry = Retry(
+                predicate=_may_retry(),
+                initial=BACKOFF_SECONDS[0],
+                maximum=BACKOFF_SECONDS[1],
+                multiplier=2.0,
+                timeout=DEADLINE_SECONDS,
+                on_error=lambda error: _log.info(
+                    "Cloud KMS: %s; trying again with %s", type(error).__name__, self._key_name
+                ),
+            )
+            return retry(attempt_once)()
+        except Exception as error:
+            raise translate(error, operation, self._key_name) from error
+
+    def _client_here(self) -> KeyManagementServiceClient:
+        with self._client_lock:
+            if self._client is None:
+                self._client = (self._make_client or make_client)(self._credentials)
+                # With logging at DEBUG, the transport would log requests with their plaintext.
+                transport = logging.getLogger(type(self._client.transport).__module__)
+                transport.addFilter(_above_debug)
+            return self._client
+
+
+def _key_name(uri: str) -> str:
+    if match := _URI.fullmatch(uri):
+        return match[1]
+    hint = ""
+    if "/cryptoKeyVersions" in uri:
+        hint = " Leave the version out: new values are sealed under the key's primary version."
+    elif re.match(r"gcp-kms://projects/\d+/", uri):
+        hint = " Name the project by its id, not by its number."
+    raise ConfigError(
+        f"{uri!r} does not name a Cloud KMS key; "
+        f"gcp-kms://projects/P/locations/L/keyRings/R/cryptoKeys/K does.{hint}"
+    )
+
+
+def _version(answer: EncryptResponse, key_name: str) -> str:
+    """The number of the version that encrypted, once the answer has passed its checks."""
+    name, _, version = answer.name.rpartition("/cryptoKeyVersions/")
+    if name != key_name or not re.fullmatch("[1-9][0-9]{0,9}", version):
+        raise CorruptAnswer("the answer names another key")
+    if not (
+        answer.verified_plaintext_crc32c and answer.verified_additional_authenticated_data_crc32c
+    ):
+        raise CorruptAnswer("the service did not verify the checksums that it was sent")
+    if answer.ciphertext_crc32c != google_crc32c.value(answer.ciphertext):
+        raise CorruptAnswer("the ciphertext does not match its checksum")
+    return version
+
+
+def _plaintext(answer: DecryptResponse) -> bytes:
+    if answer.plaintext_crc32c != google_crc32c.value(answer.plaintext):
+        raise CorruptAnswer("the plaintext does not match its checksum")
+    return answer.plaintext
+
+
+def _may_retry() -> Callable[[Exception], bool]:
+    """A predicate for one call: what passes is retried, what is doubtful only a few times."""
+    doubts = 0
+
+    def may_retry(error: Exception) -> bool:
+        nonlocal doubts
+        if is_doubtful(error):
+            doubts += 1
+            return doubts <= DOUBTFUL_RETRIES
+        return is_passing(error)
+
+    return may_retry
+
+
+def _above_debug(record: logging.LogRecord) -> bool:
+    return record.levelno > logging.DEBUG

@@ -1,0 +1,211 @@
+"""What Google's exceptions mean for a KEK, in the words of this package.
+
+https://cloud.google.com/kms/docs/reference/rpc and https://google.aip.dev/193 say which code
+means what.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from secure_xcom.errors import (
+    AuthenticationError,
+    ConfigError,
+    KeyAccessDenied,
+    KeyServiceError,
+    KeyUnavailable,
+    SecureXComError,
+)
+
+if TYPE_CHECKING:
+    from google.api_core import exceptions
+    from google.auth.exceptions import GoogleAuthError
+
+#: What gRPC reports, as UNAVAILABLE, when the credentials raised.
+_NO_TOKEN = "Getting metadata from plugin failed"  # noqa: S105 - a message, not a token
+_STATE = re.compile(r"cryptoKeyVersions/(\d+) is not enabled, current state is: ([A-Z_]+)")
+
+
+class CorruptAnswer(Exception):  # noqa: N818 - raised and handled in this package only
+    """An answer failed its checks; asking again may help."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """What was asked of a key, and what it takes."""
+
+    phrase: str
+    permission: str
+    role: str
+
+
+ENCRYPT = Operation(
+    "wrap a data key with",
+    "cloudkms.cryptoKeyVersions.useToEncrypt",
+    "roles/cloudkms.cryptoKeyEncrypter",
+)
+DECRYPT = Operation(
+    "unwrap a data key with",
+    "cloudkms.cryptoKeyVersions.useToDecrypt",
+    "roles/cloudkms.cryptoKeyDecrypter",
+)
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether the same call may succeed a little later."""
+    from google.api_core import exceptions  # noqa: PLC0415
+
+    return isinstance(
+        error,
+        (
+            exceptions.TooManyRequests,
+            exceptions.ServiceUnavailable,
+            exceptions.GatewayTimeout,
+            exceptions.InternalServerError,
+            exceptions.BadGateway,
+        ),
+    )
+
+
+def is_doubtful(error: BaseException) -> bool:
+    """Whether a second look is worth it: damage on the way, or credentials without a token."""
+    from google.api_core import exceptions  # noqa: PLC0415
+    from google.auth.exceptions import TransportError  # noqa: PLC0415
+
+    return (
+        isinstance(error, (CorruptAnswer, TransportError))
+        or (isinstance(error, exceptions.ServiceUnavailable) and _NO_TOKEN in error.message)
+        or (isinstance(error, exceptions.InvalidArgument) and _is_about_checksum(error.message))
+    )
+
+
+def translate(error: BaseException, operation: Operation, key_name: str) -> SecureXComError:
+    """The error of this package that stands for `error`; to be raised from it."""
+    if isinstance(error, CorruptAnswer):
+        return KeyServiceError(
+            f"Cloud KMS was asked to {operation.phrase} {key_name}, and its answers came damaged, "
+            f"also when asked again: {error}. Look at the network and at proxies between this "
+            "worker and cloudkms.googleapis.com."
+        )
+    if isinstance(error, ImportError):
+        return ConfigError(
+            f"A `gcp-kms://` key needs google-cloud-kms, which cannot be imported here "
+            f"({type(error).__name__}: {error}). Install it, or repair the installation."
+        )
+    from google.api_core import exceptions  # noqa: PLC0415
+    from google.auth.exceptions import GoogleAuthError  # noqa: PLC0415
+
+    if isinstance(error, exceptions.RetryError) and isinstance(error.cause, Exception):
+        return translate(error.cause, operation, key_name)
+    if isinstance(error, exceptions.GoogleAPICallError):
+        return _of_call(error, operation, key_name)
+    if isinstance(error, GoogleAuthError):
+        return _of_credentials(error, operation, key_name)
+    return KeyServiceError(
+        f"The attempt to {operation.phrase} {key_name} ended with a {type(error).__name__} "
+        "(its cause is attached)."
+    )
+
+
+def _of_call(  # noqa: PLR0911 - one for each meaning
+    error: exceptions.GoogleAPICallError, operation: Operation, key_name: str
+) -> SecureXComError:
+    from google.api_core import exceptions  # noqa: PLC0415
+
+    if operation is DECRYPT and isinstance(error, exceptions.InvalidArgument):
+        return AuthenticationError()
+    failed = f"Cloud KMS did not {operation.phrase} {key_name}"
+    said = f"The service said: {_one_line(error.message)}"
+    if isinstance(error, exceptions.Forbidden):
+        return KeyAccessDenied(
+            f"{failed}: the worker's service account lacks {operation.permission}. "
+            f"Grant it {operation.role} on the key, or both directions at once: "
+            f"gcloud kms keys add-iam-policy-binding {key_name} "
+            "--role roles/cloudkms.cryptoKeyEncrypterDecrypter --member serviceAccount:ACCOUNT "
+            f"(a grant takes up to seven minutes). {said}"
+        )
+    if isinstance(error, exceptions.Unauthorized):
+        return KeyAccessDenied(
+            f"{failed}: it did not accept the worker's credentials. Check the service account of "
+            f"the worker, or the connection that `gcp_conn_id` names. {said}"
+        )
+    if isinstance(error, exceptions.NotFound):
+        return KeyUnavailable(
+            f"{failed}: there is no such key. Check project, location, key ring and key in "
+            f"`kek_uri`, or create the key (purpose: symmetric encrypt/decrypt). {said}"
+        )
+    if isinstance(error, exceptions.FailedPrecondition):
+        return KeyUnavailable(f"{failed}: {_state(error.message, operation)} {said}")
+    if isinstance(error, exceptions.TooManyRequests):
+        return KeyUnavailable(
+            f"{failed}: a quota is used up, also after retries. Raise the project's quota for "
+            f"cryptographic requests, or `data_key_ttl_seconds`. {said}"
+        )
+    if isinstance(error, exceptions.ServiceUnavailable) and _NO_TOKEN in error.message:
+        return KeyUnavailable(
+            f"{failed}: the worker's credentials gave no access token. Check that the service "
+            "account and its key still exist, and that the token service can be reached. "
+            f"{said}"
+        )
+    if is_passing(error):
+        return KeyUnavailable(
+            f"{failed}: the service is out of reach or failing, also after retries. Check the "
+            "way to cloudkms.googleapis.com and https://status.cloud.google.com, then clear the "
+            f"task. {said}"
+        )
+    return KeyServiceError(f"{failed} ({type(error).__name__}). {said}")
+
+
+def _of_credentials(error: GoogleAuthError, operation: Operation, key_name: str) -> SecureXComError:
+    from google.auth import exceptions  # noqa: PLC0415
+
+    failed = f"Cloud KMS could not be asked to {operation.phrase} {key_name}"
+    said = f"The credentials said: {_one_line(str(error))}"
+    if error.retryable or isinstance(
+        error, (exceptions.TransportError, exceptions.TimeoutError, exceptions.ResponseError)
+    ):
+        return KeyUnavailable(
+            f"{failed}: the token service or the metadata server is out of reach. {said}"
+        )
+    return KeyAccessDenied(
+        f"{failed}: the worker has no usable credentials. On Composer the environment's service "
+        "account is used; elsewhere set up application default credentials, or a connection by "
+        f"`gcp_conn_id`. {said}"
+    )
+
+
+def _state(message: str, operation: Operation) -> str:
+    match = _STATE.search(message)
+    if not match:
+        return "the key cannot be used in its present state."
+    version, state = match.groups()
+    if state == "DISABLED":
+        other = ", or make another version the primary" if operation is ENCRYPT else ""
+        return (
+            f"its version {version} is disabled. Enable it "
+            f"(gcloud kms keys versions enable {version}){other}."
+        )
+    if state == "DESTROY_SCHEDULED":
+        return (
+            f"its version {version} is scheduled for destruction. Restore it (gcloud kms keys "
+            f"versions restore {version}) and enable it while there is time."
+        )
+    if state == "DESTROYED":
+        advice = (
+            "Make another version the primary."
+            if operation is ENCRYPT
+            else "What it sealed can never be opened again: clear the tasks that wrote it."
+        )
+        return f"its version {version} is destroyed. {advice}"
+    return f"its version {version} is {state}."
+
+
+def _is_about_checksum(message: str) -> bool:
+    return "crc32c" in message.lower()
+
+
+def _one_line(message: str) -> str:
+    """Somebody else's words, bounded."""
+    return " ".join(message.split())[:300]

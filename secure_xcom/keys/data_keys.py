@@ -1,0 +1,156 @@
+"""Data keys: made, wrapped, unwrapped, and kept for a while.
+
+One key seals for one scope until its time or its count is up. Keys that were unwrapped for
+reading are kept apart and never seal (`docs/format.md`, section 3).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from cachetools import TTLCache
+
+from secure_xcom.errors import ConfigError
+from secure_xcom.format.envelope import DATA_KEY_BYTES, KEY_ID_BYTES, key_aad
+from secure_xcom.keys import forking
+from secure_xcom.keys.protocol import Kek
+from secure_xcom.keys.single_flight import SingleFlight
+from secure_xcom.model import WrappedKey
+
+TTL_SECONDS_MAX = 3_600
+#: How many messages one data key seals. Each message has a derived key of its own, so AES-GCM
+#: would allow many more; this bounds what the loss of one data key exposes.
+MESSAGES_MAX = 2**20
+#: How many scopes have a sealing key, and how many unwrapped keys are kept, at most; the one
+#: that was used least recently goes.
+SEALING_KEYS_MAX = 1_024
+OPENING_KEYS_MAX = 8_192
+
+
+@dataclass(frozen=True, slots=True)
+class SealingKey:
+    """A data key of 32 bytes, its id of 16, and the form in which it travels."""
+
+    key_id: bytes
+    data_key: bytes = field(repr=False)
+    wrapped: WrappedKey
+
+
+class _Sealer:
+    """A sealing key and the count of what it may still seal."""
+
+    def __init__(self, key: SealingKey) -> None:
+        self.key = key
+        # `next` on a count is atomic, so threads may take at once.
+        self._taken = itertools.count(1)
+
+    def take(self) -> bool:
+        return next(self._taken) <= MESSAGES_MAX
+
+
+class DataKeys:
+    """The data keys of one process; threads may share it.
+
+    Args:
+        keks: by URI, those that reads may use.
+        kek_uri: the one of them that wraps new keys.
+        ttl_seconds: how long a key seals, and how long an unwrapped one is kept; 3,600 at most.
+        clock: seconds that never go backwards.
+        random: where random bytes come from.
+
+    Raises:
+        ConfigError: the time is out of its bounds, or `kek_uri` is not among the KEKs.
+    """
+
+    def __init__(
+        self,
+        keks: Mapping[str, Kek],
+        kek_uri: str,
+        ttl_seconds: float,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        random: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        if not 0 <= ttl_seconds <= TTL_SECONDS_MAX:
+            raise ConfigError(
+                f"`data_key_ttl_seconds` is {ttl_seconds}; 0 to {TTL_SECONDS_MAX} are allowed."
+            )
+        if kek_uri not in keks:
+            raise ConfigError(f"`kek_uri` {kek_uri!r} is not among the KEKs that were opened.")
+        self._keks = dict(keks)
+        self._kek = self._keks[kek_uri]
+        self._ttl_seconds = ttl_seconds
+        self._clock = clock
+        self._random = random
+        self.forget()
+        forking.forget_in_children(self)
+
+    def forget(self) -> None:
+        """Drop all keys, and the locks around them; those who hold a key may finish with it."""
+        self._sealing: SingleFlight[bytes, _Sealer] = SingleFlight(
+            TTLCache(SEALING_KEYS_MAX, self._ttl_seconds, self._clock)
+        )
+        self._opening: SingleFlight[bytes, bytes] = SingleFlight(
+            TTLCache(OPENING_KEYS_MAX, self._ttl_seconds, self._clock)
+        )
+
+    def for_sealing(self, scope: bytes) -> SealingKey:
+        """The key that seals for a scope now, to be used for one message.
+
+        Args:
+            scope: the scope's bytes (`docs/format.md`, section 3).
+
+        Raises:
+            KeyServiceError: the KEK wrapped no new key.
+            ConfigError: the KEK cannot be used as it is set.
+        """
+        while True:
+            sealer = self._sealing.get(scope, lambda: _Sealer(self._new_key(scope)))
+            if sealer.take():
+                return sealer.key
+            self._sealing.discard(scope, sealer)
+
+    def for_opening(self, wrapped: WrappedKey, aad: bytes) -> bytes:
+        """The data key in a wrapped key; for reading only.
+
+        Raises:
+            ConfigError: its KEK is not trusted, or cannot be used as it is set.
+            AuthenticationError: the wrapped key, or `aad`, is not what was wrapped.
+            KeyServiceError: the KEK did not unwrap it.
+        """
+        self.check_trusted(wrapped)
+        kek = self._keks[wrapped.kek_uri]
+        digest = _digest(wrapped.kek_uri.encode(), wrapped.ciphertext, aad)
+        return self._opening.get(digest, lambda: kek.unwrap(wrapped, aad))
+
+    def check_trusted(self, wrapped: WrappedKey) -> None:
+        """Compare the KEK that a wrapped key names with those that reads may use.
+
+        Raises:
+            ConfigError: it is none of them.
+        """
+        if wrapped.kek_uri not in self._keks:
+            raise ConfigError(
+                f"The value was sealed under {wrapped.kek_uri!r}, which is neither `kek_uri` nor "
+                "among `trusted_keks`, so it is not opened. If that key was this deployment's, "
+                "add exactly that URI to `trusted_keks` in airflow.cfg."
+            )
+
+    def _new_key(self, scope: bytes) -> SealingKey:
+        key_id = self._random(KEY_ID_BYTES)
+        data_key = self._random(DATA_KEY_BYTES)
+        return SealingKey(key_id, data_key, self._kek.wrap(data_key, key_aad(scope, key_id)))
+
+
+def _digest(*parts: bytes) -> bytes:
+    """SHA-256 over parts and their lengths: no two lists of parts have one digest."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "big"))
+        digest.update(part)
+    return digest.digest()
