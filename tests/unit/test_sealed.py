@@ -18,6 +18,7 @@ from secure_xcom.errors import (
     ConfigError,
     FormatError,
     KeyUnavailable,
+    ObjectNotFound,
     StoreUnavailable,
 )
 from secure_xcom.format import envelope
@@ -40,6 +41,7 @@ STORE_URI = construct.STORE_URI
 WHERE = Coordinate("payments", "manual__1", "load", 2, "return_value", UUID(int=9))
 ASKED = Expected.exactly(WHERE)
 VALUE = b"4111 1111 1111 1111"
+LONG = os.urandom(20_000)
 
 
 class Deployment:
@@ -192,9 +194,14 @@ def test_the_task_instance_s_id_is_not_compared(deployment):
 def test_instances_that_are_trusted_are_read():
     reference = Deployment(instance="old").put()
     assert Deployment(instance="new", trusted_instances=("older", "old")).get(reference) == VALUE
-    for refusing in (Deployment(instance="new"), Deployment(instance="")):
+    unnamed = Deployment(instance="").put()
+    for refusing, refused in (
+        (Deployment(instance="new"), reference),
+        (Deployment(instance=""), reference),
+        (Deployment(instance="new", trusted_instances=("old",)), unnamed),
+    ):
         with pytest.raises(AuthenticationError):
-            refusing.get(reference)
+            refusing.get(refused)
         assert refusing.calls == []
 
 
@@ -241,6 +248,29 @@ def test_a_failing_store_is_an_error_and_never_an_inline_row(deployment):
         deployment.put(LONG)
 
 
+def test_an_upload_that_starts_over_seals_afresh(deployment):
+    """Two bodies under one salt and nonce would show what differs between them."""
+    uploads = []
+    put = deployment.store.put
+
+    def put_twice(name, chunks, metadata):
+        uploads.append(b"".join(chunks))
+        uploads.append(b"".join(chunks))
+        return put(name, [uploads[-1]], metadata)
+
+    deployment.store.put = put_twice
+    assert deployment.get(deployment.put(LONG)) == LONG
+    preambles = [envelope.parse_preamble(upload) for upload in uploads]
+    assert len({preamble.unverified_header.salt for preamble in preambles}) == 2
+    starts = {
+        upload[preamble.length_bytes :][:40]
+        for upload, preamble in zip(uploads, preambles, strict=True)
+    }
+    assert len(starts) == 2
+    for upload in uploads:
+        assert deployment.get(deployment.hold(upload)) == LONG
+
+
 # Section 8, "in this order": each pair has two faults, and the first one is the answer.
 
 
@@ -249,13 +279,19 @@ def made(raw=VALUE, **parts):
     return construct.envelope("sealed", raw, **({"instance": "prod"} | where | parts))
 
 
-LONG = os.urandom(20_000)
-
-
 def test_step_1_length_before_store():
     deployment = Deployment(max_value_bytes=100)
     with pytest.raises(FormatError, match="max_value_bytes"):
         deployment.get(Remote("file:///other", "a/b", "1", 2**30, 0))
+
+
+def test_step_1_the_limit_is_that_of_the_document():
+    deployment = Deployment(max_value_bytes=1000)
+    most = 12_329 + 40 + (1000 + 3 + 270) + 16
+    with pytest.raises(ObjectNotFound):
+        deployment.get(Remote(STORE_URI, "a/b", "1", most, 0))
+    with pytest.raises(FormatError):
+        deployment.get(Remote(STORE_URI, "a/b", "1", most + 1, 0))
 
 
 def test_step_1_store_before_object(deployment):
