@@ -206,12 +206,14 @@ def _send(wire: Wire, resource: Resource, attempts: list[Tally]) -> Resource:
         except Exception as error:
             if tally.error is not None or not is_passing(error):
                 raise
-        tally = attempts[1]
+        tally, held = attempts[1], []
     session = UploadSession(wire.http, wire.start_upload(resource))
     answer: Resource | None = None
     try:
         for part, last in parts(chain(_let_go(held), tally), PART_BYTES):
             answer = session.send(part, last=last)
+            # Or it would be held while the next one is collected.
+            del part
     finally:
         if answer is None:
             session.cancel()

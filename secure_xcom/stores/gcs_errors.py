@@ -171,13 +171,15 @@ def _of_call(error: GoogleAPICallError, operation: Operation, what: str) -> Secu
 
 
 def _of_credentials(error: GoogleAuthError, operation: Operation, what: str) -> SecureXComError:
-    from google.auth import exceptions  # noqa: PLC0415
-
     failed = f"Cloud Storage could not be asked to {operation.verb} {what}"
     said = f"The credentials said: {' '.join(str(error).split())[:500]}"
-    if getattr(error, "retryable", False) or isinstance(
-        error, (exceptions.TransportError, exceptions.TimeoutError, exceptions.ResponseError)
-    ):
+    # By name: older versions of google-auth have not all of them.
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    if getattr(error, "retryable", False) or kinds & {
+        "TransportError",
+        "TimeoutError",
+        "ResponseError",
+    }:
         return StoreUnavailable(
             f"{failed}: the token service or the metadata server is out of reach. {said}"
         )

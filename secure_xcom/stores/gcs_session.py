@@ -11,15 +11,10 @@ from contextlib import suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+from secure_xcom.stores import gcs_wire
 from secure_xcom.stores.blocks import Blocks
 from secure_xcom.stores.gcs_errors import Interrupted, is_passing
-from secure_xcom.stores.gcs_wire import (
-    TIMEOUT_SECONDS,
-    Resource,
-    checked,
-    resource_of,
-    retrying,
-)
+from secure_xcom.stores.gcs_wire import Resource, checked, resource_of, retrying
 
 if TYPE_CHECKING:
     from google.auth.transport.requests import AuthorizedSession
@@ -86,7 +81,7 @@ class UploadSession:
                 self._url,
                 data=body if len(body) else b"",
                 headers={"Content-Range": content_range},
-                timeout=TIMEOUT_SECONDS,
+                timeout=gcs_wire.TIMEOUT_SECONDS,
                 allow_redirects=False,
             )
         except RequestException as error:

@@ -145,16 +145,17 @@ class Wire:
         Returns:
             The address of the session, which is all that it takes to write the object.
         """
-        blob = self._bucket.blob(resource["name"])
-        blob.metadata = dict(resource["metadata"])
-        url: str = blob.create_resumable_upload_session(
-            content_type=CONTENT_TYPE,
-            if_generation_match=0,
-            timeout=TIMEOUT_SECONDS,
-            checksum=None,
-            retry=retrying(),
-        )
-        return url
+
+        def attempt() -> str:
+            response = self._request(
+                "POST",
+                f"upload/{self._path}?uploadType=resumable&ifGenerationMatch=0",
+                json=resource,
+                headers={"X-Upload-Content-Type": CONTENT_TYPE},
+            )
+            return response.headers["Location"]
+
+        return retrying()(attempt)()
 
     def download(self, name: str, generation: str, first_byte: int) -> Response:
         """The answer that carries an object, from `first_byte` on; its body is not yet read."""

@@ -76,13 +76,14 @@ class Fault:
     seconds: float = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass
 class Seen:
-    """A request as it came."""
+    """A request as it came, with the first block of its body."""
 
     kind: str
     path: str
     headers: dict[str, str]
+    head: bytes = b""
 
 
 class Link:
@@ -250,11 +251,12 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.unread_bytes = int(self.headers.get("Content-Length", 0))
         self.chunked = self.headers.get("Transfer-Encoding", "").lower() == "chunked"
+        kind = _kind(self.command, self.path, self.headers.get("Content-Range"))
+        self.seen = Seen(kind, self.path, dict(self.headers))
         if self.path.startswith(_CONTROL):
             self._control()
             return
-        kind = _kind(self.command, self.path, self.headers.get("Content-Range"))
-        fault = self.proxy.note(Seen(kind, self.path, dict(self.headers)))
+        fault = self.proxy.note(self.seen)
         try:
             time.sleep(self.proxy.latency_seconds)
             if fault is None or not self._keep_back(fault):
@@ -381,6 +383,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def _body(self) -> Iterator[bytes]:
+        for block in self._unread():
+            self.seen.head = self.seen.head or block
+            yield block
+
+    def _unread(self) -> Iterator[bytes]:
         """What is left of the request's body."""
         while self.chunked:
             size = int(self.rfile.readline(), 16)

@@ -1,6 +1,7 @@
 """What Cloud Storage does and fake-gcs-server does not; the proxy in front of it fills in.
 
-- A resumable upload honours `ifGenerationMatch=0`, at its start and at its end.
+- A resumable upload is not begun in a bucket that does not exist.
+- It honours `ifGenerationMatch=0`, at its start and at its end.
 - A part may repeat bytes that are already kept; they are ignored.
 - A query of a session's status says what is kept, and does not finish the upload.
 - A session that is finished answers every further request with the object.
@@ -69,8 +70,11 @@ class Gaps:
             )
 
     def refuses_start(self, path: str, body: bytes) -> Answer | None:
-        """The answer to the start of a create-only upload over an object that exists."""
-        if _is_create_only(path) and self._exists(*_target(path, body)):
+        """The answer to the start of an upload that must not be."""
+        bucket, name = _target(path, body)
+        if self._resource(f"/storage/v1/b/{bucket}") is None:
+            return error(404)
+        if _is_create_only(path) and self._exists(bucket, name):
             return error(412)
         return None
 

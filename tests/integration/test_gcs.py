@@ -1,0 +1,678 @@
+"""The store over Google's own client, and what it does when the service or the network fails."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import traceback
+import tracemalloc
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import google_crc32c
+import pytest
+from google.auth.credentials import Credentials
+from google.cloud.storage import Client
+from servers.fault_proxy import FaultProxy, Link
+
+from secure_xcom.errors import (
+    AuthenticationError,
+    ConfigError,
+    GenerationMismatch,
+    StoreAccessDenied,
+    StoreError,
+    StoreUnavailable,
+)
+from secure_xcom.stores import gcs_wire
+from secure_xcom.stores.gcs import Gcs
+from secure_xcom.stores.protocol import Stored
+
+if TYPE_CHECKING:
+    from servers.gcs import GcsServer
+
+MIB = 1_048_576
+METADATA = {"secure-xcom": "1", "kek": "gcp-kms://k"}
+NAME = "dag/run/task/-1/key/0"
+SMALL = os.urandom(100_000)
+LARGE = os.urandom(18 * MIB + 5)
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gcs_wire, "BACKOFF_SECONDS", (0.01, 0.05))
+    monkeypatch.setattr(gcs_wire, "DEADLINE_SECONDS", 3.0)
+    monkeypatch.setattr(gcs_wire, "TIMEOUT_SECONDS", (5.0, 5.0))
+
+
+@dataclass
+class Scene:
+    """A store, the proxy before it, and a look at what truly lies in the bucket."""
+
+    store: Gcs
+    proxy: FaultProxy
+    server: GcsServer
+    bucket: str
+
+    def names(self) -> list[str]:
+        return self.server.names(self.bucket)
+
+    def read(self) -> bytes:
+        return self.server.read(self.bucket, f"p/{NAME}")
+
+    def resource(self) -> dict[str, Any]:
+        return self.server.resource(self.bucket, f"p/{NAME}")
+
+
+@pytest.fixture
+def scene(gcs_proxy: FaultProxy, gcs_server: GcsServer, bucket: str) -> Scene:
+    store = Gcs(f"gs://{bucket}/p", make_client=gcs_proxy.make_client)
+    return Scene(store, gcs_proxy, gcs_server, bucket)
+
+
+def _chunks(data: bytes) -> list[bytes]:
+    return [data[i : i + MIB] for i in range(0, len(data), MIB)]
+
+
+def _put(store: Gcs, way: str) -> tuple[bytes, Stored]:
+    """Write in one of the three ways there are."""
+    data = {"collected": SMALL, "streamed": LARGE, "parts": LARGE}[way]
+    chunks: Iterable[bytes] = _chunks(data)
+    return data, store.put(NAME, iter(chunks) if way == "parts" else chunks, METADATA)
+
+
+def _get(store: Gcs, stored: Stored) -> bytes:
+    return b"".join(
+        store.get(
+            NAME,
+            generation=stored.generation,
+            length_bytes=stored.length_bytes,
+            crc32c=stored.crc32c,
+        )
+    )
+
+
+WAYS = pytest.mark.parametrize("way", ["collected", "streamed", "parts"])
+
+
+# What it costs, and what is sent.
+
+
+@pytest.mark.parametrize(
+    ("way", "requests"),
+    [
+        ("collected", {"upload": 1}),
+        ("streamed", {"upload": 1}),
+        ("parts", {"start": 1, "part": 3}),
+    ],
+)
+def test_one_request_a_write_a_read_and_a_deletion(
+    scene: Scene, way: str, requests: dict[str, int]
+):
+    data, stored = _put(scene.store, way)
+    assert scene.proxy.counts() == requests
+    scene.proxy.reset()
+    assert _get(scene.store, stored) == data
+    assert scene.proxy.counts() == {"download": 1}
+    scene.proxy.reset()
+    scene.store.delete(NAME, generation=stored.generation)
+    # A moment for whatever the client may do behind its back.
+    time.sleep(0.1)
+    assert scene.proxy.counts() == {"delete": 1}
+
+
+@WAYS
+def test_an_object_tells_an_operator_what_it_is(scene: Scene, way: str):
+    _put(scene.store, way)
+    resource = scene.resource()
+    assert resource["metadata"] == METADATA
+    if way == "parts":
+        # The server drops this header of a resumable upload.
+        [start] = scene.proxy.seen("start")
+        assert start.headers["X-Upload-Content-Type"] == "application/vnd.secure-xcom.envelope"
+    else:
+        assert resource["contentType"] == "application/vnd.secure-xcom.envelope"
+    assert "contentEncoding" not in resource
+
+
+@WAYS
+def test_every_write_is_create_only(scene: Scene, way: str):
+    _put(scene.store, way)
+    kind = "start" if way == "parts" else "upload"
+    [seen] = scene.proxy.seen(kind)
+    assert "ifGenerationMatch=0" in seen.path
+
+
+def test_the_checksum_of_a_collected_object_is_sent(scene: Scene):
+    scene.store.put(NAME, [b"123456789"], METADATA)
+    [seen] = scene.proxy.seen("upload")
+    # The check value of CRC-32/ISCSI, e3069283.
+    assert b'"crc32c": "4waSgw=="' in seen.head
+
+
+def test_reads_and_deletions_name_the_generation(scene: Scene):
+    _, stored = _put(scene.store, "collected")
+    _get(scene.store, stored)
+    scene.store.delete(NAME, generation=stored.generation)
+    for kind in ("download", "delete"):
+        [seen] = scene.proxy.seen(kind)
+        assert f"generation={stored.generation}" in seen.path
+
+
+# Faults that pass.
+
+
+@WAYS
+@pytest.mark.parametrize(
+    ("what", "details"),
+    [
+        ("status", {"code": 503}),
+        ("status", {"code": 429}),
+        ("status", {"code": 500}),
+        ("status", {"code": 408}),
+        ("refuse", {"code": 503}),
+        ("reset", {}),
+        ("reset", {"after_bytes": 50_000}),
+        ("lose_answer", {}),
+        ("stall", {"seconds": 0.2}),
+    ],
+)
+def test_a_write_survives_a_fault_that_passes(
+    scene: Scene,
+    way: str,
+    what: str,
+    details: dict[str, float],
+):
+    scene.proxy.fail("part" if way == "parts" else "upload", what, **details)
+    data, stored = _put(scene.store, way)
+    assert scene.names() == [f"p/{NAME}"]
+    assert scene.read() == data
+    assert scene.resource()["generation"] == stored.generation
+    assert _get(scene.store, stored) == data
+
+
+@pytest.mark.parametrize(
+    ("kind", "what", "details"),
+    [
+        ("start", "status", {"code": 503}),
+        ("start", "reset", {}),
+        ("start", "lose_answer", {}),
+        ("part", "keep_part", {"after_bytes": 0}),
+        ("part", "keep_part", {"after_bytes": 262_144}),
+        ("part", "keep_part", {"after_bytes": 5 * 262_144, "times": 3}),
+        ("part", "reset", {"after_bytes": 3 * MIB, "skip": 1}),
+        ("part", "lose_answer", {"skip": 1}),
+        # The last part.
+        ("part", "status", {"skip": 2, "code": 503}),
+        ("part", "lose_answer", {"skip": 2}),
+        ("part", "keep_part", {"skip": 2, "after_bytes": 262_144}),
+    ],
+)
+def test_an_upload_in_parts_goes_on_where_it_was_broken_off(
+    scene: Scene,
+    kind: str,
+    what: str,
+    details: dict[str, float],
+):
+    scene.proxy.fail(kind, what, **details)
+    scene.proxy.fail("status", "status", code=503)
+    data, stored = _put(scene.store, "parts")
+    assert scene.read() == data
+    assert _get(scene.store, stored) == data
+    assert "cancel" not in scene.proxy.counts()
+
+
+def test_bytes_that_were_kept_are_not_sent_again(scene: Scene):
+    scene.proxy.fail("part", "lose_answer", skip=1)
+    _put(scene.store, "parts")
+    sent = sum(int(seen.headers["Content-Length"]) for seen in scene.proxy.seen("part"))
+    assert sent == len(LARGE)
+    assert scene.proxy.counts() == {"start": 1, "part": 3, "status": 1}
+
+
+def test_a_stream_that_failed_starts_over_in_parts(scene: Scene):
+    scene.proxy.fail("upload", "reset", after_bytes=10 * MIB)
+    _put(scene.store, "streamed")
+    assert scene.proxy.counts() == {"upload": 1, "start": 1, "part": 3}
+
+
+@pytest.mark.parametrize("what", ["reset", "lose_answer"])
+def test_chunks_that_are_made_again_may_differ(scene: Scene, what: str):
+    class Fresh:
+        def __iter__(self) -> Iterator[bytes]:
+            return (os.urandom(MIB) for _ in range(10))
+
+    scene.proxy.fail("upload", what, after_bytes=9 * MIB)
+    stored = scene.store.put(NAME, Fresh(), METADATA)
+    data = scene.read()
+    assert (len(data), google_crc32c.value(data)) == (stored.length_bytes, stored.crc32c)
+    assert _get(scene.store, stored) == data
+
+
+@pytest.mark.parametrize(
+    ("what", "details", "resumed_at"),
+    [
+        ("status", {"code": 503}, [0]),
+        ("status", {"code": 429, "times": 3}, [0, 0, 0]),
+        ("refuse", {"code": 503}, [0]),
+        ("reset", {}, [0]),
+        ("lose_answer", {}, [0]),
+        ("stall", {"seconds": 0.2}, [0]),
+        ("truncate", {"after_bytes": 0}, [0]),
+        ("truncate", {"after_bytes": 3 * MIB}, [3 * MIB]),
+        ("truncate", {"after_bytes": 3 * MIB, "times": 2}, [3 * MIB, 6 * MIB]),
+    ],
+)
+def test_a_read_goes_on_where_it_was_broken_off(
+    scene: Scene,
+    what: str,
+    details: dict[str, float],
+    resumed_at: list[int],
+):
+    data, stored = _put(scene.store, "streamed")
+    scene.proxy.fail("download", what, **details)
+    assert _get(scene.store, stored) == data
+    ranges = [seen.headers.get("Range") for seen in scene.proxy.seen("download")]
+    assert ranges == [None] + [f"bytes={first}-" if first else None for first in resumed_at]
+
+
+def test_a_read_that_was_cut_within_a_block_goes_on(scene: Scene):
+    data, stored = _put(scene.store, "streamed")
+    scene.proxy.fail("download", "truncate", after_bytes=2 * MIB + 77)
+    scene.proxy.fail("download", "truncate", after_bytes=1)
+    assert _get(scene.store, stored) == data
+
+
+@pytest.mark.parametrize("code", [500, 503])
+def test_a_deletion_survives_a_fault_that_passes(scene: Scene, code: int):
+    _, stored = _put(scene.store, "collected")
+    scene.proxy.fail("delete", "status", code=code)
+    scene.proxy.fail("delete", "lose_answer")
+    scene.store.delete(NAME, generation=stored.generation)
+    assert scene.names() == []
+
+
+# Faults that do not.
+
+
+@WAYS
+def test_bytes_that_changed_on_their_way_in_are_noticed_and_removed(scene: Scene, way: str):
+    kind = "part" if way == "parts" else "upload"
+    scene.proxy.fail(kind, "corrupt_upload", after_bytes=90_000)
+    with pytest.raises(StoreError, match="holds other bytes") as caught:
+        _put(scene.store, way)
+    assert type(caught.value) is StoreError
+    assert scene.names() == []
+
+
+@pytest.mark.parametrize("position", [0, 12_345, len(LARGE) - 1])
+def test_bytes_that_changed_on_their_way_out_are_noticed(scene: Scene, position: int):
+    _, stored = _put(scene.store, "streamed")
+    scene.proxy.fail("download", "corrupt", after_bytes=position)
+    with pytest.raises(AuthenticationError):
+        _get(scene.store, stored)
+    assert scene.proxy.counts()["download"] == 1
+
+
+@WAYS
+def test_a_write_gives_up_in_time_and_leaves_nothing(
+    scene: Scene,
+    way: str,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(gcs_wire, "DEADLINE_SECONDS", 0.3)
+    for kind in ("upload", "part"):
+        scene.proxy.fail(kind, "status", code=503, times=1_000_000)
+    started = time.monotonic()
+    with pytest.raises(StoreUnavailable, match="out of reach or failing"):
+        _put(scene.store, way)
+    assert time.monotonic() - started < 5
+    assert scene.names() == []
+    assert scene.proxy.counts().get("cancel", 0) == (way != "collected")
+
+
+@pytest.mark.parametrize(("what", "code"), [("status", 503), ("reset", 0), ("stall", 0)])
+def test_a_read_gives_up_in_time(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, what: str, code: int
+):
+    _, stored = _put(scene.store, "collected")
+    monkeypatch.setattr(gcs_wire, "DEADLINE_SECONDS", 0.3)
+    monkeypatch.setattr(gcs_wire, "TIMEOUT_SECONDS", (0.2, 0.2))
+    scene.proxy.fail("download", what, code=code, times=1_000_000, seconds=60)
+    with pytest.raises(StoreUnavailable):
+        _get(scene.store, stored)
+
+
+def test_a_read_that_makes_progress_is_not_given_up(scene: Scene, monkeypatch: pytest.MonkeyPatch):
+    data, stored = _put(scene.store, "streamed")
+    monkeypatch.setattr(gcs_wire, "DEADLINE_SECONDS", 0.15)
+    monkeypatch.setattr(gcs_wire, "BACKOFF_SECONDS", (0.05, 0.05))
+    # Eighteen waits of about 0.025 s.
+    scene.proxy.fail("download", "truncate", after_bytes=MIB, times=1_000_000)
+    assert _get(scene.store, stored) == data
+
+
+@WAYS
+@pytest.mark.parametrize(
+    ("code", "error", "message"),
+    [
+        (403, StoreAccessDenied, "storage.objects.create.*roles/storage.objectUser"),
+        (400, StoreError, "BadRequest"),
+        (413, StoreError, "did not write"),
+        (501, StoreError, "MethodNotImplemented"),
+    ],
+)
+def test_a_refused_write_says_what_is_missing_and_is_not_repeated(
+    scene: Scene,
+    way: str,
+    code: int,
+    error: type[StoreError],
+    message: str,
+):
+    kind = "start" if way == "parts" else "upload"
+    scene.proxy.fail(kind, "status", code=code, times=10)
+    with pytest.raises(StoreError, match=message) as caught:
+        _put(scene.store, way)
+    assert type(caught.value) is error
+    assert f"test says {code}" in str(caught.value)
+    assert scene.proxy.counts() == {kind: 1}
+
+
+def test_a_stream_that_is_refused_before_its_end_says_why(scene: Scene):
+    """A front end that hangs up on a body may break the connection before its answer is read."""
+    scene.proxy.fail("upload", "refuse", code=403)
+    scene.proxy.fail("start", "refuse", code=403)
+    with pytest.raises(StoreAccessDenied, match=r"storage\.objects\.create"):
+        _put(scene.store, "streamed")
+    assert scene.names() == []
+
+
+def test_a_refused_read_or_deletion_says_what_is_missing(scene: Scene):
+    _, stored = _put(scene.store, "collected")
+    scene.proxy.fail("download", "status", code=403)
+    with pytest.raises(StoreAccessDenied, match=r"storage\.objects\.get"):
+        _get(scene.store, stored)
+    scene.proxy.fail("delete", "status", code=403)
+    with pytest.raises(StoreAccessDenied, match=r"storage\.objects\.delete"):
+        scene.store.delete(NAME, generation=stored.generation)
+
+
+@WAYS
+def test_a_bucket_that_does_not_exist(gcs_proxy: FaultProxy, way: str):
+    store = Gcs("gs://no-such-bucket", make_client=gcs_proxy.make_client)
+    with pytest.raises(StoreUnavailable, match="There is no bucket no-such-bucket"):
+        _put(store, way)
+    with pytest.raises(StoreUnavailable, match="There is no bucket no-such-bucket"):
+        _get(store, Stored("1", 1, 1))
+    store.delete(NAME, generation="1")
+
+
+def test_who_may_not_list_is_told_of_the_object(scene: Scene):
+    scene.proxy.fail("list", "status", code=403)
+    with pytest.raises(StoreError, match="There is no object"):
+        _get(scene.store, Stored("1", 1, 1))
+
+
+def test_an_upload_whose_session_is_lost_fails(scene: Scene):
+    scene.proxy.fail("part", "status", code=410, skip=1)
+    with pytest.raises(StoreError, match="did not write"):
+        _put(scene.store, "parts")
+    assert scene.names() == []
+
+
+def test_a_session_is_cancelled_when_the_chunks_fail(scene: Scene):
+    def failing() -> Iterator[bytes]:
+        yield from _chunks(LARGE)
+        raise KeyError("k")
+
+    with pytest.raises(KeyError):
+        scene.store.put(NAME, failing(), METADATA)
+    assert scene.proxy.counts() == {"start": 1, "part": 2, "cancel": 1}
+    assert scene.names() == []
+
+
+@pytest.mark.parametrize("what", ["reset", "status", "stall"])
+def test_no_error_has_the_address_of_an_upload_session(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, what: str
+):
+    monkeypatch.setattr(gcs_wire, "DEADLINE_SECONDS", 0.2)
+    monkeypatch.setattr(gcs_wire, "TIMEOUT_SECONDS", (0.5, 0.2))
+    scene.proxy.fail("part", what, times=1_000_000, seconds=60)
+    with pytest.raises(StoreUnavailable) as caught:
+        _put(scene.store, "parts")
+    [part, *_] = scene.proxy.seen("part")
+    assert "upload_id=" in part.path
+    assert "upload_id" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_foreign_object_of_the_name_is_left_alone(scene: Scene):
+    scene.server.write(scene.bucket, f"p/{NAME}", b"theirs")
+    for way in ("collected", "streamed", "parts"):
+        with pytest.raises(GenerationMismatch, match="exists"):
+            _put(scene.store, way)
+    scene.proxy.fail("upload", "status", code=503)
+    with pytest.raises(GenerationMismatch, match="exists"):
+        _put(scene.store, "streamed")
+    assert scene.read() == b"theirs"
+
+
+# Credentials, processes, memory.
+
+
+class Token(Credentials):
+    """Credentials whose tokens are counted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refreshes = 0
+
+    def refresh(self, _request: object) -> None:
+        self.refreshes += 1
+        self.token = f"token-{self.refreshes}"
+
+
+def _store_with(credentials: Credentials, proxy: FaultProxy, bucket: str) -> Gcs:
+    return Gcs(
+        f"gs://{bucket}/p",
+        credentials=credentials,
+        make_client=lambda given: Client(
+            project=None, credentials=given, client_options={"api_endpoint": proxy.url}
+        ),
+    )
+
+
+@WAYS
+def test_the_given_credentials_are_used_and_refreshed(
+    gcs_proxy: FaultProxy, gcs_server: GcsServer, bucket: str, way: str
+):
+    credentials = Token()
+    store = _store_with(credentials, gcs_proxy, bucket)
+    gcs_proxy.fail("part" if way == "parts" else "upload", "status", code=401)
+    data, stored = _put(store, way)
+    assert gcs_server.read(bucket, f"p/{NAME}") == data
+    assert _get(store, stored) == data
+    assert credentials.refreshes == 2
+    [download] = gcs_proxy.seen("download")
+    assert download.headers["authorization"] == "Bearer token-2"
+
+
+@WAYS
+def test_credentials_that_are_not_accepted(gcs_proxy: FaultProxy, bucket: str, way: str):
+    store = _store_with(Token(), gcs_proxy, bucket)
+    for kind in ("upload", "start", "part"):
+        gcs_proxy.fail(kind, "status", code=401, times=1_000)
+    with pytest.raises(StoreAccessDenied, match="did not accept the worker's credentials"):
+        _put(store, way)
+
+
+def test_the_emulator_that_the_environment_names_is_used(
+    gcs_server: GcsServer, bucket: str, monkeypatch: pytest.MonkeyPatch
+):
+    for name, value in gcs_server.environment.items():
+        monkeypatch.setenv(name, value)
+    store = Gcs(f"gs://{bucket}/p")
+    _, stored = _put(store, "collected")
+    assert _get(store, stored) == SMALL
+    assert gcs_server.read(bucket, f"p/{NAME}") == SMALL
+
+
+def test_credentials_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "none.json"))
+    monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
+    store = Gcs("gs://bucket")
+    with pytest.raises(StoreAccessDenied, match="no usable credentials"):
+        store.put(NAME, [SMALL], METADATA)
+
+
+def test_a_service_that_is_not_there(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(gcs_wire, "DEADLINE_SECONDS", 0.2)
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:9")
+    store = Gcs("gs://bucket")
+    for call in (
+        lambda: store.put(NAME, [SMALL], METADATA),
+        lambda: store.put(NAME, _chunks(LARGE), METADATA),
+        lambda: store.put(NAME, iter(_chunks(LARGE)), METADATA),
+        lambda: _get(store, Stored("1", 1, 1)),
+        lambda: store.delete(NAME, generation="1"),
+    ):
+        with pytest.raises(StoreUnavailable, match="out of reach"):
+            call()
+
+
+def test_a_child_makes_connections_of_its_own(gcs_server: GcsServer, bucket: str):
+    clients: list[int] = []
+
+    def make_client(credentials: object) -> Client:
+        clients.append(os.getpid())
+        return gcs_server.make_client(credentials)
+
+    store = Gcs(f"gs://{bucket}/p", make_client=make_client)
+    _, stored = _put(store, "collected")
+    # A child that waited for the parent's lock would wait for ever.
+    with store._process.lock:
+        child = os.fork()
+        if not child:
+            ok = _get(store, stored) == SMALL and clients == [os.getppid(), os.getpid()]
+            os._exit(0 if ok else 1)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert _get(store, stored) == SMALL
+    assert clients == [os.getpid()]
+
+
+def test_threads_share_a_client_and_its_connections(gcs_server: GcsServer, bucket: str):
+    clients: list[object] = []
+
+    def make_client(credentials: object) -> Client:
+        time.sleep(0.05)
+        clients.append(gcs_server.make_client(credentials))
+        return clients[-1]
+
+    store = Gcs(f"gs://{bucket}/p", make_client=make_client)
+    results: list[bytes] = []
+
+    def work(index: int) -> None:
+        name = f"{NAME}{index}"
+        stored = store.put(name, [SMALL], METADATA)
+        results.extend(
+            store.get(
+                name,
+                generation=stored.generation,
+                length_bytes=stored.length_bytes,
+                crc32c=stored.crc32c,
+            )
+        )
+
+    threads = [threading.Thread(target=work, args=(index,)) for index in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(clients) == 1
+    assert results == [SMALL] * 16
+
+
+def _peak(work: Callable[[], object]) -> int:
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("way", ["streamed", "parts"])
+def test_a_large_object_is_never_held_whole(gcs_server: GcsServer, bucket: str, way: str):
+    store = Gcs(f"gs://{bucket}/p", make_client=gcs_server.make_client)
+    store.put("warm", [b"x"], METADATA)
+    block = bytes(MIB)
+
+    class Made:
+        def __iter__(self) -> Iterator[bytes]:
+            return (bytearray(block) for _ in range(40))
+
+    stored: list[Stored] = []
+    chunks = iter(Made()) if way == "parts" else Made()
+    peak = _peak(lambda: stored.append(store.put(NAME, chunks, METADATA)))
+    # What is collected, or a part, with the chunks at its ends.
+    assert peak < 12.5 * MIB
+    [object_] = stored
+
+    def read() -> None:
+        for _ in store.get(
+            NAME,
+            generation=object_.generation,
+            length_bytes=object_.length_bytes,
+            crc32c=object_.crc32c,
+        ):
+            pass
+
+    assert _peak(read) < 4 * MIB
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "gs://",
+        "gs://b",
+        "gs://Bucket",
+        "gs://bucket/",
+        "gs://bucket//a",
+        "gs://bucket/a/",
+        "gs://bucket/../a",
+        "gs://bucket/a/.",
+        "gs://bucket/a b",
+        "gs://bucket/a?x=1",
+        "gs://bucket/a%2Fb",
+        "gs://user@bucket/a",
+        "gs://bucket/" + "x" * 200,
+        "gcs://bucket",
+        "s3://bucket",
+        "gs://bucket\n",
+    ],
+)
+def test_a_uri_that_names_no_place(uri: str):
+    with pytest.raises(ConfigError, match="does not name a place"):
+        Gcs(uri)
+
+
+def test_the_longest_name_fits(gcs_server: GcsServer, bucket: str):
+    store = Gcs(f"gs://{bucket}/" + "x" * 199, make_client=gcs_server.make_client)
+    stored = store.put("n" * 800, [b"x"], METADATA)
+    [name] = gcs_server.names(bucket)
+    assert len(name) == 1000
+    store.delete("n" * 800, generation=stored.generation)
+    assert gcs_server.names(bucket) == []
+
+
+def test_the_proxys_line_is_as_slow_as_it_says():
+    link = Link(1_000_000)
+    started = time.monotonic()
+    threads = [threading.Thread(target=link.carry, args=(50_000,)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert time.monotonic() - started >= 0.19
