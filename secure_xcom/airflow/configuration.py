@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from secure_xcom.errors import ConfigError
 from secure_xcom.settings import BUCKET_VARIABLE, CLEAR_KEYS, SECTION, TABLE, VARIABLE, load
+from secure_xcom.settings.kinds import is_bucket
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _ENV_PREFIX = f"AIRFLOW__{SECTION.upper()}__"
-#: What Airflow appends to an option that names a command, or a secret, instead of a value.
-_INDIRECT = ("_CMD", "_SECRET")
 
 
 def read() -> Settings:
@@ -89,18 +88,47 @@ def credentials(settings: Settings) -> Credentials | None:
         ) from error
 
 
+def legacy_bucket() -> str:
+    """Give the bucket that the hand-written backends wrote to.
+
+    Raises:
+        ConfigError: the Variable that names it is not set, or is not the bare name of a bucket.
+    """
+    bucket = _apart(lambda: _variable(BUCKET_VARIABLE))
+    if bucket is None or not is_bucket(bucket):
+        raise ConfigError(
+            f"legacy_reads has gcs, but the Variable {BUCKET_VARIABLE} does not hold the bare name "
+            "of a bucket: set it to the bucket that the former backend wrote to."
+        )
+    return bucket
+
+
+def common_io_path() -> str:
+    """Give the path below which the object-storage backend keeps its objects.
+
+    Raises:
+        ConfigError: it is not set.
+    """
+    path = _conf().get("common.io", "xcom_objectstorage_path", fallback=None)
+    if not path:
+        raise ConfigError(
+            "legacy_reads has common-io, but [common.io] xcom_objectstorage_path is not set: set "
+            "it to the path that the former backend wrote to."
+        )
+    return str(path)
+
+
 def _section() -> dict[str, str]:
     """Read the options that are set, by name; wrong names too, so that `load` can complain."""
     conf = _conf()
     names = {row.name for row in TABLE}
     if conf.has_section(SECTION):
         names.update(conf.options(SECTION))
-    for variable in os.environ:
-        if variable.startswith(_ENV_PREFIX):
-            name = variable.removeprefix(_ENV_PREFIX)
-            for suffix in _INDIRECT:
-                name = name.removesuffix(suffix)
-            names.add(name.lower())
+    names.update(
+        variable.removeprefix(_ENV_PREFIX).lower()
+        for variable in os.environ
+        if variable.startswith(_ENV_PREFIX)
+    )
     held = {name: conf.get(SECTION, name, fallback=None) for name in sorted(names)}
     return {name: text for name, text in held.items() if text is not None}
 

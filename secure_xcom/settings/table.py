@@ -214,6 +214,19 @@ class Settings:
             "warn",
         ),
     )
+    legacy_reads: tuple[str, ...] = field(
+        default=(),
+        metadata=_row(
+            kinds.listing(
+                "kinds, each gcs or common-io", lambda kind: kind in ("gcs", "common-io")
+            ),
+            "Which former backends' rows are read as well, in clear, for the time of a migration: "
+            "gcs, whose rows are gcs://{run_id}/{task_id}/{uuid}.json in the bucket that the "
+            f"Variable {BUCKET_VARIABLE} names; common-io, whose rows are paths below [common.io] "
+            "xcom_objectstorage_path.",
+            "gcs, common-io",
+        ),
+    )
     describe: str = field(
         default="minimal",
         metadata=_row(
