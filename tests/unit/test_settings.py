@@ -56,6 +56,7 @@ def test_the_defaults_are_the_designed_ones():
         settings_ttl_seconds=60,
         clear_keys=("skipmixin_key", "past_depends_met", "_link_*", "trigger_run_id"),
         unsealed_reads="deny",
+        legacy_reads=(),
         describe="minimal",
         unlocked=(),
     )
