@@ -22,14 +22,10 @@ def read_object(
         ObjectNotFound: there is none of that name.
         StoreError: it could not be read.
     """
-    from google.api_core.exceptions import NotFound  # noqa: PLC0415 - costs half a second of CPU
-
     uri = f"gs://{bucket}/{name}"
     try:
         blob = make_client(credentials).bucket(bucket).get_blob(name)
         data = None if blob is None or blob.size > max_bytes else blob.download_as_bytes()
-    except NotFound:
-        raise gcs_errors.no_object(uri) from None
     except Exception as error:
         raise gcs_errors.translate(error, gcs_errors.READ, uri) from error
     if blob is None:
