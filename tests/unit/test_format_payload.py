@@ -215,10 +215,10 @@ def test_a_bomb_is_left_at_what_it_declares(declared):
     assert peak_bytes(work) < 2_000_000 + 2 * declared
 
 
-@pytest.mark.parametrize("chunk_bytes", [200, 1_000_000])
+@pytest.mark.parametrize("chunk_bytes", [200, 100_000])
 def test_what_comes_after_the_end_is_not_kept(chunk_bytes):
     data = marshalled(b"abc")
-    more = (bytes(chunk_bytes) for _ in range(20_000_000 // chunk_bytes))
+    more = (bytes(chunk_bytes) for _ in range(4_000_000 // chunk_bytes))
 
     def stream():
         yield data
