@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
-from itertools import islice
 
 from secure_xcom.errors import FormatError
 from secure_xcom.model import Buffer, CodecId, Compression, Payload
@@ -183,23 +182,24 @@ def _decompressed(data: Iterator[memoryview], raw_bytes: int) -> Iterator[bytes]
 def parse_payload(chunks: Iterable[Buffer], payload_bytes: int, max_value_bytes: int) -> Payload:
     """Read a payload of `payload_bytes`, which come in pieces of any size.
 
-    All the pieces are asked for, also where the first ones show a fault: what comes with a wrong
-    end is not authentic, and that is what its reader has to hear.
+    The value stays in these pieces, so they must not be reused. All of them are asked for, also
+    where the first ones show a fault: what comes with a wrong end is not authentic, and that is
+    what its reader has to hear.
 
     Raises:
         FormatError: it is not a payload, or declares more than `max_value_bytes`.
     """
-    pieces = iter(chunks)
+    rest = iter(chunks)
     try:
-        return _parse(pieces, payload_bytes, max_value_bytes)
+        return _parse(rest, payload_bytes, max_value_bytes)
     except FormatError:
-        for _ in pieces:
+        for _ in rest:
             pass
         raise
 
 
-def _parse(pieces: Iterator[Buffer], payload_bytes: int, max_value_bytes: int) -> Payload:
-    framed = _Framed(pieces, payload_bytes)
+def _parse(chunks: Iterator[Buffer], payload_bytes: int, max_value_bytes: int) -> Payload:
+    framed = _Framed(chunks, payload_bytes)
     codec_id = int.from_bytes(framed.head[:2], "big")
     raw_bytes = int.from_bytes(framed.head[4:], "big")
     if codec_id not in set(CodecId):
@@ -210,27 +210,12 @@ def _parse(pieces: Iterator[Buffer], payload_bytes: int, max_value_bytes: int) -
         raise FormatError(
             f"The value has {raw_bytes} bytes; `max_value_bytes` allows {max_value_bytes}."
         )
-    if Compression(framed.head[2]) is Compression.NONE:
-        raw = _collect(framed.data(), raw_bytes)
-    else:
+    pieces: Iterator[Buffer] = framed.data()
+    if Compression(framed.head[2]) is Compression.ZSTD:
         _check_frame(framed.start)
-        raw = _collect(_decompressed(framed.data(), raw_bytes), raw_bytes)
-    return Payload(CodecId(codec_id), (raw,))
-
-
-def _collect(pieces: Iterator[Buffer], raw_bytes: int) -> Buffer:
-    """Join the pieces into one buffer; a value in a single piece is not copied.
-
-    The buffer grows as data arrives, so that a false length costs nothing.
-    """
-    first = list(islice(pieces, 2))
-    if len(first) == 1 and len(first[0]) == raw_bytes:
-        return first[0]
-    joined = bytearray()
-    for piece in first:
-        joined += piece
-    for piece in pieces:
-        joined += piece
-    if len(joined) != raw_bytes:
+        pieces = _decompressed(framed.data(), raw_bytes)
+    # They are kept as they come: nothing is allocated for a length that is only claimed.
+    buffers = tuple(pieces)
+    if sum(map(len, buffers)) != raw_bytes:
         raise FormatError("The payload's length is not the one that it declares.")
-    return joined
+    return Payload(CodecId(codec_id), buffers)
