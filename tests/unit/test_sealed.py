@@ -93,7 +93,11 @@ def envelope_of(deployment, reference):
     return deployment.store.objects[reference.name][1]
 
 
-@pytest.mark.parametrize("raw", [b"", b"x", VALUE, VALUE * 10_000, os.urandom(3_000_000)])
+@pytest.mark.parametrize(
+    "raw",
+    [b"", b"x", VALUE, VALUE * 10_000, os.urandom(3_000_000)],
+    ids=["empty", "one", "small", "compressed", "segments"],
+)
 def test_what_is_put_comes_back_and_nothing_of_it_is_readable_below(deployment, raw):
     reference = deployment.put(raw)
     assert deployment.get(reference) == raw
@@ -105,7 +109,11 @@ def test_what_is_put_comes_back_and_nothing_of_it_is_readable_below(deployment, 
             assert needle not in dumps(reference)
 
 
-@pytest.mark.parametrize("raw", [b"", VALUE, VALUE * 10_000, os.urandom(3_000_000)])
+@pytest.mark.parametrize(
+    "raw",
+    [b"", VALUE, VALUE * 10_000, os.urandom(3_000_000)],
+    ids=["empty", "small", "compressed", "segments"],
+)
 def test_the_reader_of_the_document_opens_what_is_put(deployment, raw):
     reference = deployment.put(raw)
     asked = {"dag": "payments", "run": "manual__1", "task": "load", "map_index": 2}
