@@ -133,7 +133,7 @@ def _select_located(statement: Any) -> Any:
 
 
 # A lazy sequence that was pickled, for a task in a virtual environment of its own, selects anew.
-LazyXComSelectSequence._rebuild_select = staticmethod(_select_located)  # noqa: SLF001
+setattr(LazyXComSelectSequence, "_rebuild_select", staticmethod(_select_located))  # noqa: B010
 
 
 def _expected(result: Any) -> Expected:

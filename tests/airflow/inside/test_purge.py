@@ -1,0 +1,98 @@
+"""Purging takes the object along, stays within its coordinate, and never raises."""
+# ruff: noqa: ARG001 - fixtures are asked for by name
+
+from __future__ import annotations
+
+import logging
+from types import SimpleNamespace
+
+import pytest
+from conftest import VERSION, WHERE, push, stored
+
+from secure_xcom.airflow import core
+from secure_xcom.airflow.backend import SecureXComBackend
+from secure_xcom.model import Expected
+
+
+@pytest.fixture
+def offloaded(deployment, configure):
+    configure(threshold_bytes=0)
+    row = push({"card": "4111"})
+    [_] = deployment.objects()
+    return row
+
+
+def purge(row, **where):
+    """Purge as Airflow does when it knows the coordinate."""
+    where = {**WHERE, **where}
+    if VERSION < (3, 0):
+        SecureXComBackend.purge(SimpleNamespace(value=stored(row), **where), None)
+    else:
+        core.purge(row, Expected(**where))
+
+
+def test_the_object_goes(deployment, offloaded, caplog):
+    purge(offloaded)
+    assert deployment.objects() == []
+    purge(offloaded)
+    assert [r for r in caplog.records if r.name == "secure_xcom"] == []
+
+
+def test_an_already_parsed_row_is_understood(deployment, offloaded):
+    SecureXComBackend.purge(SimpleNamespace(value=offloaded, **WHERE), None)
+    assert deployment.objects() == []
+
+
+@pytest.mark.parametrize(
+    "elsewhere",
+    [{"dag_id": "x"}, {"run_id": "x"}, {"task_id": "x"}, {"map_index": 3}, {"key": "x"}],
+)
+def test_the_object_of_another_xcom_stays(deployment, offloaded, caplog, elsewhere):
+    with caplog.at_level(logging.WARNING, "secure_xcom"):
+        purge(offloaded, **elsewhere)
+    assert len(deployment.objects()) == 1
+    [warning] = [r.getMessage() for r in caplog.records if r.name == "secure_xcom"]
+    assert "AuthenticationError" in warning
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"object": "../../kek"},
+        {"object": "d/r/t/-1/k/../../../../../kek"},
+        {"store": "file:///"},
+        {"generation": "x"},
+        {"length_bytes": True},
+    ],
+)
+def test_a_forged_reference_deletes_nothing(deployment, offloaded, caplog, change):
+    with caplog.at_level(logging.WARNING, "secure_xcom"):
+        purge({**offloaded, **change})
+    assert len(deployment.objects()) == 1
+    assert deployment.kek.exists()
+    assert [r for r in caplog.records if r.name == "secure_xcom"]
+
+
+@pytest.mark.parametrize(
+    "row", [None, "", "gs://bucket/x", 7, [1], {}, {"a": 1}, {"__secure_xcom__": 9}, b"\x80\x04K"]
+)
+def test_junk_is_no_error(row):
+    SecureXComBackend.purge(SimpleNamespace(value=row))
+    SecureXComBackend.purge(SimpleNamespace())
+    SecureXComBackend.purge(None)
+
+
+def test_nothing_is_looked_up_for_an_inline_row(deployment, configure):
+    row = push("small")
+    configure(kek_uri=None, store_uri=None)
+    purge(row)
+    assert core._process._current is None
+
+
+def test_a_failure_is_a_warning_that_names_its_class(offloaded, configure, caplog):
+    configure(kek_uri=None)
+    with caplog.at_level(logging.WARNING, "secure_xcom"):
+        purge(offloaded)
+    [warning] = [r.getMessage() for r in caplog.records if r.name == "secure_xcom"]
+    assert "ConfigError" in warning
+    assert "k of d.t in run r" in warning
