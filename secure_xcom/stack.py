@@ -13,6 +13,7 @@ from secure_xcom.keys import open_kek
 from secure_xcom.keys.data_keys import DataKeys
 from secure_xcom.layers.cached import Cached
 from secure_xcom.layers.sealed import Sealed
+from secure_xcom.layers.states import States
 from secure_xcom.layers.threshold import Threshold
 from secure_xcom.model import Compression
 from secure_xcom.stores import open_store
@@ -89,22 +90,60 @@ def build(settings: Settings, credentials: Credentials | None = None) -> Stack:
     Raises:
         ConfigError: a KEK or a store cannot be used as it is set.
     """
-    keks = {
-        uri: open_kek(uri, credentials=credentials)
-        for uri in (settings.kek_uri, *settings.trusted_keks)
-    }
     stores = {
         uri: Cached(open_store(uri, credentials=credentials), settings.cache_max_bytes)
         for uri in (settings.store_uri, *settings.trusted_stores)
     }
     return Stack(
-        Sealed(
+        _sealed(
+            settings,
             Threshold(stores, settings.store_uri, settings.threshold_bytes),
-            DataKeys(keks, settings.kek_uri, settings.data_key_ttl_seconds),
-            instance=settings.instance,
-            trusted_instances=settings.trusted_instances,
-            compression=Compression[settings.compression.upper()],
-            max_value_bytes=settings.max_value_bytes,
-            describe=settings.describe == "full",
+            _data_keys(settings, credentials),
         )
+    )
+
+
+def build_states(settings: Settings, kind: str, credentials: Credentials | None = None) -> States:
+    """Build the layers for the states of tasks or of assets, apart from XComs and each other.
+
+    Args:
+        settings: those of the XComs.
+        kind: `task` or `asset`. It stands in the store's URI and in the instance that is sealed
+            in, in a form that neither an XCom's name nor the setting can have, so that what was
+            sealed as one kind is never read as another.
+        credentials: for Cloud KMS and Cloud Storage.
+
+    Raises:
+        ConfigError: a KEK or a store cannot be used as it is set.
+    """
+    store_uri = f"{settings.store_uri}/~state/{kind}"
+    stores = {
+        uri: open_store(uri, credentials=credentials)
+        for uri in (store_uri, *(f"{one}/~state/{kind}" for one in settings.trusted_stores))
+    }
+    keys = _data_keys(settings, credentials)
+    inline, offloaded = (
+        _sealed(settings, Threshold(stores, store_uri, threshold_bytes), keys, f"#{kind}-state")
+        for threshold_bytes in (settings.threshold_bytes, 0)
+    )
+    return States(inline, offloaded, stores, store_uri)
+
+
+def _data_keys(settings: Settings, credentials: Credentials | None) -> DataKeys:
+    keks = {
+        uri: open_kek(uri, credentials=credentials)
+        for uri in (settings.kek_uri, *settings.trusted_keks)
+    }
+    return DataKeys(keks, settings.kek_uri, settings.data_key_ttl_seconds)
+
+
+def _sealed(settings: Settings, below: Threshold, keys: DataKeys, domain: str = "") -> Sealed:
+    return Sealed(
+        below,
+        keys,
+        instance=settings.instance + domain,
+        trusted_instances=[instance + domain for instance in settings.trusted_instances],
+        compression=Compression[settings.compression.upper()],
+        max_value_bytes=settings.max_value_bytes,
+        describe=settings.describe == "full",
     )

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from uuid import UUID
 
@@ -32,6 +32,7 @@ from secure_xcom.format.reference import TAG, from_row, is_tagged
 from secure_xcom.model import Coordinate, Expected, Inline
 
 if TYPE_CHECKING:
+    from secure_xcom.layers.states import States
     from secure_xcom.settings import Settings
     from secure_xcom.stack import Stack
 
@@ -355,6 +356,30 @@ def _clear_keys() -> tuple[str, ...]:
     from secure_xcom.airflow import configuration  # noqa: PLC0415 - not at import
 
     return configuration.clear_keys()
+
+
+def states(kind: str) -> States:
+    """Give the states of this process's settings: those of tasks, or of assets."""
+    settings, _ = _process.current()
+    return _built_states(settings, kind)
+
+
+@lru_cache(maxsize=4)
+def _built_states(settings: Settings, kind: str) -> States:
+    from secure_xcom.airflow import configuration  # noqa: PLC0415 - not at import
+    from secure_xcom.stack import build_states  # noqa: PLC0415 - it imports the cryptography
+
+    return build_states(settings, kind, configuration.credentials(settings))
+
+
+def check_policy(where: Expected) -> None:
+    """Check that a row that was not sealed may be read.
+
+    Raises:
+        UnsealedError: `unsealed_reads` refuses it.
+    """
+    settings, _ = _process.current()
+    _check_policy(where, settings.unsealed_reads)
 
 
 class _Current(NamedTuple):

@@ -17,6 +17,9 @@ from secure_xcom.model import Description, Inline, Reference, Remote
 TAG = "__secure_xcom__"
 VERSION = 1
 
+#: The tag of a row that names the folder of a state.
+FOLDER_TAG = "__secure_xcom_state__"
+
 _INLINE_MEMBERS = {TAG, "placement", "envelope", "about"}
 _REMOTE_MEMBERS = {
     TAG,
@@ -102,7 +105,7 @@ def from_row(row: object) -> Reference:
 def _remote(row: Mapping[str, Any]) -> Remote:
     store_uri = _text(row, "store")
     name = _text(row, "object")
-    if len(name) > _NAME_BYTES_MAX or not _NAME.fullmatch(name):
+    if not _is_object_name(name):
         raise FormatError("The row's object name has a form that is never written.")
     generation = _text(row, "generation")
     if not _GENERATION.fullmatch(generation):
@@ -114,6 +117,10 @@ def _remote(row: Mapping[str, Any]) -> Remote:
     if len(checksum) != 4:  # noqa: PLR2004 - a CRC-32C has four bytes
         raise FormatError("The row's crc32c does not have four bytes.")
     return Remote(store_uri, name, generation, length_bytes, int.from_bytes(checksum, "big"))
+
+
+def _is_object_name(name: str) -> bool:
+    return len(name) <= _NAME_BYTES_MAX and _NAME.fullmatch(name) is not None
 
 
 def _text(row: Mapping[str, Any], member: str) -> str:
@@ -159,3 +166,31 @@ def loads(data: bytes | str) -> object:
 def dumps(reference: Reference) -> bytes:
     """The row as UTF-8 JSON."""
     return json.dumps(to_row(reference), separators=(",", ":")).encode()
+
+
+def is_folder(row: object) -> bool:
+    """Whether a row claims to name the folder of a state, well-formed or not."""
+    return isinstance(row, Mapping) and FOLDER_TAG in row
+
+
+def folder_from_row(row: object) -> tuple[str, str]:
+    """The store's URI and the folder, slash included, that a state's row names (section 7.1).
+
+    Raises:
+        FormatError: the row does not name a folder.
+    """
+    if not isinstance(row, Mapping) or set(row) != {FOLDER_TAG, "store", "folder"}:
+        raise FormatError("The row's members are not exactly those of a state.")
+    if type(row[FOLDER_TAG]) is not int or row[FOLDER_TAG] != VERSION:
+        raise FormatError("The row is of a version of states that this release does not read.")
+    folder = _text(row, "folder")
+    if not folder.endswith("/") or not _is_object_name(folder[:-1]):
+        raise FormatError("The row's folder has a form that is never written.")
+    return _text(row, "store"), folder
+
+
+def dumps_folder(store_uri: str, folder: str) -> str:
+    """The row of a state whose newest object is in a folder."""
+    return json.dumps(
+        {FOLDER_TAG: VERSION, "store": store_uri, "folder": folder}, separators=(",", ":")
+    )

@@ -88,6 +88,10 @@ class Cached:
         finally:
             self._fetches.drop((name, generation))
 
+    def objects(self, folder: str) -> Iterator[tuple[str, Stored]]:
+        """Yield what the store lists; nothing of it is held (`Store.objects`)."""
+        return self._store.objects(folder)
+
 
 class _Held:
     """An object's bytes, as they came."""

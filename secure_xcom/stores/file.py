@@ -147,6 +147,19 @@ class Directory:
                 for folder, parent in zip(folders[-2::-1], parents[::-1], strict=True):
                     os.rmdir(parent, dir_fd=folder)
 
+    def objects(self, folder: str) -> Iterator[tuple[str, Stored]]:
+        """Yield the objects of a folder (`Store.objects`). Each is read for its checksum."""
+        with self._errors("list", folder), ExitStack() as stack:
+            try:
+                top = self._open_folder(stack, self._components(folder.removesuffix("/")))
+            except (FileNotFoundError, NotADirectoryError):
+                return
+            for below, _, files, directory in os.fwalk(dir_fd=top, follow_symlinks=False):
+                for file in files:
+                    name = f"{folder}{Path(below, file)}"
+                    if is_name(name) and (stored := _inspected(file, directory)):
+                        yield name, stored
+
     def _of(self, name: str) -> str:
         return f"{self._uri}/{name}"
 
@@ -242,6 +255,22 @@ def _opened(stack: ExitStack, path: str | Path, flags: int, folder: int | None =
     descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600, dir_fd=folder)
     stack.callback(os.close, descriptor)
     return descriptor
+
+
+def _inspected(file: str, directory: int) -> Stored | None:
+    """What a file holds; None for what is not one, or is gone by now."""
+    with ExitStack() as stack:
+        try:
+            descriptor = _opened(stack, file, os.O_RDONLY | os.O_NONBLOCK, directory)
+        except FileNotFoundError:
+            return None
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        checksum = 0
+        while block := os.read(descriptor, BLOCK_BYTES):
+            checksum = google_crc32c.extend(checksum, block)
+        return Stored(str(status.st_mtime_ns), status.st_size, checksum)
 
 
 def _create_folder(name: str, folder: int) -> None:

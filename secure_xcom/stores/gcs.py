@@ -148,6 +148,14 @@ class Gcs:
         with self._wire(DELETE, name) as wire:
             wire.delete(self._object_name(name), generation)
 
+    def objects(self, folder: str) -> Iterator[tuple[str, Stored]]:
+        """Yield the objects of a folder (`Store.objects`)."""
+        prefix = f"{self._object_name(folder.removesuffix('/'))}/"
+        with self._wire(READ, folder) as wire:
+            for found in wire.objects(prefix):
+                name = str(found["name"]).removeprefix(self._prefix)
+                yield name, _stored(found)
+
     def _of(self, name: str) -> str:
         return f"{self._uri}/{name}"
 
@@ -273,6 +281,11 @@ def _what_was_sent(resource: Resource, attempts: list[Tally]) -> Stored | None:
         ):
             return Stored(str(resource["generation"]), tally.length_bytes, tally.crc32c)
     return None
+
+
+def _stored(resource: Resource) -> Stored:
+    crc32c = int.from_bytes(base64.b64decode(resource["crc32c"]), "big")
+    return Stored(str(resource["generation"]), int(resource["size"]), crc32c)
 
 
 def _base64(crc32c: int) -> str:

@@ -13,7 +13,7 @@ import logging
 import random
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from http import HTTPStatus
 from itertools import chain
@@ -177,6 +177,18 @@ class Wire:
         except NotFound:
             return None
         return {"generation": blob.generation, "size": blob.size, "crc32c": blob.crc32c}
+
+    def objects(self, prefix: str) -> Iterator[Resource]:
+        """What the service knows of the objects whose names begin with `prefix`."""
+        for blob in self._client.list_blobs(
+            self._bucket, prefix=prefix, timeout=TIMEOUT_SECONDS, retry=retrying()
+        ):
+            yield {
+                "name": blob.name,
+                "generation": blob.generation,
+                "size": blob.size,
+                "crc32c": blob.crc32c,
+            }
 
     def has_bucket(self) -> bool:
         """Whether the bucket exists, as far as the caller may know."""

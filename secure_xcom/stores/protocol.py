@@ -63,3 +63,11 @@ class Store(Protocol):
     def delete(self, name: str, *, generation: str) -> None:
         """Delete that generation of the object; one that is gone already is no error."""
         ...
+
+    def objects(self, folder: str) -> Iterator[tuple[str, Stored]]:
+        """Yield the objects of a folder, by name, in no order.
+
+        Args:
+            folder: the beginning of their names, up to and with a slash.
+        """
+        ...

@@ -368,3 +368,14 @@ def test_blocks_are_small(bench: Bench):
 def test_a_store_says_what_it_is_and_nothing_more(bench: Bench):
     assert bench.store.uri in repr(bench.store)
     assert not bench.store.uri.endswith("/")
+
+
+def test_a_folder_lists_its_objects_and_no_others(bench: Bench) -> None:
+    names = ["d/r/t/-1/k/a", "d/r/t/-1/k/b", "d/r/t/-1/k2/a", "d/r2/t/-1/k/a"]
+    stored = {name: bench.store.put(name, [name.encode()], METADATA) for name in names}
+    for folder in ("d/r/t/-1/k/", "d/r/", "d/", "d/r/t/-1/k2/", "none/", "d/r2/t/-1/k/a/"):
+        assert dict(bench.store.objects(folder)) == {
+            name: one for name, one in stored.items() if name.startswith(folder)
+        }
+    with pytest.raises(FormatError):
+        list(bench.store.objects("../"))

@@ -1,0 +1,189 @@
+"""`[workers] state_store_backend = secure_xcom.airflow.state_store.SecureStateStoreBackend`.
+
+The task and asset state stores of Airflow 3.3 and later, sealed like XComs under the settings of
+XComs, in a room of their own (`docs/decisions/0100-state-stores.md`). The accessors through which
+tasks reach their state know what they read; Airflow does not hand it on, so they are made to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import datetime
+from typing import Any, TypeAlias
+
+from airflow.sdk.execution_time.context import TaskStateStoreAccessor
+from airflow.sdk.state import AssetScope, BaseStoreBackend, TaskScope
+
+from secure_xcom.airflow import core
+from secure_xcom.errors import FormatError
+from secure_xcom.format.reference import is_folder, is_tagged, loads
+from secure_xcom.layers.states import States
+from secure_xcom.model import Coordinate, Expected
+
+Scope: TypeAlias = TaskScope | AssetScope
+JsonValue: TypeAlias = Any
+
+_asked: ContextVar[Expected] = ContextVar("secure_xcom_state", default=Expected())  # noqa: B039 - it is frozen
+
+
+class SecureStateStoreBackend(BaseStoreBackend):
+    """Seals the states of tasks and assets on the worker.
+
+    Every method raises errors of `secure_xcom.errors`; on any of them nothing readable was
+    written, and nothing of a value released.
+    """
+
+    def serialize_task_state_store_to_ref(
+        self, *, value: JsonValue, key: str, scope: TaskScope
+    ) -> str:
+        """Seal a task's state: the row, or the folder of the object, as JSON."""
+        return _states(scope).to_row(json.dumps(value), _coordinate(scope, key))
+
+    def deserialize_task_state_store_from_ref(self, stored: str) -> JsonValue:
+        """Open a task's state, which is compared with what its accessor was asked for."""
+        return _opened("task", stored, _asked.get())
+
+    def serialize_asset_state_store_to_ref(
+        self, *, value: JsonValue, key: str, scope: AssetScope
+    ) -> str:
+        """Seal an asset's state: the row, or the folder of the object, as JSON."""
+        return _states(scope).to_row(json.dumps(value), _coordinate(scope, key))
+
+    def deserialize_asset_state_store_from_ref(self, stored: str) -> JsonValue:
+        """Open an asset's state, of which no more is known than that it is one."""
+        return _opened("asset", stored, Expected())
+
+    def get(self, scope: Scope, key: str, *, session: object = None) -> str | None:
+        """The JSON text that `set` wrote last; None if there is none."""
+        del session
+        return _states(scope).get(_coordinate(scope, key))
+
+    def set(
+        self,
+        scope: Scope,
+        key: str,
+        value: str,
+        *,
+        expires_at: datetime | None = None,
+        session: object = None,
+    ) -> None:
+        """Seal a JSON text into the store; expiry is for the bucket's lifecycle to see to."""
+        del expires_at, session
+        _states(scope).set(value, _coordinate(scope, key))
+
+    def delete(self, scope: Scope, key: str, *, session: object = None) -> None:
+        """Delete the objects of a key; a state that was short has none."""
+        del session
+        _states(scope).delete(Expected.exactly(_coordinate(scope, key)))
+
+    def clear(self, scope: Scope, *, all_map_indices: bool = False, session: object = None) -> None:
+        """Delete the objects of a task instance, of all its map indexes, or of an asset."""
+        del session
+        every = all_map_indices and isinstance(scope, TaskScope)
+        where = _coordinate(scope, "")
+        map_index = None if every else where.map_index
+        _states(scope).delete(Expected(where.dag_id, where.run_id, where.task_id, map_index))
+
+    async def aget(self, scope: Scope, key: str, *, session: object = None) -> str | None:
+        """Do as `get`, in a thread."""
+        del session
+        return await asyncio.to_thread(self.get, scope, key)
+
+    async def aset(
+        self,
+        scope: Scope,
+        key: str,
+        value: str,
+        *,
+        expires_at: datetime | None = None,
+        session: object = None,
+    ) -> None:
+        """Do as `set`, in a thread."""
+        del session
+        await asyncio.to_thread(self.set, scope, key, value, expires_at=expires_at)
+
+    async def adelete(self, scope: Scope, key: str, *, session: object = None) -> None:
+        """Do as `delete`, in a thread."""
+        del session
+        await asyncio.to_thread(self.delete, scope, key)
+
+    async def aclear(
+        self, scope: Scope, *, all_map_indices: bool = False, session: object = None
+    ) -> None:
+        """Do as `clear`, in a thread."""
+        del session
+        await asyncio.to_thread(self.clear, scope, all_map_indices=all_map_indices)
+
+
+def _states(scope: Scope) -> States:
+    return core.states("task" if isinstance(scope, TaskScope) else "asset")
+
+
+def _coordinate(scope: Scope, key: str) -> Coordinate:
+    """Where a state belongs; an asset's has no dag, run or task, and stands in their fields."""
+    if isinstance(scope, TaskScope):
+        # A loop of Airflow 3.4 runs the same task instance in regions.
+        region = getattr(scope, "region_id", None)
+        run_id = scope.run_id if region is None or not region.int else f"{scope.run_id}/{region}"
+        return Coordinate(scope.dag_id, run_id, scope.task_id, scope.map_index, key)
+    identity = scope.name or scope.uri or str(scope.asset_id)
+    return Coordinate(
+        "asset", "name" if scope.name else "uri" if scope.uri else "id", identity, -1, key
+    )
+
+
+def _opened(kind: str, stored: str, expected: Expected) -> JsonValue:
+    try:
+        row = loads(stored)
+    except FormatError:
+        row = None
+    if is_tagged(row) or is_folder(row):
+        return json.loads(core.states(kind).from_row(stored, expected))
+    core.check_policy(expected)
+    return json.loads(stored)
+
+
+@contextmanager
+def _asking(expected: Expected) -> Iterator[None]:
+    token = _asked.set(expected)
+    try:
+        yield
+    finally:
+        _asked.reset(token)
+
+
+def _expected(accessor: Any, key: str) -> Expected:  # noqa: ANN401 - Airflow's own, untyped
+    # A test on each version holds this name.
+    return Expected.exactly(_coordinate(accessor._scope, key))  # noqa: SLF001
+
+
+def _bind(stock: Callable[..., Any]) -> Callable[..., Any]:
+    """Have an accessor's reading say what it reads."""
+
+    @functools.wraps(stock)
+    def read(self: Any, key: str, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        with _asking(_expected(self, key)):
+            return stock(self, key, *args, **kwargs)
+
+    return read
+
+
+def _abind(stock: Callable[..., Any]) -> Callable[..., Any]:
+    """Do the same for an asynchronous one."""
+
+    @functools.wraps(stock)
+    async def read(self: Any, key: str, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        with _asking(_expected(self, key)):
+            return await stock(self, key, *args, **kwargs)
+
+    return read
+
+
+TaskStateStoreAccessor.get = _bind(TaskStateStoreAccessor.get)  # type: ignore[method-assign]
+if hasattr(TaskStateStoreAccessor, "aget"):  # from 3.4 on
+    TaskStateStoreAccessor.aget = _abind(TaskStateStoreAccessor.aget)
