@@ -12,7 +12,7 @@ import google_crc32c
 
 from secure_xcom.errors import FormatError
 from secure_xcom.format.envelope import parse_preamble
-from secure_xcom.format.reference import from_row, loads
+from secure_xcom.format.reference import from_row, is_tagged, loads
 from secure_xcom.model import Coordinate, Expected, Inline, Remote
 
 #: One statement for each table of XComs: 3.4 has two, older ones a single one.
@@ -35,8 +35,9 @@ class Seen:
     row: bytes = field(repr=False)
     #: `inline`, `offloaded` or `clear`.
     placement: str
-    #: The object in the store, where there is one.
+    #: The object in the store, where there is one: its file and its name.
     file: Path | None
+    object_name: str
     #: The envelope, from the row or from the object; empty where nothing is sealed.
     envelope: bytes = field(repr=False)
     #: What is wrong with it; empty where nothing is.
@@ -115,19 +116,22 @@ def _files(store: Path) -> list[Path]:
 
 def _see(coordinate: Coordinate, row: bytes, store: Path) -> Seen:
     try:
-        reference = from_row(loads(row))
+        if not is_tagged(parsed := loads(row)):
+            return Seen(coordinate, row, "clear", None, "", b"", ("it is not sealed",))
+        reference = from_row(parsed)
     except FormatError as error:
-        return Seen(coordinate, row, "clear", None, b"", (f"it is not sealed. {error}",))
+        return Seen(coordinate, row, "clear", None, "", b"", (f"its row is malformed: {error}",))
     if isinstance(reference, Inline):
         faults = _envelope_faults(reference.envelope, coordinate)
-        return Seen(coordinate, row, "inline", None, reference.envelope, faults)
-    file = store / reference.name
+        return Seen(coordinate, row, "inline", None, "", reference.envelope, faults)
+    name = reference.name
+    file = store / name
     if reference.store_uri != f"file://{store}" or not file.is_file():
-        fault = f"its object {reference.name} is not in the store"
-        return Seen(coordinate, row, "offloaded", None, b"", (fault,))
+        fault = f"its object {name} is not in the store"
+        return Seen(coordinate, row, "offloaded", None, name, b"", (fault,))
     envelope = file.read_bytes()
     faults = _object_faults(envelope, reference) + _envelope_faults(envelope, coordinate)
-    return Seen(coordinate, row, "offloaded", file, envelope, faults)
+    return Seen(coordinate, row, "offloaded", file, name, envelope, faults)
 
 
 def _object_faults(envelope: bytes, reference: Remote) -> tuple[str, ...]:
@@ -142,7 +146,7 @@ def _envelope_faults(envelope: bytes, coordinate: Coordinate) -> tuple[str, ...]
     try:
         sealed_for = parse_preamble(envelope).unverified_header.coordinate
     except FormatError as error:
-        return (f"its envelope is malformed. {error}",)
+        return (f"its envelope is malformed: {error}",)
     if not Expected.exactly(coordinate).matches(sealed_for):
         return ("its envelope was sealed for another XCom",)
     return ()

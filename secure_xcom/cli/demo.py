@@ -70,6 +70,8 @@ class Outcome:
     #: The end of what a program printed that failed.
     tail: str = ""
     notes: list[str] = field(default_factory=list)
+    #: The directory that was kept, if one was.
+    kept: Path | None = None
     seconds: float = 0.0
 
     @property
@@ -110,13 +112,19 @@ def run(
         )
     environment = {"SECURE_XCOM_DEMO_CARD": outcome.card, **(overrides or {})}
     with throw_away_home(keep, environment) as home:
-        try:
-            _run_dag(home, progress)
-            _look(home, outcome, progress)
-            _read_back(home, outcome, progress)
-        except ProgramFailed as error:
-            outcome.problems.insert(0, str(error))
-            outcome.tail = _tail(home, error, outcome)
+        # For whoever wants to search a kept home with tools of their own.
+        (home.path / "card").write_text(outcome.card)
+        if keep:
+            outcome.kept = home.path
+        # What the other tasks left behind is looked at also when one of them failed.
+        for step in (_migrate, _run_dag, _look, _read_back):
+            try:
+                step(home, outcome, progress)
+            except ProgramFailed as error:
+                outcome.problems.append(str(error))
+                outcome.tail = outcome.tail or _tail(home, error, outcome.card)
+                if step is _migrate:
+                    break
     for xcom in outcome.xcoms:
         outcome.problems += [f"{xcom.seen.name}: {fault}" for fault in xcom.faults]
     outcome.seconds = time.monotonic() - began
@@ -142,9 +150,12 @@ def _expected() -> list[tuple[str, int]]:
     ]
 
 
-def _run_dag(home: Home, progress: Progress) -> None:
+def _migrate(home: Home, _: Outcome, progress: Progress) -> None:
     with progress.step("airflow db migrate"):
         home.run("airflow db migrate", "-m", "airflow", "db", "migrate")
+
+
+def _run_dag(home: Home, _: Outcome, progress: Progress) -> None:
     shutil.copyfile(Path(__file__).with_name("demo_dag.py"), home.dags / "demo_dag.py")
     title = f"airflow dags test {DAG_ID}"
     total = len(_expected())
@@ -165,7 +176,8 @@ def _look(home: Home, outcome: Outcome, progress: Progress) -> None:
     """Look at the database and the store around the backend."""
     expected = _expected()
     with progress.step("look into the database and the store, around the backend"):
-        for (task_id, map_index), state in around.states(home.database, DAG_ID).items():
+        states = around.states(home.database, DAG_ID)
+        for (task_id, map_index), state in states.items():
             if state != "success":
                 outcome.problems.append(f"Task {task_id} (map index {map_index}) is {state}.")
         found = {
@@ -175,9 +187,10 @@ def _look(home: Home, outcome: Outcome, progress: Progress) -> None:
         for task_id, map_index in expected:
             seen = found.pop((task_id, map_index, "return_value"), None)
             if seen is None:
-                outcome.problems.append(
-                    f"Task {task_id} (map index {map_index}) left no return value."
-                )
+                if states.get((task_id, map_index), "success") == "success":
+                    outcome.problems.append(
+                        f"Task {task_id} (map index {map_index}) left no return value."
+                    )
                 continue
             xcom = XCom(seen, faults=list(seen.faults))
             if not xcom.faults and seen.placement != _PLACEMENTS[task_id]:
@@ -223,16 +236,15 @@ def _read_back(home: Home, outcome: Outcome, progress: Progress) -> None:
                 xcom.faults.append(result["fault"])
 
 
-def _tail(home: Home, error: ProgramFailed, outcome: Outcome) -> str:
+def _tail(home: Home, error: ProgramFailed, card: str) -> str:
     """Give the end of what the failed program printed; of the task that failed, if one did."""
     lines = error.printed.read_text(errors="replace").splitlines()
     if DAG_ID in error.title:
         states = around.states(home.database, DAG_ID)
-        for instance in [instance for instance, state in states.items() if state == "failed"][:1]:
-            outcome.problems.append("Task {} failed (map index {}).".format(*instance))
-            lines = _of_task(lines, instance) or lines
+        failed = [instance for instance, state in states.items() if state == "failed"]
+        lines = (_of_task(lines, failed[0]) if failed else []) or lines
     tail = "\n".join(line[:_TAIL_LINE_CHARACTERS] for line in lines[-_TAIL_LINES:])
-    return tail.replace(outcome.card, "(the card number)")
+    return tail.replace(card, "(the card number)")
 
 
 def _of_task(lines: list[str], instance: tuple[str, int]) -> list[str]:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from secure_xcom.cli.demo import Outcome, XCom
 
 _ROW_BYTES = 200
-_ENDS_BYTES = 24
+_ENDS_BYTES = 30
 
 
 def show(outcome: Outcome, output: Output) -> None:
@@ -31,6 +31,14 @@ def show(outcome: Outcome, output: Output) -> None:
         output.line(f"NOT OK on Airflow {outcome.airflow_version}:", "bad")
         for problem in outcome.problems:
             output.paragraph(f"  - {problem}", indent="    ")
+    if outcome.kept:
+        output.line(f"Kept: {outcome.kept}")
+        output.field("airflow.db", "the metadata database")
+        output.field("store", "the store")
+        output.field("printed", "what Airflow printed")
+        output.field("card", "the card number, to search for")
+    elif not outcome.ok:
+        output.paragraph("Nothing was kept. To look around, run it again with --keep DIR.")
 
 
 def _show_xcom(xcom: XCom, output: Output) -> None:
@@ -40,11 +48,10 @@ def _show_xcom(xcom: XCom, output: Output) -> None:
     if xcom.returned:
         output.field("returned", xcom.returned)
     output.field("row", printable(seen.row[:_ROW_BYTES]), "dim")
+    output.field("store", seen.object_name or "nothing", "dim" if seen.file else "")
     if seen.file:
         ends = printable(seen.envelope[:_ENDS_BYTES]), printable(seen.envelope[-_ENDS_BYTES:])
-        output.field("store", " … ".join(ends), "dim")
-    else:
-        output.field("store", "nothing")
+        output.field("", " … ".join(ends), "dim")
     holder = "in the store" if seen.file else "in the row"
     output.field("size", f"{size(xcom.plain_bytes)} before, {size(seen.stored_bytes)} {holder}")
     for fault in xcom.faults:

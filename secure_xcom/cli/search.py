@@ -23,7 +23,7 @@ _STREAM_BYTES_MAX = 256 << 20
 _PIECE_BYTES = 1 << 16
 
 _BASE64 = re.compile(rb"[A-Za-z0-9+/_-]{20,}={0,2}")
-_HEX = re.compile(rb"(?:[0-9A-Fa-f]{2}){10,}")
+_HEX = re.compile(rb"[0-9A-Fa-f]{20,}")
 _TO_STANDARD = bytes.maketrans(b"-_", b"+/")
 
 
@@ -89,7 +89,12 @@ def _unwrapped(blob: bytes) -> Iterator[tuple[str, bytes]]:
             with suppress(binascii.Error):
                 yield "base64", base64.b64decode(part + b"=" * (-len(part) % 4))
     for match in _HEX.finditer(blob):
-        yield "hexadecimal", bytes.fromhex(match[0].decode())
+        digits = match[0].decode()
+        for start in range(2):
+            yield (
+                "hexadecimal",
+                bytes.fromhex(digits[start : len(digits) - (len(digits) - start) % 2]),
+            )
     for name, magic, new in _STREAMS:
         for match in magic.finditer(blob):
             if inner := _decompressed(new(), blob, match.start()):

@@ -26,10 +26,14 @@ class Terminal(io.StringIO):
 
 def outcome(**changes):
     coordinate = Coordinate("secure_xcom_demo", "run", "customer", -1, "return_value")
-    inline = around.Seen(coordinate, b'{"__secure_xcom__": 1}' * 20, "inline", None, b"SXCM", ())
+    inline = around.Seen(
+        coordinate, b'{"__secure_xcom__": 1}' * 20, "inline", None, "", b"SXCM", ()
+    )
     coordinate = Coordinate("secure_xcom_demo", "run", "records", -1, "return_value")
     file = Path("/somewhere/object")
-    offloaded = around.Seen(coordinate, b"{}", "offloaded", file, b"SXCM" + bytes(2044), ())
+    offloaded = around.Seen(
+        coordinate, b"{}", "offloaded", file, "demo/object", b"SXCM" + bytes(2044), ()
+    )
     found = demo.Outcome(
         airflow_version="3.3.2",
         card="9785541247384469",
@@ -167,7 +171,10 @@ def test_a_person_sees_what_lies_where():
     assert "returned   {'card': '9785541247384469'}" in text
     assert 'row        {"__secure_xcom__": 1}' in text
     assert "90 B before, 440 B in the row" in text
+    assert "store      nothing" in text
     assert "records · return_value  offloaded" in text
+    assert "store      demo/object" in text
+    assert "           SXCM···" in text
     assert "4.8 MiB before, 2.0 KiB in the store" in text
     assert "OK: 2 XComs sealed on Airflow 3.3.2, 1 inline and 1 offloaded, in 21 s" in text
 

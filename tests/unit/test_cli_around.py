@@ -113,15 +113,26 @@ def test_other_dags_are_left_out(database, store):
 
 
 @pytest.mark.parametrize(
-    "value",
-    ['{"card": "9785541247384469"}', b'{"card": 1}', 3, None, "not json", '"text"', "[]", b"\x80"],
+    ("value", "fault"),
+    [
+        ('{"card": "9785541247384469"}', "it is not sealed"),
+        (b'{"card": 1}', "it is not sealed"),
+        (3, "it is not sealed"),
+        ('"text"', "it is not sealed"),
+        ("[]", "it is not sealed"),
+        (None, "its row is malformed: "),
+        ("not json", "its row is malformed: "),
+        (b"\x80", "its row is malformed: "),
+        ('{"__secure_xcom__": 1, "card": "9785541247384469"}', "its row is malformed: "),
+    ],
 )
-def test_what_is_not_sealed_is_clear_and_a_fault(value, database, store):
+def test_what_is_not_sealed_is_clear_and_a_fault(value, fault, database, store):
     fill(database, [(HERE, value)])
     (seen,) = around.look(database, store, "d")
     assert seen.placement == "clear"
     assert seen.envelope == b""
-    assert seen.faults[0].startswith("it is not sealed.")
+    assert len(seen.faults) == 1
+    assert seen.faults[0].startswith(fault)
     assert seen.stored_bytes == len(seen.row)
 
 
@@ -140,7 +151,7 @@ def test_a_malformed_envelope_is_a_fault(database, store):
     row = json.loads(dumps(Inline(sealed(INDEXED))))
     row["envelope"] = base64.b64encode(b'{"card": "9785541247384469"}').decode()
     (fault,) = faults_of(database, store, json.dumps(row))
-    assert fault.startswith("its envelope is malformed.")
+    assert fault.startswith("its envelope is malformed:")
 
 
 def test_a_missing_object_is_a_fault(database, store):
@@ -166,7 +177,7 @@ def test_an_object_of_another_checksum_is_a_fault(database, store):
 
 def test_an_object_in_clear_is_a_fault(database, store):
     (fault,) = faults_of(database, store, offload(store, INDEXED, b'{"card": "9785541247384469"}'))
-    assert fault.startswith("its envelope is malformed.")
+    assert fault.startswith("its envelope is malformed:")
 
 
 def test_a_stray_object_is_named(database, store):

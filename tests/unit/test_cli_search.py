@@ -17,31 +17,39 @@ CARD = "9785541247384469"
 TEXT = json.dumps({"name": "Ada", "card": CARD, "limit": 1}).encode()
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        CARD.encode(),
-        TEXT,
-        CARD.encode("utf-16-le"),
-        CARD.encode("utf-16-be"),
-        CARD.encode().hex().encode(),
-        CARD.encode().hex().upper().encode(),
-        int(CARD).to_bytes(8, "big"),
-        int(CARD).to_bytes(8, "little"),
-        gzip.compress(TEXT),
-        zlib.compress(TEXT),
-        zlib.compress(TEXT, level=9),
-        zstd.compress(TEXT),
-        base64.b64encode(gzip.compress(TEXT)),
-        base64.b64encode(zstd.compress(TEXT)),
-        base64.urlsafe_b64encode(zstd.compress(TEXT)),
-        zstd.compress(base64.b64encode(gzip.compress(TEXT))),
-        zlib.compress(TEXT).hex().encode(),
-    ],
-)
-@pytest.mark.parametrize("before", [b"", b"x", b"xy", b"xyz", b'{"value": "', os.urandom(1000)])
-def test_the_text_is_found(data, before):
-    assert found_in(before + data + b'", more', CARD) is not None
+WRITTEN = {
+    "alone": CARD.encode(),
+    "in JSON": TEXT,
+    "UTF-16 LE": CARD.encode("utf-16-le"),
+    "UTF-16 BE": CARD.encode("utf-16-be"),
+    "hex": CARD.encode().hex().encode(),
+    "HEX": CARD.encode().hex().upper().encode(),
+    "integer BE": int(CARD).to_bytes(8, "big"),
+    "integer LE": int(CARD).to_bytes(8, "little"),
+    "gzip": gzip.compress(TEXT),
+    "zlib": zlib.compress(TEXT),
+    "zlib 9": zlib.compress(TEXT, level=9),
+    "zstd": zstd.compress(TEXT),
+    "gzip in base64": base64.b64encode(gzip.compress(TEXT)),
+    "zstd in base64": base64.b64encode(zstd.compress(TEXT)),
+    "zstd in url-safe base64": base64.urlsafe_b64encode(zstd.compress(TEXT)),
+    "gzip in base64 in zstd": zstd.compress(base64.b64encode(gzip.compress(TEXT))),
+    "zlib in hex": zlib.compress(TEXT).hex().encode(),
+}
+BEFORE = {
+    "nothing": b"",
+    "a digit": b"a",
+    "two letters": b"xy",
+    "three letters": b"xyz",
+    "JSON": b'{"value": "',
+    "bytes": bytes(range(256)),
+}
+
+
+@pytest.mark.parametrize("written", WRITTEN)
+@pytest.mark.parametrize("before", BEFORE)
+def test_the_text_is_found(written, before):
+    assert found_in(BEFORE[before] + WRITTEN[written] + b'", more', CARD) is not None
 
 
 @pytest.mark.parametrize("before", range(7))
