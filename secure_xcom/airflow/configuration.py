@@ -54,6 +54,17 @@ def clear_keys() -> tuple[str, ...]:
     return CLEAR_KEYS
 
 
+def backend() -> object:
+    """Give the class that `[core] xcom_backend` names; None where it names none."""
+    return _conf().getimport("core", "xcom_backend", fallback=None)
+
+
+def log_return_values() -> bool:
+    """Whether tasks may log what they return; what is not a switch does not switch it on."""
+    text: str = _conf().get(SECTION, "log_return_values", fallback="")
+    return text.strip().lower() == "true"
+
+
 def credentials(settings: Settings) -> Credentials | None:
     """Give the credentials of `gcp_conn_id`; None stands for application default credentials.
 

@@ -83,7 +83,7 @@ class Kind:
     accepts: Callable[[object], bool]
     #: From the text in airflow.cfg to the JSON value that the Variable would hold.
     from_text: Callable[[str], object] = str
-    #: `string` or `integer`: a type of Airflow's provider schema.
+    #: `string`, `integer` or `boolean`: a type of Airflow's provider schema.
     option_type: str = "string"
 
 
@@ -105,6 +105,16 @@ def integer(unit: str, least: int, most: int) -> Kind:
         lambda value: type(value) is int and least <= value <= most,
         lambda text: int(text) if _INTEGER.fullmatch(text) else text,
         "integer",
+    )
+
+
+def switch() -> Kind:
+    """Whether or not."""
+    return Kind(
+        "true or false",
+        lambda value: type(value) is bool,
+        lambda text: {"true": True, "false": False}.get(text.lower(), text),
+        "boolean",
     )
 
 

@@ -49,11 +49,12 @@ def load(
     _take(section, section_source, values, faults, as_text=True)
 
     locked_by = [name for name in section if is_protected(name) or name == "unlocked"]
+    only_here = {row.name for row in TABLE if row.section_only}
     unlocked = values.get("unlocked") or ()
     allowed: dict[str, object] = {}
     for name, held in _members(variable, faults).items():
-        if name == "unlocked":
-            faults.append(f"unlocked, from {_VARIABLE}: only {section_source} may set it")
+        if name in only_here:
+            faults.append(f"{name}, from {_VARIABLE}: only {section_source} may set it")
         elif locked_by and is_protected(name) and name not in unlocked:
             values.setdefault(name, None)
             faults.append(

@@ -35,6 +35,8 @@ class Setting:
     example: str
     #: None: there is none, the setting must be set.
     default: str | int | tuple[str, ...] | None
+    #: Only airflow.cfg may set it: it says who may set what, or is read where no Variable is.
+    section_only: bool
     #: A tuning setting may always come from the Variable; all others are protected.
     tuning: bool
     version_added: str
@@ -44,14 +46,14 @@ class Setting:
         """The default as people read it."""
         if self.default is None:
             return "none"
-        if isinstance(self.default, tuple):
+        if isinstance(self.default, tuple | bool):
             return json.dumps(self.default)
         return str(self.default) or "empty"
 
 
 def is_protected(name: str) -> bool:
     """Whether `name` is a setting that the Variable may not always set."""
-    return name != "unlocked" and any(row.name == name and not row.tuning for row in TABLE)
+    return any(row.name == name and not (row.tuning or row.section_only) for row in TABLE)
 
 
 _STORE = "gs://bucket/prefix (at most 199 characters of prefix) or file:///dir, no slash at the end"
@@ -59,12 +61,13 @@ _KEK = "gcp-kms://projects/P/locations/L/keyRings/R/cryptoKeys/K or local-kek://
 _NAME = "letters, digits and . _ : / @ -, at most 128"
 
 
-def _row(
+def _row(  # noqa: PLR0913 - what a row says
     kind: kinds.Kind,
     description: str,
     example: str,
     *,
     tuning: bool = False,
+    section_only: bool = False,
     version_added: str = "0.1.0",
 ) -> dict[str, Any]:
     return {
@@ -72,6 +75,7 @@ def _row(
         "description": description,
         "example": example,
         "tuning": tuning,
+        "section_only": section_only,
         "version_added": version_added,
     }
 
@@ -236,6 +240,17 @@ class Settings:
             "full",
         ),
     )
+    log_return_values: bool = field(
+        default=False,
+        metadata=_row(
+            kinds.switch(),
+            "Whether Python tasks may log what they return, as Airflow does by default. Otherwise "
+            "the package's cluster policy sets show_return_value_in_logs = False on each of them. "
+            "Only airflow.cfg can set this, because policies act where DAGs are parsed.",
+            "true",
+            section_only=True,
+        ),
+    )
     unlocked: tuple[str, ...] = field(
         default=(),
         metadata=_row(
@@ -243,6 +258,7 @@ class Settings:
             "Protected settings that the Variable may set all the same. Only airflow.cfg can "
             "set this.",
             "instance, trusted_instances",
+            section_only=True,
         ),
     )
 

@@ -52,7 +52,7 @@ def code(text: str) -> str:
 
 def entry(row) -> str:
     """What docs/settings.md says of a setting."""
-    if row.name == "unlocked":
+    if row.section_only:
         variable = "never"
     elif row.tuning:
         variable = "always"

@@ -19,7 +19,8 @@ WORKING = {"kek_uri": KEK, "store_uri": STORE}
 
 ROWS = {row.name: row for row in TABLE}
 TUNING = {row.name for row in TABLE if row.tuning}
-PROTECTED = set(ROWS) - TUNING - {"unlocked"}
+ONLY_IN_SECTION = {"log_return_values", "unlocked"}
+PROTECTED = set(ROWS) - TUNING - ONLY_IN_SECTION
 
 
 def faults(section=None, variable=None, bucket=None, **names) -> list[str]:
@@ -58,6 +59,7 @@ def test_the_defaults_are_the_designed_ones():
         unsealed_reads="deny",
         legacy_reads=(),
         describe="minimal",
+        log_return_values=False,
         unlocked=(),
     )
 
@@ -79,7 +81,7 @@ def test_everything_set_in_the_section_arrives():
 
 
 def test_a_deployment_configured_by_variables_alone_works():
-    variable = {row.name: as_json(row) for row in TABLE if row.name != "unlocked"}
+    variable = {row.name: as_json(row) for row in TABLE if row.name not in ONLY_IN_SECTION}
     from_text = load({}, json.dumps(variable), None)
     assert from_text == load({}, variable, None)
     assert from_text.kek_uri == ROWS["kek_uri"].example

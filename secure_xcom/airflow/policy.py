@@ -1,0 +1,66 @@
+"""The cluster policy of this package: Python tasks do not log what they return.
+
+Airflow finds it by the entry point group `airflow.policy` and calls it for each task of each DAG
+that it parses, in the DAG processor and again in every process that runs a task.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from functools import cache
+from typing import Any
+
+import pluggy
+
+_hookimpl = pluggy.HookimplMarker("airflow.policy")
+
+#: The argument and attribute of Python operators, on every version.
+_LOGS = "show_return_value_in_logs"
+
+
+@_hookimpl
+def task_policy(task: Any) -> None:  # noqa: ANN401 - an operator, mapped or not, of some version
+    """Switch "Done. Returned value was: …" off, where this backend is the configured one."""
+    partial = getattr(task, "partial_kwargs", None)
+    if isinstance(partial, dict):
+        if _is_hushed() and _takes(task.operator_class):
+            partial[_LOGS] = False
+    elif hasattr(task, _LOGS) and _is_hushed():
+        setattr(task, _LOGS, False)
+
+
+def is_active() -> bool:
+    """Whether Airflow has loaded this policy into this process."""
+    from airflow import settings  # noqa: PLC0415 - it imports this module
+
+    if hasattr(settings, "get_policy_plugin_manager"):  # from 3.1 on
+        manager = settings.get_policy_plugin_manager()
+    else:
+        manager = settings.POLICY_PLUGIN_MANAGER
+    return bool(manager and manager.is_registered(sys.modules[__name__]))
+
+
+def is_ours(backend: object) -> bool:
+    """Whether a class is this package's backend, or made from it."""
+    ours = {"secure_xcom.airflow.v2", "secure_xcom.airflow.v3"}
+    return isinstance(backend, type) and any(
+        base.__module__ in ours and base.__name__ == "SecureXComBackend" for base in backend.__mro__
+    )
+
+
+@cache
+def _is_hushed() -> bool:
+    from secure_xcom.airflow import configuration  # noqa: PLC0415 - not at import
+
+    return is_ours(configuration.backend()) and not configuration.log_return_values()
+
+
+@cache
+def _takes(operator: type) -> bool:
+    """Whether an operator takes the argument; what it does not name goes to its bases."""
+    return any(
+        _LOGS in inspect.signature(vars(base)["__init__"]).parameters
+        for base in operator.__mro__
+        if "__init__" in vars(base) and base is not object
+    )
