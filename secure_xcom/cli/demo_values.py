@@ -110,5 +110,5 @@ def same(one: object, other: object) -> bool:
         import pandas as pd  # noqa: PLC0415 - it may not be installed
 
         if isinstance(one, pd.DataFrame) and isinstance(other, pd.DataFrame):
-            return one.equals(other) and one.dtypes.equals(other.dtypes)
+            return one.equals(other)
     return one == other
