@@ -203,19 +203,20 @@ def _version(answer: EncryptResponse, key_name: str) -> str:
     """The number of the version that encrypted, once the answer has passed its checks."""
     name, _, version = answer.name.rpartition("/cryptoKeyVersions/")
     if name != key_name or not re.fullmatch("[1-9][0-9]{0,9}", version):
-        raise CorruptAnswer("the answer names another key")
+        raise CorruptAnswer("the answer names another key.")
     if not (
         answer.verified_plaintext_crc32c and answer.verified_additional_authenticated_data_crc32c
     ):
-        raise CorruptAnswer("the service did not verify the checksums that it was sent")
-    if answer.ciphertext_crc32c != google_crc32c.value(answer.ciphertext):
-        raise CorruptAnswer("the ciphertext does not match its checksum")
+        raise CorruptAnswer("the service did not verify the checksums that it was sent.")
+    checksum = google_crc32c.value(answer.ciphertext)
+    if not answer.ciphertext or answer.ciphertext_crc32c != checksum:
+        raise CorruptAnswer("the ciphertext does not match its checksum.")
     return version
 
 
 def _plaintext(answer: DecryptResponse) -> bytes:
     if answer.plaintext_crc32c != google_crc32c.value(answer.plaintext):
-        raise CorruptAnswer("the plaintext does not match its checksum")
+        raise CorruptAnswer("the plaintext does not match its checksum.")
     return answer.plaintext
 
 

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 #: What gRPC reports, as UNAVAILABLE, when the credentials raised.
 _NO_TOKEN = "Getting metadata from plugin failed"  # noqa: S105 - a message, not a token
-_STATE = re.compile(r"cryptoKeyVersions/(\d+) is not enabled, current state is: ([A-Z_]+)")
+_STATE = re.compile(
+    r"(projects/\S+/cryptoKeyVersions/(\d+)) is not enabled, current state is: ([A-Z_]+)"
+)
 
 
 class CorruptAnswer(Exception):  # noqa: N818 - raised and handled in this package only
@@ -77,22 +79,22 @@ def is_doubtful(error: BaseException) -> bool:
     return (
         isinstance(error, (CorruptAnswer, TransportError))
         or (isinstance(error, exceptions.ServiceUnavailable) and _NO_TOKEN in error.message)
-        or (isinstance(error, exceptions.InvalidArgument) and _is_about_checksum(error.message))
+        or _is_about_checksum(error)
     )
 
 
 def translate(error: BaseException, operation: Operation, key_name: str) -> SecureXComError:
     """The error of this package that stands for `error`; to be raised from it."""
-    if isinstance(error, CorruptAnswer):
-        return KeyServiceError(
-            f"Cloud KMS was asked to {operation.phrase} {key_name}, and its answers came damaged, "
-            f"also when asked again: {error}. Look at the network and at proxies between this "
-            "worker and cloudkms.googleapis.com."
-        )
     if isinstance(error, ImportError):
         return ConfigError(
             f"A `gcp-kms://` key needs google-cloud-kms, which cannot be imported here "
             f"({type(error).__name__}: {error}). Install it, or repair the installation."
+        )
+    if isinstance(error, CorruptAnswer) or _is_about_checksum(error):
+        return KeyServiceError(
+            f"Cloud KMS was asked to {operation.phrase} {key_name}, and what went there or came "
+            f"back was damaged, also when asked again: {_one_line(str(error))} Look at the network "
+            "and at proxies between this worker and cloudkms.googleapis.com."
         )
     from google.api_core import exceptions  # noqa: PLC0415
     from google.auth.exceptions import GoogleAuthError  # noqa: PLC0415
@@ -180,17 +182,17 @@ def _state(message: str, operation: Operation) -> str:
     match = _STATE.search(message)
     if not match:
         return "the key cannot be used in its present state."
-    version, state = match.groups()
+    name, version, state = match.groups()
     if state == "DISABLED":
         other = ", or make another version the primary" if operation is ENCRYPT else ""
         return (
-            f"its version {version} is disabled. Enable it "
-            f"(gcloud kms keys versions enable {version}){other}."
+            f"its version {version} is disabled. Enable it (gcloud kms keys versions enable "
+            f"{name}){other}."
         )
     if state == "DESTROY_SCHEDULED":
         return (
             f"its version {version} is scheduled for destruction. Restore it (gcloud kms keys "
-            f"versions restore {version}) and enable it while there is time."
+            f"versions restore {name}) and enable it while there is time."
         )
     if state == "DESTROYED":
         advice = (
@@ -202,8 +204,11 @@ def _state(message: str, operation: Operation) -> str:
     return f"its version {version} is {state}."
 
 
-def _is_about_checksum(message: str) -> bool:
-    return "crc32c" in message.lower()
+def _is_about_checksum(error: BaseException) -> bool:
+    """Whether the service found that what it got does not match the checksum sent with it."""
+    from google.api_core import exceptions  # noqa: PLC0415
+
+    return isinstance(error, exceptions.InvalidArgument) and "crc32c" in error.message.lower()
 
 
 def _one_line(message: str) -> str:

@@ -28,38 +28,24 @@ class SingleFlight(Generic[_Key, _Value]):
 
         An error goes to all who wait for it, and is not kept.
         """
-        while True:
-            mine: Future[_Value] | None = None
+        while (value := self._cached(key)) is None:
+            mine: Future[_Value] = Future()
             try:
-                with self._lock:
-                    if (value := self._cache.get(key)) is not None:
-                        return value
-                    flight = self._flights.get(key)
-                    if flight is None:
-                        flight = mine = self._flights[key] = Future()
-                if mine is None:
-                    try:
-                        return flight.result()
-                    except CancelledError:
-                        continue
-                value = make()
+                flight = self._flights.setdefault(key, mine)
+                if flight is mine:
+                    self._fly(key, mine, make)
+                return flight.result()
+            except CancelledError:
+                if not flight.cancelled():
+                    raise
+            finally:
+                # A signal may interrupt the thread that leads, as Airflow's timeouts do: nobody
+                # may wait for it any longer, and another takes the lead. Otherwise a no-op.
+                mine.cancel()
                 with self._lock:
                     if self._flights.get(key) is mine:
-                        self._cache[key] = value
-                mine.set_result(value)
-                return value  # noqa: TRY300 - the `try` is here for its `finally`
-            except Exception as error:
-                if mine is not None:
-                    mine.set_exception(error)
-                raise
-            finally:
-                if mine is not None:
-                    # Where a signal interrupted this thread, as Airflow's timeouts do, nobody
-                    # may wait for it any longer: another takes the lead. Otherwise a no-op.
-                    mine.cancel()
-                    with self._lock:
-                        if self._flights.get(key) is mine:
-                            del self._flights[key]
+                        del self._flights[key]
+        return value
 
     def discard(self, key: _Key, value: _Value) -> None:
         """Drop a value, unless another one has taken its place."""
@@ -72,3 +58,21 @@ class SingleFlight(Generic[_Key, _Value]):
         with self._lock:
             self._cache.pop(key, None)
             self._flights.pop(key, None)
+
+    def _cached(self, key: _Key) -> _Value | None:
+        with self._lock:
+            return self._cache.get(key)
+
+    def _fly(self, key: _Key, mine: Future[_Value], make: Callable[[], _Value]) -> None:
+        try:
+            # An earlier flight may have landed after the look that found nothing.
+            value = self._cached(key)
+            if value is None:
+                value = make()
+                with self._lock:
+                    if self._flights.get(key) is mine:
+                        self._cache[key] = value
+        except Exception as error:  # noqa: BLE001 - it is raised where the result is asked for
+            mine.set_exception(error)
+        else:
+            mine.set_result(value)

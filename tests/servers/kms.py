@@ -119,6 +119,8 @@ class KmsServer:
     def __init__(self, directory: Path | None = None) -> None:
         self.traffic = Traffic(CORRUPTIONS)
         self.environment: dict[str, str] = {}
+        #: The fields that came without a checksum.
+        self.unchecked: list[str] = []
         self._directory = directory
         self._front: Front | None = None
         self._lock = threading.RLock()
@@ -171,8 +173,8 @@ class KmsServer:
 
     def _encrypt(self, request: service.EncryptRequest) -> service.EncryptResponse:
         plaintext, aad = request.plaintext, request.additional_authenticated_data
-        verified_plaintext = _check(plaintext, request.plaintext_crc32c, "plaintext")
-        verified_aad = _check(aad, request.additional_authenticated_data_crc32c, _AAD)
+        verified_plaintext = self._check(plaintext, request.plaintext_crc32c, "plaintext")
+        verified_aad = self._check(aad, request.additional_authenticated_data_crc32c, _AAD)
         key = self._key(request.name)
         number, nonce = key.primary, os.urandom(12)
         head = _MAGIC + hashlib.sha256(key.name.encode()).digest() + number.to_bytes(12, "big")
@@ -188,8 +190,8 @@ class KmsServer:
 
     def _decrypt(self, request: service.DecryptRequest) -> service.DecryptResponse:
         ciphertext, aad = request.ciphertext, request.additional_authenticated_data
-        _check(ciphertext, request.ciphertext_crc32c, "ciphertext")
-        _check(aad, request.additional_authenticated_data_crc32c, _AAD)
+        self._check(ciphertext, request.ciphertext_crc32c, "ciphertext")
+        self._check(aad, request.additional_authenticated_data_crc32c, _AAD)
         key = self._key(request.name)
         head, rest = ciphertext[:_HEAD_BYTES], ciphertext[_HEAD_BYTES:]
         number = int.from_bytes(head[-12:], "big")
@@ -247,6 +249,21 @@ class KmsServer:
             permissions=[name for name in request.permissions if name not in self._denied]
         )
 
+    def _check(self, data: bytes, sent_crc32c: int | None, field: str) -> bool:
+        """As the service does: too long or damaged is an error; verified says a sum was sent."""
+        if len(data) > LIMIT_BYTES:
+            raise Refused(
+                grpc.StatusCode.INVALID_ARGUMENT, f"{field} is longer than {LIMIT_BYTES}."
+            )
+        if sent_crc32c is None:
+            self.unchecked.append(field)
+        elif sent_crc32c != crc32c(data):
+            raise Refused(
+                grpc.StatusCode.INVALID_ARGUMENT,
+                f"The checksum in field {field}_crc32c did not match the data in field {field}.",
+            )
+        return sent_crc32c is not None
+
     def _key(self, name: str) -> Key:
         if name not in self._keys:
             raise Refused(grpc.StatusCode.NOT_FOUND, f"CryptoKey {name} not found.")
@@ -296,7 +313,7 @@ class KmsServer:
 
     def _guarded(self, name: str, serve):
         def guarded(request: object, context: grpc.ServicerContext) -> object:
-            encrypted = bool(context.auth_context())
+            encrypted = context.auth_context().get("transport_security_type") == [b"ssl"]
             token = dict(context.invocation_metadata()).get("authorization", "")
             if encrypted and not token.startswith("Bearer "):
                 raise Refused(grpc.StatusCode.UNAUTHENTICATED, "The request has no credentials.")
@@ -317,18 +334,6 @@ def _serialize(answer: object) -> bytes:
 
 
 _AAD = "additional_authenticated_data"
-
-
-def _check(data: bytes, sent_crc32c: int | None, field: str) -> bool:
-    """As the service does: too long or damaged is an error; verified says that a sum was sent."""
-    if len(data) > LIMIT_BYTES:
-        raise Refused(grpc.StatusCode.INVALID_ARGUMENT, f"{field} is longer than {LIMIT_BYTES}.")
-    if sent_crc32c is not None and sent_crc32c != crc32c(data):
-        raise Refused(
-            grpc.StatusCode.INVALID_ARGUMENT,
-            f"The checksum in field {field}_crc32c did not match the data in field {field}.",
-        )
-    return sent_crc32c is not None
 
 
 def _set(answer: object, data: bytes, checksum: int | None) -> None:

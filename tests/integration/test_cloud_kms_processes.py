@@ -1,0 +1,212 @@
+"""Cloud KMS from other processes: as in production, and across forks."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from servers.kms import URI, KmsServer
+from servers.wire import Remote
+
+TESTS = Path(__file__).parents[1]
+THERE_AND_BACK = f"""
+from secure_xcom.keys import open_kek
+kek = open_kek({URI!r})
+wrapped = kek.wrap(bytes(32), b"aad")
+assert kek.unwrap(wrapped, b"aad") == bytes(32)
+print(wrapped.unverified_version)
+"""
+
+
+@pytest.fixture
+def kms(tmp_path):
+    with KmsServer(tmp_path) as server:
+        server.create_key()
+        yield server
+
+
+def run(program, environment, *arguments):
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program, *arguments],
+        env={**os.environ, **environment},
+        cwd=TESTS.parent,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_an_unchanged_program_reaches_it_over_tls_with_default_credentials(kms):
+    answer = run(THERE_AND_BACK, kms.environment)
+    assert (answer.returncode, answer.stdout) == (0, "1\n"), answer.stderr
+    assert kms.traffic.calls() == {"Encrypt": 1, "Decrypt": 1}
+
+
+def test_the_test_server_runs_as_a_process_too(tmp_path):
+    ready = tmp_path / "ready"
+    with subprocess.Popen(
+        [sys.executable, TESTS / "servers" / "kms.py", "--ready-file", ready],
+        stderr=subprocess.DEVNULL,
+    ) as server:
+        try:
+            while not ready.exists():
+                assert server.poll() is None
+                time.sleep(0.02)
+            told = json.loads(ready.read_text())
+            answer = run(THERE_AND_BACK, told["environment"])
+            remote = Remote(told["address"])
+            assert answer.stdout == "1\n", answer.stderr
+            assert remote.traffic.calls() == {"Encrypt": 1, "Decrypt": 1}
+            assert remote.rotate() == 2
+            assert run(THERE_AND_BACK, told["environment"]).stdout == "2\n"
+        finally:
+            server.send_signal(signal.SIGTERM)
+    assert server.returncode == 0
+
+
+REFUSED = f"""
+from secure_xcom.keys import cloud_kms, open_kek
+cloud_kms.DEADLINE_SECONDS = 3
+try:
+    open_kek({URI!r}).wrap(bytes(32), b"aad")
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+
+
+def test_missing_credentials_say_where_to_set_them_up(kms, tmp_path):
+    environment = {**kms.environment, "GOOGLE_APPLICATION_CREDENTIALS": str(tmp_path / "none")}
+    answer = run(REFUSED, environment)
+    assert answer.stdout.startswith("KeyAccessDenied "), answer.stderr
+    assert "application default credentials, or a connection by `gcp_conn_id`" in answer.stdout
+    assert kms.traffic.calls() == {}
+
+
+def test_credentials_that_give_no_token_say_so(kms, tmp_path):
+    account = tmp_path / "user.json"
+    account.write_text(
+        json.dumps(
+            {
+                "type": "authorized_user",
+                "client_id": "id",
+                "client_secret": "a-client-secret",
+                "refresh_token": "a-refresh-token",
+                "token_uri": "http://127.0.0.1:9/token",
+            }
+        )
+    )
+    environment = {**kms.environment, "GOOGLE_APPLICATION_CREDENTIALS": str(account)}
+    answer = run(REFUSED, environment)
+    assert answer.stdout.startswith("KeyUnavailable "), answer.stderr
+    assert "gave no access token" in answer.stdout
+    assert "a-client-secret" not in answer.stdout + answer.stderr
+    assert "a-refresh-token" not in answer.stdout + answer.stderr
+    assert kms.traffic.calls() == {}
+
+
+FORKS = f"""
+import os, signal, sys, threading, time
+from secure_xcom.keys import forking, open_kek
+from secure_xcom.keys.data_keys import DataKeys
+
+kek = open_kek({URI!r})
+keys = DataKeys({{kek.uri: kek}}, kek.uri, 300)
+AAD = b"aad"
+mine = keys.for_sealing(b"scope")
+wrapped = kek.wrap(bytes(32), AAD)
+assert keys.for_opening(wrapped, AAD) == bytes(32)
+busy, done = sys.argv[1] == "busy", threading.Event()
+
+def seal():
+    while not done.is_set():
+        assert kek.unwrap(kek.wrap(bytes(32), AAD), AAD) == bytes(32)
+
+threads = [threading.Thread(target=seal) for _ in range(2 if busy else 0)]
+for thread in threads:
+    thread.start()
+# Locks that somebody holds for ever, as a thread might at the moment of a fork.
+for lock in (kek._client_lock, keys._sealing._lock, keys._opening._lock):
+    if not busy:
+        lock.acquire()
+
+def child(pipe):
+    signal.alarm(30)
+    key = keys.for_sealing(b"scope")
+    assert keys.for_sealing(b"scope") is key
+    assert keys.for_opening(wrapped, AAD) == bytes(32)
+    os.write(pipe, key.data_key)
+
+seen = {{mine.data_key}}
+for number in range(4):
+    while busy and not forking.calls._inside:
+        time.sleep(0.001)
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            child(writer)
+            os._exit(0)
+        except BaseException as error:
+            print(repr(error), file=sys.stderr, flush=True)
+            os._exit(1)
+    _, status = os.waitpid(pid, 0)
+    assert status == 0, status
+    seen.add(os.read(reader, 32))
+assert len(seen) == 5, len(seen)
+
+done.set()
+for thread in threads:
+    thread.join()
+if busy:
+    assert keys.for_sealing(b"scope") is mine
+    assert keys.for_opening(wrapped, AAD) == bytes(32)
+    kek.wrap(bytes(32), AAD)
+print("done")
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("parent", ["idle", "busy"])
+@pytest.mark.parametrize("fork_support", ["", "1"])
+def test_forked_children_start_afresh_whatever_the_parent_is_at(kms, parent, fork_support):
+    """Keys, locks and connections: a child has its own, also when threads are inside calls."""
+    kms.traffic.delay("Encrypt", 0.05)
+    environment = {**kms.environment}
+    if fork_support:
+        environment["GRPC_ENABLE_FORK_SUPPORT"] = fork_support
+    answer = run(FORKS, environment, parent)
+    assert answer.stdout == "done\n", answer.stderr
+    # The parent's connection, and one for each child.
+    assert kms.traffic.connections() >= 5
+
+
+IMPORTS = f"""
+import os, signal, sys, threading, time
+from secure_xcom.keys import open_kek
+kek = open_kek({URI!r})
+thread = threading.Thread(target=kek.wrap, args=(bytes(32), b""))
+thread.start()
+while "grpc" not in sys.modules:
+    time.sleep(0.001)
+pid = os.fork()
+if pid == 0:
+    signal.alarm(30)
+    kek.wrap(bytes(32), b"")
+    os._exit(0)
+_, status = os.waitpid(pid, 0)
+thread.join()
+print(status)
+os._exit(0)
+"""
+
+
+def test_a_fork_during_the_first_import_leaves_the_child_able_to_import(kms):
+    answer = run(IMPORTS, kms.environment)
+    assert answer.stdout == "0\n", answer.stderr
