@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from secure_xcom import codecs
-from secure_xcom.errors import SecureXComError
+from secure_xcom.errors import FormatError, SecureXComError
 from secure_xcom.format.reference import from_row, to_row
 from secure_xcom.keys import open_kek
 from secure_xcom.keys.data_keys import DataKeys
@@ -15,7 +15,7 @@ from secure_xcom.layers.cached import Cached
 from secure_xcom.layers.sealed import Sealed
 from secure_xcom.layers.states import States
 from secure_xcom.layers.threshold import Threshold
-from secure_xcom.model import Compression
+from secure_xcom.model import Compression, Remote
 from secure_xcom.stores import open_store
 
 if TYPE_CHECKING:
@@ -74,6 +74,22 @@ class Stack:
                     error.add_note(f"This was element {index} of {len(reads)}.")
                     raise
         return values
+
+    def offloaded_bytes(self, row: object) -> int:
+        """How long the object is that a row names; 0 where it names none, well-formed or not."""
+        try:
+            reference = from_row(row)
+        except FormatError:
+            return 0
+        return reference.length_bytes if isinstance(reference, Remote) else 0
+
+    def fetch(self, row: object) -> None:
+        """Bring the object that a tagged row names into the cache, still sealed.
+
+        Raises:
+            SecureXComError: it could not be fetched.
+        """
+        self._sealed.fetch(from_row(row))
 
     def delete(self, row: object, expected: Expected) -> None:
         """Delete the object that a tagged row names, if it names one.

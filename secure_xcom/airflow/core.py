@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from uuid import UUID
 
 from secure_xcom import audit
+from secure_xcom.airflow import rendered
 from secure_xcom.errors import (
     AuthenticationError,
     CodecError,
@@ -32,6 +33,7 @@ from secure_xcom.format.reference import TAG, from_row, is_tagged
 from secure_xcom.model import Coordinate, Expected, Inline
 
 if TYPE_CHECKING:
+    from secure_xcom.airflow.ahead import Ahead
     from secure_xcom.layers.states import States
     from secure_xcom.settings import Settings
     from secure_xcom.stack import Stack
@@ -99,6 +101,7 @@ def read_many(wanted: Sequence[Read]) -> list[object]:
     for position, one in enumerate(wanted):
         clear = _is_clear(one.expected.key, _clear_keys())
         if not clear:
+            rendered.ensure()
             current = current or _process.current()
             clear = _is_clear(one.expected.key, current[0].clear_keys)
         if is_tagged(one.row) and not clear:
@@ -114,7 +117,25 @@ def read_many(wanted: Sequence[Read]) -> list[object]:
         opened = [stack.get(*reads[0])] if len(reads) == 1 else stack.get_many(reads)
         for position, value in zip(sealed, opened, strict=True):
             values[position] = value
+    if current:
+        rendered.note_opened()
     return values
+
+
+def ahead(row: object, rows: Callable[[int, int], list[object]]) -> Ahead | None:
+    """Give what reads ahead in a sequence; None if this row of it has no object to fetch.
+
+    At most half of the cache lies ahead of the reader, so that the other half serves repeated
+    reads.
+    """
+    if not is_tagged(row):
+        return None
+    from secure_xcom.airflow.ahead import Ahead  # noqa: PLC0415 - for sequences only
+
+    settings, stack = _process.current()
+    if not stack.offloaded_bytes(row):
+        return None
+    return Ahead(stack, rows, settings.cache_max_bytes // 2)
 
 
 def purge(row: object, expected: Expected) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import weakref
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,6 +23,8 @@ from secure_xcom.model import Expected
 
 if TYPE_CHECKING:
     from airflow.sdk.bases.xcom import XComCoordinate  # type: ignore[attr-defined]
+
+    from secure_xcom.airflow.ahead import Ahead
 
 
 class _Result(NamedTuple):
@@ -222,11 +225,27 @@ def _bind_lazy_sequences() -> None:
             step = key.step if isinstance(key, slice) else None
             return _open_in_order(held, _of_sequence(self), ascending=step is None or step > 0)
         witness = core.witness(_of_sequence(self))
-        value = core.read(_read(held.result.value, witness))
-        core.check_position(_met_by(self), key, witness)
+        row = held.result.value
+        value = core.read(_read(row, witness))
+        reader = _reader_of(self)
+        core.check_position(reader.met, key, witness)
+        reader.read_ahead(row, key, functools.partial(rows, self))
         return value
 
+    def rows(self: Any, start: int, stop: int) -> list[object]:
+        with core.holding():
+            return [held.result.value for held in stock(self, slice(start, stop))]
+
+    stock_iter = LazyXComSequence.__iter__
+
+    @functools.wraps(stock_iter)
+    def iterate(self: Any) -> Any:
+        iterator = stock_iter(self)
+        weakref.finalize(iterator, _reader_of(self).cancel)
+        return iterator
+
     LazyXComSequence.__getitem__ = getitem  # type: ignore[method-assign]
+    LazyXComSequence.__iter__ = iterate  # type: ignore[method-assign]
 
 
 def _of_sequence(sequence: Any) -> Expected:
@@ -240,16 +259,43 @@ def _of_sequence(sequence: Any) -> Expected:
     )
 
 
-_met: dict[int, core.Met] = {}
+class _Reader:
+    """What is remembered of the reading of one sequence."""
+
+    def __init__(self) -> None:
+        #: Which task instance stood at which position, as far as it was read.
+        self.met: core.Met = {}
+        self._ahead: Ahead | None = None
+
+    def read_ahead(
+        self, row: object, position: int, rows: Callable[[int, int], list[object]]
+    ) -> None:
+        """Go on behind a row that was read, if it is one that takes fetching."""
+        if self._ahead is None:
+            self._ahead = core.ahead(row, rows)
+        if self._ahead is not None:
+            self._ahead.read(position)
+
+    def cancel(self) -> None:
+        """Fetch no more: the reader has stopped."""
+        if self._ahead is not None:
+            self._ahead.cancel()
 
 
-def _met_by(sequence: Any) -> core.Met:
-    """Which task instance stood at which position of a sequence, as far as it was read."""
+_readers: dict[int, _Reader] = {}
+
+
+def _reader_of(sequence: Any) -> _Reader:
     # Not a WeakKeyDictionary: to hash a sequence is to read all of it.
-    if id(sequence) not in _met:
-        _met[id(sequence)] = {}
-        weakref.finalize(sequence, _met.pop, id(sequence), None)
-    return _met[id(sequence)]
+    if id(sequence) not in _readers:
+        reader = _readers[id(sequence)] = _Reader()
+        weakref.finalize(sequence, _forget_reader, id(sequence), reader)
+    return _readers[id(sequence)]
+
+
+def _forget_reader(key: int, reader: _Reader) -> None:
+    reader.cancel()
+    _readers.pop(key, None)
 
 
 _bind_lazy_sequences()

@@ -182,6 +182,18 @@ class Sealed:
         opened = body.open_(keys.content_key, keys.header_hash, rest)
         return parse_payload(opened, payload_bytes, self._max_value_bytes)
 
+    def fetch(self, reference: Reference) -> None:
+        """Have the layers below fetch an envelope, which a cache among them then holds.
+
+        Raises:
+            FormatError: it is longer than is allowed.
+            ConfigError: its store is not trusted.
+            StoreError: its object could not be read.
+        """
+        self._length(reference)
+        for _ in self._below.get(reference):
+            pass
+
     def delete(self, reference: Reference, expected: Expected) -> None:
         """Delete what the reference names, under the coordinate that is known to own it.
 
