@@ -149,7 +149,7 @@ def _check_readable(stream: memoryview) -> None:
     """What pyarrow cannot read, a reader could not check."""
     try:
         need("pyarrow.ipc").open_stream(stream)
-    except ValueError as error:
+    except (ValueError, NotImplementedError) as error:
         raise Refused(
             "a polars column of a type that pyarrow does not read; cast it, for example a 128-bit "
             "integer to Decimal or String"

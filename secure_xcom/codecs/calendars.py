@@ -77,10 +77,13 @@ def write_offset(pd: Foreign, offset: Foreign) -> list[object] | None:
     """
     if offset is None:
         return None
-    arguments = dict(offset.kwds)
-    plain = all(type(item) in (bool, int, str, type(None)) for item in arguments.values())
+    arguments = {
+        name: item
+        for name, item in offset.kwds.items()
+        if type(item) in (bool, int, str, type(None))  # others may well be the default
+    }
     described = [type(offset).__name__, offset.n, bool(offset.normalize), arguments]
-    if not plain or _offset(pd, described) != offset:
+    if _offset(pd, described) != offset:
         raise Refused(f"a frequency of type {type(offset).__name__} that is not plain data")
     return described
 
@@ -101,7 +104,7 @@ def _offset(pd: Foreign, described: object) -> Foreign:
     match described:
         case [str(name), int(count), bool(normalize), dict(arguments)]:
             made = getattr(pd.offsets, name, None)
-            if isinstance(made, type) and issubclass(made, pd.offsets.DateOffset):
+            if isinstance(made, type) and issubclass(made, pd.offsets.BaseOffset):
                 # Ticks such as `Hour` take no `normalize`.
                 more = {"normalize": True} if normalize else {}
                 return made(count, **more, **arguments)

@@ -5,6 +5,7 @@ document = u64 tree_bytes | tree | parts
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 import secrets
 from collections.abc import Callable, Iterable
@@ -28,6 +29,7 @@ _BYTEARRAY = 2
 _INTEGER = 3
 _PATH = 4
 _SCALAR = 5
+_TIME = 6
 
 _TREE_LENGTH_BYTES = 8
 _PART_LENGTH_BYTES = 8
@@ -74,6 +76,8 @@ def extension(value: object) -> ormsgpack.Ext | None:
     if kind in PATHS:
         text = str(value).encode("utf-8", "surrogateescape")
         return ormsgpack.Ext(_PATH, bytes((PATHS[kind],)) + text)
+    if kind is dt.datetime and is_at_fixed_offset(value):  # type: ignore[arg-type]
+        return ormsgpack.Ext(_TIME, value.isoformat().encode("ascii"))  # type: ignore[attr-defined]
     numpy = made_by(value, "numpy")
     # Two of numpy's scalars are Python's float and str as well, and go the way of those.
     if numpy and isinstance(value, numpy.generic) and not isinstance(value, (float, str)):
@@ -83,6 +87,14 @@ def extension(value: object) -> ormsgpack.Ext | None:
                 _SCALAR, bytes((len(dtype),)) + dtype.encode("ascii") + value.tobytes()
             )
     return None
+
+
+def is_at_fixed_offset(value: dt.datetime) -> bool:
+    """Whether it is a time as databases give it, at some hours from UTC.
+
+    Airflow writes such a time without its offset, and cannot read that.
+    """
+    return type(value.tzinfo) is dt.timezone and bool(value.utcoffset())
 
 
 def _integer_bytes(value: int) -> bytes:
@@ -207,7 +219,18 @@ def _restore(
         return _PATH_MAKERS[data[0]](data[1:].decode("utf-8", "surrogateescape"))
     if tag == _SCALAR and data[:1]:
         return _scalar(data[1 : 1 + data[0]], data[1 + data[0] :])
+    if tag == _TIME and (time := _time(data)) is not None:
+        return time
     raise FormatError("The encoded value holds an extension that this version does not know.")
+
+
+def _time(data: bytes) -> dt.datetime | None:
+    try:
+        time = dt.datetime.fromisoformat(data.decode("ascii"))
+    except ValueError:
+        return None
+    exact = is_at_fixed_offset(time) and time.isoformat().encode("ascii") == data
+    return time if exact else None
 
 
 def _scalar(dtype: bytes, data: bytes) -> object:

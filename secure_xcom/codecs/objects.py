@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from secure_xcom.codecs import document, ndarray
 from secure_xcom.codecs.document import Encoded
 from secure_xcom.codecs.libraries import Foreign, need
+from secure_xcom.codecs.primitives import next_column
 from secure_xcom.codecs.refusal import Refused, type_name
 from secure_xcom.codecs.source import Source
 from secure_xcom.errors import FormatError
@@ -121,7 +122,7 @@ def read_objects(
         FormatError: they are not what `write_objects` writes.
     """
     np, pa = need("numpy"), need("pyarrow")
-    marks = next(arrays).to_pylist() if described.get("marks") is True else None
+    marks = next_column(arrays).to_pylist() if described.get("marks") is True else None
     match described:
         case {"type": "plain", "cells": bytes(cells)}:
             source = Source([cells])
@@ -129,7 +130,7 @@ def read_objects(
             source.end()
         case {"type": str(name)} if name in _BY_NAME:
             _, arrow_type, _, read = _BY_NAME[name]
-            array = next(arrays)
+            array = next_column(arrays)
             if array.type != arrow_type(pa):
                 raise FormatError("A column of objects is not of the type that it declares.")
             items = array.to_pylist()

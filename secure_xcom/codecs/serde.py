@@ -6,6 +6,7 @@ serde = document of [JSON text, mark, [values that were lifted out]]
 from __future__ import annotations
 
 import copy
+import datetime as dt
 import functools
 import json
 import operator
@@ -25,6 +26,8 @@ from secure_xcom.model import Buffer
 _MARK_BYTES = 16
 _NOT_ALLOWED = re.compile(r"([\w.]+) was not found in allow list")
 _CONTAINERS = frozenset((list, tuple, set, frozenset))
+#: Where Airflow looks for the name of a time zone.
+_ZONE_NAMES = ("key", "name", "zone")
 
 
 def encode(value: object, leaf: Callable[[object], Encoded | None]) -> list[Buffer]:
@@ -96,6 +99,8 @@ class _Lifted:
             make = getattr(kind, "_make", kind)
         elif (apart := self._apart(value)) is not None:
             return self._mark(apart)
+        elif isinstance(value, dt.datetime):
+            return _with_zone_that_airflow_reads(value)
         else:
             names = [name for name in fields_of(value) if hasattr(value, name)]
             before = [getattr(value, name) for name in names]
@@ -119,6 +124,16 @@ class _Lifted:
             return None
 
 
+def _with_zone_that_airflow_reads(value: dt.datetime) -> dt.datetime:
+    """The time itself. Airflow writes a zone without a name as nothing, and cannot read that."""
+    zone = value.tzinfo
+    if zone is None or any(getattr(zone, name, None) for name in _ZONE_NAMES):
+        return value
+    if zone.utcoffset(None) != dt.timedelta(0):
+        raise TypeError
+    return value
+
+
 @functools.lru_cache(maxsize=1024)
 def _is_airflows(kind: type) -> bool:
     """Whether everything of this type is left to Airflow as it is.
@@ -131,6 +146,7 @@ def _is_airflows(kind: type) -> bool:
     return (
         not (issubclass(kind, tuple) and hasattr(kind, "_make"))
         and kind is not bytearray
+        and not issubclass(kind, dt.datetime)
         and kind not in document.PATHS
         and library_of(kind) not in plain.LIBRARIES
         and (hasattr(kind, "serialize") or not is_record(kind))
