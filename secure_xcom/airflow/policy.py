@@ -13,6 +13,8 @@ from typing import Any
 
 import pluggy
 
+from secure_xcom.airflow import rendered
+
 _hookimpl = pluggy.HookimplMarker("airflow.policy")
 
 #: The argument and attribute of Python operators, on every version.
@@ -22,6 +24,8 @@ _LOGS = "show_return_value_in_logs"
 @_hookimpl
 def task_policy(task: Any) -> None:  # noqa: ANN401 - an operator, mapped or not, of some version
     """Switch "Done. Returned value was: …" off, where this backend is the configured one."""
+    if _is_configured():
+        rendered.install()
     partial = getattr(task, "partial_kwargs", None)
     if isinstance(partial, dict):
         if _is_hushed() and _takes(task.operator_class):
@@ -35,7 +39,7 @@ def is_active() -> bool:
     from airflow import settings  # noqa: PLC0415 - it imports this module
 
     if hasattr(settings, "get_policy_plugin_manager"):  # from 3.1 on
-        manager = settings.get_policy_plugin_manager()
+        manager: Any = settings.get_policy_plugin_manager()
     else:
         manager = settings.POLICY_PLUGIN_MANAGER
     return bool(manager and manager.is_registered(sys.modules[__name__]))
@@ -50,10 +54,17 @@ def is_ours(backend: object) -> bool:
 
 
 @cache
+def _is_configured() -> bool:
+    from secure_xcom.airflow import configuration  # noqa: PLC0415 - not at import
+
+    return is_ours(configuration.backend())
+
+
+@cache
 def _is_hushed() -> bool:
     from secure_xcom.airflow import configuration  # noqa: PLC0415 - not at import
 
-    return is_ours(configuration.backend()) and not configuration.log_return_values()
+    return _is_configured() and not configuration.log_return_values()
 
 
 @cache

@@ -25,8 +25,13 @@ OPTION = "AIRFLOW__SECURE_XCOM__LOG_RETURN_VALUES"
 
 @pytest.fixture(autouse=True)
 def _again():
-    policy._is_hushed.cache_clear()
+    forget()
     yield
+    forget()
+
+
+def forget():
+    policy._is_configured.cache_clear()
     policy._is_hushed.cache_clear()
 
 

@@ -1,0 +1,193 @@
+"""Rendered fields: those that a pulled value went into are kept out of the database.
+
+Airflow stores what a task's template fields became, to show it in its UI. On Airflow 3 the task
+process sends them to the server, on Airflow 2 it writes them by itself; here they are replaced
+before that. A field counts as untouched only if nothing was opened while it, and it alone, was
+rendered, and if it is still what it was then; so a filter, a macro or a mapped task's expansion
+cannot carry a value past. `tests/airflow/inside/test_rendered.py` holds Airflow's names used here.
+"""
+# ruff: noqa: ANN401 - Airflow's own objects, of whatever version
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+from secure_xcom.errors import ConfigError
+
+#: What stands in the place of a field that a pulled value went into.
+SEALED = "(sealed XCom)"
+
+_GUARDED = "_secure_xcom_guarded"
+_RECORD = "_secure_xcom_rendered"
+
+
+@dataclass
+class _Record:
+    """What is known of the fields of one task after they were rendered."""
+
+    #: How many values had been opened in this process before, and after.
+    start: int
+    end: int = 0
+    #: The fields during whose rendering nothing was opened, as they came out.
+    untouched: dict[str, object] = field(default_factory=dict)
+    #: What Airflow first made of those of them that could be changed in place.
+    shown: dict[str, object] = field(default_factory=dict)
+
+
+class _Opened:
+    """How many values this process has opened for its tasks."""
+
+    count = 0
+
+
+#: The count when a mapped task's expansion began, while that goes on.
+_expanding: ContextVar[int | None] = ContextVar("secure_xcom_expanding", default=None)
+
+
+def note_opened() -> None:
+    """Take note that a task got a value."""
+    _Opened.count += 1
+
+
+def install() -> None:
+    """Learn field by field which ones values go into; without this, all of a task's count as such.
+
+    Called by the cluster policy, so before a task is rendered.
+    """
+    v3 = find_spec("airflow.sdk") is not None
+    places = (
+        ("airflow.sdk.definitions._internal.templater", "Templater", "_do_render_template_fields"),
+        ("airflow.sdk.definitions._internal.abstractoperator", "AbstractOperator", None),
+        ("airflow.sdk.definitions.mappedoperator", "MappedOperator", "render_template_fields"),
+    )
+    if not v3:
+        places = (
+            ("airflow.template.templater", "Templater", "_do_render_template_fields"),
+            ("airflow.models.abstractoperator", "AbstractOperator", None),
+            ("airflow.models.mappedoperator", "MappedOperator", "render_template_fields"),
+        )
+    for module, owner, method in places:
+        _guard(
+            getattr(import_module(module), owner, None),
+            method or "_do_render_template_fields",
+            _expanding_apart if owner == "MappedOperator" else _field_by_field,
+        )
+
+
+def ensure() -> None:
+    """Make sure that no value which is opened from now on gets into stored fields.
+
+    Raises:
+        ConfigError: this version of Airflow stores rendered fields in a way that is not known here.
+    """
+    if find_spec("airflow.sdk") is not None:
+        owner: Any = sys.modules.get("airflow.sdk.execution_time.task_runner")
+        if owner is None:  # no task runs here
+            return
+        done = _guard(owner, "_serialize_rendered_fields", _without_touched)
+    else:
+        owner = import_module("airflow.models.renderedtifields").RenderedTaskInstanceFields
+        done = _guard(owner, "_redact", _redacting_touched)
+    if not done:
+        raise ConfigError(
+            "Airflow would store the fields that pulled values are rendered into, and this version "
+            "of it has no place known to secure_xcom where that can be prevented. Nothing is read. "
+            "Use a version of Airflow that this version of secure_xcom supports."
+        )
+
+
+def blank(task: Any, fields: dict[str, Any]) -> dict[str, Any]:
+    """Replace those of a task's serialised fields that a pulled value may have gone into."""
+    record: _Record | None = getattr(task, "__dict__", {}).get(_RECORD)
+    if _Opened.count == (record.start if record else 0):
+        return fields
+    return {
+        name: value if record and _is_untouched(task, name, value, record) else SEALED
+        for name, value in fields.items()
+    }
+
+
+def _is_untouched(task: Any, name: str, value: object, record: _Record) -> bool:
+    base = name.partition(".")[0]
+    if base not in record.untouched:
+        return False
+    now = getattr(task, base, None)
+    if now is not record.untouched[base]:
+        return False
+    if now is None or isinstance(now, str | int | float):
+        return True
+    # It may have been changed in place, or its text have been read from a lazy sequence.
+    if name not in record.shown and _Opened.count == record.end:
+        record.shown[name] = value
+    return name in record.shown and record.shown[name] == value
+
+
+def _guard(owner: Any, name: str, guard: Callable[[Any], Any]) -> bool:
+    """Put a guard around what a class or module calls `name`, once; whether it is there."""
+    stock = vars(owner).get(name) if owner is not None else None
+    if not callable(stock):
+        return False
+    if not hasattr(stock, _GUARDED):
+        guarded = functools.wraps(stock)(guard(stock))
+        setattr(guarded, _GUARDED, True)
+        setattr(owner, name, guarded)
+    return True
+
+
+def _field_by_field(stock: Callable[..., None]) -> Callable[..., None]:
+    def render(self: Any, parent: Any, template_fields: Any, *args: Any, **kwargs: Any) -> None:
+        if not hasattr(parent, "task_id"):  # a part of a field, or a notifier
+            stock(self, parent, template_fields, *args, **kwargs)
+            return
+        before = _expanding.get()
+        token = _expanding.set(None)
+        record = _Record(_Opened.count if before is None else before)
+        expanded_over_values = _Opened.count != record.start
+        try:
+            for name in template_fields:
+                count = _Opened.count
+                stock(self, parent, (name,), *args, **kwargs)
+                if _Opened.count == count and not expanded_over_values:
+                    record.untouched[name] = getattr(parent, name, None)
+        finally:
+            _expanding.reset(token)
+            record.end = _Opened.count
+            vars(parent)[_RECORD] = record
+
+    return render
+
+
+def _expanding_apart(stock: Callable[..., None]) -> Callable[..., None]:
+    def render(self: Any, *args: Any, **kwargs: Any) -> None:
+        token = _expanding.set(_Opened.count)
+        try:
+            stock(self, *args, **kwargs)
+        finally:
+            _expanding.reset(token)
+
+    return render
+
+
+def _without_touched(stock: Callable[[Any], dict[str, Any]]) -> Callable[[Any], dict[str, Any]]:
+    def serialize(task: Any) -> dict[str, Any]:
+        return blank(task, stock(task))
+
+    return serialize
+
+
+def _redacting_touched(stock: Callable[[Any], None]) -> Callable[[Any], None]:
+    def redact(self: Any) -> None:
+        stock(self)
+        fields = blank(self.task, self.rendered_fields)
+        if SEALED in fields.values() and self.k8s_pod_yaml:
+            self.k8s_pod_yaml = {"pod": SEALED}
+        self.rendered_fields = fields
+
+    return redact
