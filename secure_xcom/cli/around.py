@@ -20,7 +20,7 @@ _TABLES = {
     "xcom": "SELECT dag_id, run_id, task_id, map_index, key, value FROM xcom",
     "xcom_v1": "SELECT dag_id, run_id, task_id, map_index, key, value FROM xcom_v1",
     "xcom_v2": (
-        "SELECT ti.dag_id, ti.run_id, ti.task_id, ti.map_index, x.key, x.value "
+        "SELECT ti.dag_id, ti.run_id, ti.task_id, ti.region_index, x.key, x.value "
         "FROM xcom_v2 x JOIN task_instance ti ON ti.id = x.task_instance_id"
     ),
 }
@@ -87,8 +87,12 @@ def count_objects(store: Path) -> int:
 def states(database: Path, dag_id: str) -> dict[tuple[str, int], str]:
     """Read the state of every task instance of a DAG, by task and map index."""
     with closing(sqlite3.connect(database)) as connection:
+        columns = {row[1] for row in connection.execute("PRAGMA table_info(task_instance)")}
+        # What was the map index is called otherwise from 3.4 on.
+        index = "region_index" if "region_index" in columns else "map_index"
         rows = connection.execute(
-            "SELECT task_id, map_index, state FROM task_instance WHERE dag_id = ?", (dag_id,)
+            f"SELECT task_id, {index}, state FROM task_instance WHERE dag_id = ?",  # noqa: S608
+            (dag_id,),
         ).fetchall()
     return {(task_id, map_index): str(state) for task_id, map_index, state in rows}
 

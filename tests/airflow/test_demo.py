@@ -24,7 +24,7 @@ EXPECTED = {
     ("settle", -1): "inline",
 }
 V2 = """
-SELECT ti.task_id, ti.map_index, x.key, x.value
+SELECT ti.task_id, ti.region_index, x.key, x.value
 FROM xcom_v2 x JOIN task_instance ti ON ti.id = x.task_instance_id
 """
 

@@ -21,7 +21,7 @@ INDEXED = Coordinate("d", "r", "m", 2, "return_value")
 SCHEMA_1 = "CREATE TABLE {} (dag_id, run_id, task_id, map_index, key, value)"
 SCHEMA_2 = """
 CREATE TABLE xcom_v2 (id, task_instance_id, key, value);
-CREATE TABLE task_instance (id, dag_id, run_id, task_id, map_index, state);
+CREATE TABLE task_instance (id, dag_id, run_id, task_id, region_index, state);
 """
 
 
