@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 
-from secure_xcom.errors import AuthenticationError, ConfigError, FormatError
+from secure_xcom.errors import AuthenticationError, ConfigError
 from secure_xcom.model import Buffer, Coordinate, Description, Expected, Inline, Reference, Remote
-from secure_xcom.stores.names import coordinate_prefix, is_name, new_token, object_name
+from secure_xcom.stores.names import coordinate_prefix, new_token, object_name
 from secure_xcom.stores.protocol import Store
 
 
@@ -82,9 +82,7 @@ class Threshold:
         if isinstance(reference, Inline):
             yield reference.envelope
             return
-        store = self._store(reference.store_uri)
-        _check_name(reference.name)
-        yield from store.get(
+        yield from self._store(reference.store_uri).get(
             reference.name,
             generation=reference.generation,
             length_bytes=reference.length_bytes,
@@ -108,7 +106,6 @@ class Threshold:
         if isinstance(reference, Inline):
             return
         store = self._store(reference.store_uri)
-        _check_name(reference.name)
         if not reference.name.startswith(coordinate_prefix(expected)):
             raise AuthenticationError
         store.delete(reference.name, generation=reference.generation)
@@ -127,11 +124,6 @@ class Threshold:
 def metadata(description: Description) -> dict[str, str]:
     """What an object shows to who may list the store: the format's version, and the KEK."""
     return {"secure-xcom": "1", "kek": description.kek_uri}
-
-
-def _check_name(name: str) -> None:
-    if not is_name(name):
-        raise FormatError("The row's object name has a form that is never written.")
 
 
 class _Begun:

@@ -28,7 +28,15 @@ from secure_xcom.errors import (
 from secure_xcom.model import Buffer
 from secure_xcom.stores import gcs_errors
 from secure_xcom.stores.blocks import Tally, errors_of_source_first, parts
-from secure_xcom.stores.gcs_errors import DELETE, READ, WRITE, Interrupted, Operation, is_passing
+from secure_xcom.stores.gcs_errors import (
+    DELETE,
+    LIST,
+    READ,
+    WRITE,
+    Interrupted,
+    Operation,
+    is_passing,
+)
 from secure_xcom.stores.gcs_session import UploadSession
 from secure_xcom.stores.gcs_wire import Patience, Resource, Wire, make_client
 from secure_xcom.stores.names import PREFIX_BYTES_MAX, is_name
@@ -151,7 +159,7 @@ class Gcs:
     def objects(self, folder: str) -> Iterator[tuple[str, Stored]]:
         """Yield the objects of a folder (`Store.objects`)."""
         prefix = f"{self._object_name(folder.removesuffix('/'))}/"
-        with self._wire(READ, folder) as wire:
+        with self._wire(LIST, folder) as wire:
             for found in wire.objects(prefix):
                 name = str(found["name"]).removeprefix(self._prefix)
                 yield name, _stored(found)

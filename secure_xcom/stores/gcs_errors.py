@@ -45,6 +45,7 @@ class Operation:
 
 WRITE = Operation("write", "storage.objects.create")
 READ = Operation("read", "storage.objects.get")
+LIST = Operation("list", "storage.objects.list")
 DELETE = Operation("delete", "storage.objects.delete")
 
 

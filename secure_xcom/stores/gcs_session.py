@@ -7,9 +7,10 @@ password for the object's name, so it stands in no error, and a session that fai
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from contextlib import suppress
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from secure_xcom.stores import gcs_wire
 from secure_xcom.stores.blocks import Blocks
@@ -17,7 +18,7 @@ from secure_xcom.stores.gcs_errors import Interrupted, is_passing
 from secure_xcom.stores.gcs_wire import Resource, checked, resource_of, retrying
 
 if TYPE_CHECKING:
-    from google.auth.transport.requests import AuthorizedSession
+    from requests import Session
 
 #: Parts but the last are a multiple of this.
 PART_MULTIPLE_BYTES = 262_144
@@ -35,7 +36,7 @@ class UploadSession:
         url: the address of the upload session.
     """
 
-    def __init__(self, http: AuthorizedSession, url: str) -> None:
+    def __init__(self, http: Session, url: str) -> None:
         self._http = http
         self._url = url
         self._kept_bytes = 0
@@ -52,10 +53,12 @@ class UploadSession:
             if in_doubt:
                 self._put(Blocks(()), "bytes */*")
             in_doubt = True
-            while self._resource is None and (last or self._kept_bytes < end):
+            while True:
                 before = self._kept_bytes
                 if not first <= before <= end:
                     raise ValueError("the service has kept another number of bytes than was sent")
+                if self._resource or (before == end and not last):
+                    return
                 rest = part.after(before - first)
                 span = f"{before}-{end - 1}" if len(rest) else "*"
                 self._put(rest, f"bytes {span}/{end if last else '*'}")
@@ -67,9 +70,10 @@ class UploadSession:
 
     def cancel(self) -> None:
         """Drop what was sent, if the service can be reached; otherwise it does so in a week."""
+        from google.auth.exceptions import GoogleAuthError  # noqa: PLC0415
         from requests import RequestException  # noqa: PLC0415
 
-        with suppress(RequestException):
+        with suppress(RequestException, GoogleAuthError):
             self._http.request("DELETE", self._url, timeout=_CANCEL_SECONDS).close()
 
     def _put(self, body: Blocks, content_range: str) -> None:
@@ -79,16 +83,15 @@ class UploadSession:
             response = self._http.request(
                 "PUT",
                 self._url,
-                data=body if len(body) else b"",
+                data=cast("Iterable[bytes]", body) if len(body) else b"",
                 headers={"Content-Range": content_range},
                 timeout=gcs_wire.TIMEOUT_SECONDS,
                 allow_redirects=False,
             )
         except RequestException as error:
-            if not is_passing(error):
-                raise
-            # Its message has the address.
-            raise Interrupted(f"an upload broke off with a {type(error).__name__}") from None
+            # What it says has the address.
+            kind = Interrupted if is_passing(error) else OSError
+            raise kind(f"an upload broke off with a {type(error).__name__}") from None
         checked(response, HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.PERMANENT_REDIRECT)
         if response.status_code != HTTPStatus.PERMANENT_REDIRECT:
             self._resource = resource_of(response)

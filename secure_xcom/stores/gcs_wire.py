@@ -27,8 +27,8 @@ from secure_xcom.stores.gcs_errors import is_passing
 if TYPE_CHECKING:
     from google.api_core.retry import Retry
     from google.auth.credentials import Credentials
-    from google.cloud.storage import Client
-    from requests import Response
+    from google.cloud.storage import Client  # type: ignore[import-untyped]
+    from requests import Response, Session
 
     MakeClient: TypeAlias = Callable[[Credentials | None], Client]
 
@@ -103,7 +103,7 @@ class Wire:
         # Newer clients fetch the bucket's metadata, in a thread, to put them into traces.
         client._bucket_metadata_cache = None  # noqa: SLF001
         # Neither of these has had a public name in any version since the first.
-        self.http = client._http  # noqa: SLF001
+        self.http: Session = client._http  # noqa: SLF001
         connection = client._connection  # noqa: SLF001
         self._base_url = str(connection.get_api_base_url_for_mtls()).rstrip("/")
         self._path = f"storage/v1/b/{quote(bucket, safe='')}/o"
@@ -241,7 +241,9 @@ def checked(response: Response, *allowed: int) -> Response:
     with suppress(ValueError, LookupError, TypeError):
         text = str(json.loads(text)["error"]["message"])
     # `from_http_response` would put the address into the message.
-    raise from_http_status(response.status_code, text[:500])
+    raise from_http_status(  # type: ignore[no-untyped-call]
+        response.status_code, text[:500]
+    )
 
 
 def resource_of(response: Response) -> Resource:

