@@ -460,6 +460,9 @@ def main() -> None:
     parser.add_argument("--megabytes-per-second", type=float)
     arguments = parser.parse_args()
     rate = arguments.megabytes_per_second
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
     with (
         GcsServer() as server,
         FaultProxy(
@@ -477,7 +480,7 @@ def main() -> None:
         part = arguments.ready_file.with_suffix(".part")
         part.write_text(json.dumps(ready), encoding="utf-8")
         part.rename(arguments.ready_file)
-        signal.sigwait({signal.SIGINT, signal.SIGTERM})
+        stopped.wait()
 
 
 if __name__ == "__main__":
