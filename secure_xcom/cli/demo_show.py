@@ -60,10 +60,11 @@ def _show_xcom(xcom: XCom, output: Output) -> None:
 
 def _show_verdict(outcome: Outcome, output: Output) -> None:
     offloaded = sum(xcom.seen.placement == "offloaded" for xcom in outcome.xcoms)
+    objects = "object" if outcome.objects == 1 else "objects"
     output.paragraph(
         f"The card number {outcome.card}, made up for this run, is in every one of these values. "
         f"It stands nowhere in the {outcome.rows} rows of the XCom table nor in the "
-        f"{outcome.objects} objects of the store: not in clear, in base64 or in hexadecimal, nor "
+        f"{outcome.objects} {objects} of the store: not in clear, in base64 or in hexadecimal, nor "
         "inside anything compressed by zstd, gzip or zlib."
     )
     output.paragraph(

@@ -46,7 +46,9 @@ class Output:
 
     def paragraph(self, text: str, style: str = "", indent: str = "") -> None:
         """Write prose, broken into lines of the width."""
-        for line in textwrap.wrap(text, self.width, subsequent_indent=indent):
+        for line in textwrap.wrap(
+            text, self.width, subsequent_indent=indent, break_on_hyphens=False
+        ):
             self.line(line, style)
 
     def field(self, label: str, text: str, style: str = "") -> None:

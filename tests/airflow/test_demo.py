@@ -28,11 +28,12 @@ SELECT ti.task_id, ti.region_index, x.key, x.value
 FROM xcom_v2 x JOIN task_instance ti ON ti.id = x.task_instance_id
 """
 
-#: The command, with Airflow's environment changed in a way that no option can.
+#: The command, with Airflow's environment changed in a way that no option can; and measured.
 CHANGED = """
-import functools, json, sys
+import functools, json, os, sys
 from secure_xcom.cli import demo, main
-demo.run = functools.partial(demo.run, overrides=json.loads(sys.argv[1]))
+measured = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE")}
+demo.run = functools.partial(demo.run, overrides=measured | json.loads(sys.argv[1]))
 raise SystemExit(main(["demo", *sys.argv[2:]]))
 """
 

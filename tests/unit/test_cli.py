@@ -179,6 +179,27 @@ def test_a_person_sees_what_lies_where():
     assert "OK: 2 XComs sealed on Airflow 3.3.2, 1 inline and 1 offloaded, in 21 s" in text
 
 
+def test_a_person_sees_what_failed_and_where_to_look():
+    failed = outcome(problems=["airflow db migrate failed (exit 1)."], tail="one\ntwo")
+    failed.xcoms[0].faults.append("it is not sealed")
+    text = shown(failed)
+    assert "  NOT OK     it is not sealed\n" in text
+    assert "The end of what it printed:\n  one\n  two\n" in text
+    assert "  - airflow db migrate failed (exit 1).\n" in text
+    assert "run it again with --keep DIR" in text
+    assert "OK: 2 XComs" not in text
+    failed.kept = Path("/kept/here")
+    text = shown(failed)
+    assert "Kept: /kept/here\n" in text
+    assert "--keep" not in text
+
+
+def test_a_note_is_shown_and_is_no_problem():
+    text = shown(outcome(notes=["No DataFrame in this run."]))
+    assert "Note: No DataFrame in this run.\n" in text
+    assert "OK: 2 XComs" in text
+
+
 def test_lines_fit_where_it_is_narrow_and_have_no_colours_elsewhere(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "60")
