@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import random
 import secrets
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
@@ -46,12 +48,22 @@ BACKOFF_SECONDS = (0.25, 16.0)
 #: A batch of reads has no more threads than this (`stack.py`).
 _CONNECTIONS = 32
 
+#: Held while Google's modules are imported: a fork in the middle of it would leave the child a
+#: module lock that nobody opens.
+_importing = threading.RLock()
+os.register_at_fork(
+    before=_importing.acquire,
+    after_in_parent=_importing.release,
+    after_in_child=_importing.release,
+)
+
 _log = logging.getLogger(__name__)
 
 
 def make_client(credentials: Credentials | None) -> Client:
     """The real client. Without credentials it looks for application default credentials."""
-    from google.cloud.storage import Client  # noqa: PLC0415
+    with _importing:
+        from google.cloud.storage import Client  # noqa: PLC0415
 
     # No request made here needs a project, which default credentials may lack.
     return Client(project=None, credentials=credentials)

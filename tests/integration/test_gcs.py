@@ -581,6 +581,28 @@ def test_a_child_makes_connections_of_its_own(gcs_server: GcsServer, bucket: str
     assert clients == [os.getpid()]
 
 
+def test_a_fork_waits_for_an_import():
+    started, events = threading.Event(), []
+
+    def importing() -> None:
+        with gcs_wire._importing:
+            started.set()
+            time.sleep(0.1)
+            events.append("imported")
+
+    thread = threading.Thread(target=importing)
+    thread.start()
+    started.wait()
+    child = os.fork()
+    if not child:
+        # In the child the lock is free.
+        os._exit(0 if events == ["imported"] and gcs_wire._importing.acquire(timeout=1) else 1)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    with gcs_wire._importing:
+        thread.join()
+
+
 def test_threads_share_a_client_and_its_connections(gcs_server: GcsServer, bucket: str):
     clients: list[object] = []
 
