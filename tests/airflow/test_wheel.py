@@ -7,7 +7,7 @@ import zipfile
 from email.parser import Parser
 
 import pytest
-from support.deployment import raw_xcoms, switch_on, xcoms
+from support.deployed import raw_xcoms, switch_on, xcoms
 from support.environments import (
     ENVIRONMENTS,
     RECIPES,
@@ -71,6 +71,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     assert licence == (ROOT / "LICENSE").read_text()
     assert "secure-xcom = secure_xcom.cli:main" in points
     assert "provider_info = secure_xcom.airflow.provider:get_provider_info" in points
+    assert "secure-xcom = secure_xcom.airflow.policy" in points
 
 
 @pytest.mark.parametrize("version", VERSIONS)
