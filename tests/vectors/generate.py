@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from vectors import bad_bodies, bad_envelopes, bad_rows, good  # noqa: E402
+from vectors import (  # noqa: E402
+    bad_bodies,
+    bad_envelopes,
+    bad_rows,
+    codec_faults,
+    codec_values,
+    good,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +36,8 @@ MANIFEST = FILES / "MANIFEST"
 
 def vectors() -> Iterator[Vector]:
     """Each vector there is, made anew."""
-    return chain(good.vectors(), bad_envelopes.vectors(), bad_bodies.vectors(), bad_rows.vectors())
+    modules = (good, codec_values, bad_envelopes, bad_bodies, bad_rows, codec_faults)
+    return chain.from_iterable(module.vectors() for module in modules)
 
 
 @cache

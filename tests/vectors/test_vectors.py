@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import traceback
 
 import pytest
 from support.memory import FixedKek, MemoryStore
+from support.sameness import difference
 from vectors import generate, reader
 from vectors.case import Vector, load
 
-from secure_xcom import errors
+from secure_xcom import codecs, errors
 from secure_xcom.format.reference import from_row, loads
 from secure_xcom.keys.data_keys import DataKeys
 from secure_xcom.layers.sealed import Sealed
@@ -52,21 +54,45 @@ def opened(vector: Vector, data: bytes | None) -> Payload:
     return sealed.get(from_row(loads(vector.row)), expected)
 
 
+def encoded(codec, compression, raw):
+    """The line `encoded` of a vector."""
+    return {
+        "codec": codec,
+        "compression": compression,
+        "bytes": len(raw),
+        "sha256": hashlib.sha256(raw).hexdigest(),
+    }
+
+
+def with_attributes(frame, **attributes):
+    frame.attrs.update(attributes)
+    return frame
+
+
+def spelled(value):
+    """What a vector's `value` stands for."""
+    names = {
+        name: importlib.import_module(name)
+        for name in ("datetime", "functools", "numpy", "pandas", "pathlib", "polars", "pyarrow")
+        if name in value
+    }
+    return eval(value, names | {"with_attributes": with_attributes})  # noqa: S307 - our own file
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_vector_gives_what_it_says(name):
     vector, data = vector_and_object(name)
-    if vector.expect == "success":
+    if vector.encoded:
         payload = opened(vector, data)
         raw = b"".join(payload.buffers)
-        assert vector.encoded == {
-            "codec": payload.codec,
-            "compression": vector.encoded["compression"],
-            "bytes": len(raw),
-            "sha256": hashlib.sha256(raw).hexdigest(),
-        }
+        assert vector.encoded == encoded(payload.codec, vector.encoded["compression"], raw)
+    if vector.expect == "success":
+        value = codecs.decode(opened(vector, data))
+        expected = spelled(vector.value) if vector.value else raw
+        assert difference(value, expected) is None
     else:
         with pytest.raises(errors.SecureXComError) as caught:
-            opened(vector, data)
+            codecs.decode(opened(vector, data))
         assert type(caught.value) is getattr(errors, vector.expect)
         chain = "".join(traceback.format_exception(caught.value))
         for secret in ("4111", vector.data_key or "no data key"):
@@ -76,14 +102,8 @@ def test_a_vector_gives_what_it_says(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_document_alone_gives_what_a_vector_says(name):
     vector, data = vector_and_object(name)
-    if vector.expect == "success":
-        codec, compression, raw = reader.read(vector, data)
-        assert vector.encoded == {
-            "codec": codec,
-            "compression": compression,
-            "bytes": len(raw),
-            "sha256": hashlib.sha256(raw).hexdigest(),
-        }
+    if vector.encoded:
+        assert vector.encoded == encoded(*reader.read(vector, data))
     else:
         with pytest.raises(reader.Refused) as caught:
             reader.read(vector, data)

@@ -1,0 +1,205 @@
+"""Vectors of encoded values that no codec writes (`docs/codecs.md`), one fault each."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+from vectors import library_streams
+from vectors.case import Vector, good
+from vectors.codec_values import (
+    ARRAY,
+    ARROW,
+    NUMBERS,
+    NUMPY,
+    PLAIN,
+    SERDE,
+    TABLE,
+    arrow,
+    document,
+    npy,
+    part,
+)
+from vectors.construct import envelope
+from vectors.messagepack import Ext
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_STREAM = library_streams.TABLE
+_META = {"type": "pyarrow.Table", "stream_bytes": len(_STREAM)}
+
+
+def _described(meta: object, streams: bytes = _STREAM, zeros: bytes | None = None) -> bytes:
+    data = document(meta)
+    fill = bytes(-len(data) % 8) if zeros is None else zeros
+    return struct.pack(">Q", len(data)) + data + fill + streams
+
+
+def _serde(text: bytes, mark: str = "", lifted: list[object] | None = None) -> bytes:
+    return document([text, mark, lifted or []])
+
+
+#: Name, comment, codec, encoded value.
+_FAULTS: tuple[tuple[str, str, int, bytes], ...] = (
+    # Section 1.
+    ("plain-empty", "No bytes.", PLAIN, b""),
+    ("plain-length-cut", "Seven bytes.", PLAIN, bytes(7)),
+    ("plain-no-tree", "A tree of no bytes.", PLAIN, bytes(8)),
+    ("plain-tree-claim", "A tree that claims 2^64 - 1 bytes.", PLAIN, b"\xff" * 8 + b"\xc0"),
+    ("plain-tree-cut", "The tree ends in a text.", PLAIN, document(b"\xa3ab")),
+    ("plain-tree-two", "Two values.", PLAIN, document(b"\xc0\xc0")),
+    ("plain-tree-reserved", "The byte that MessagePack never uses.", PLAIN, document(b"\xc1")),
+    (
+        "plain-list-claim",
+        "A list of 65,535 elements, and one.",
+        PLAIN,
+        document(b"\xdc\xff\xff\xc0"),
+    ),
+    ("plain-text-claim", "A text of 4 GiB.", PLAIN, document(b"\xdb\xff\xff\xff\xffabc")),
+    ("plain-utf8", "A text that is not UTF-8.", PLAIN, document(b"\xa1\xff")),
+    ("plain-surrogate", "A surrogate.", PLAIN, document(b"\xa3\xed\xa0\x80")),
+    ("plain-key", "A key that is not text.", PLAIN, document(b"\x81\x01\x02")),
+    ("plain-deep", "Lists in lists, 100,000 of them.", PLAIN, document(b"\x91" * 99_999 + b"\x90")),
+    ("plain-trailing", "A byte after the tree.", PLAIN, document(None, b"\0")),
+    ("plain-ext-0", "Extension 0.", PLAIN, document(Ext(0, b"a"))),
+    ("plain-ext-7", "Extension 7.", PLAIN, document(Ext(7, b"a"))),
+    ("plain-ext-timestamp", "MessagePack's own timestamp.", PLAIN, document(Ext(-1, bytes(4)))),
+    ("plain-part-missing", "A part that is not there.", PLAIN, document(part(NUMPY, ARRAY))),
+    ("plain-part-left", "A part that nothing refers to.", PLAIN, document([1], ARRAY)),
+    (
+        "plain-part-claim",
+        "A part that claims 2^64 - 1 bytes.",
+        PLAIN,
+        document(Ext(1, struct.pack(">BQ", NUMPY, 2**64 - 1)), ARRAY),
+    ),
+    ("plain-part-less", "A part cut by a byte.", PLAIN, document(part(NUMPY, ARRAY[:-1]), ARRAY)),
+    ("plain-part-plain", "A part in codec 1.", PLAIN, document(part(1, document(1)), document(1))),
+    ("plain-part-bytes", "A part in codec 5.", PLAIN, document(part(5, b"abc"), b"abc")),
+    ("plain-part-codec", "A part in codec 9.", PLAIN, document(part(9, b"abc"), b"abc")),
+    ("plain-part-short", "A part without a length.", PLAIN, document(Ext(1, b"\x04"))),
+    ("plain-integer-small", "An integer of 64 bits.", PLAIN, document(Ext(3, b"\x01"))),
+    (
+        "plain-integer-long",
+        "An integer a byte too long.",
+        PLAIN,
+        document(Ext(3, b"\0\1" + bytes(8))),
+    ),
+    ("plain-integer-empty", "An integer of no bytes.", PLAIN, document(Ext(3, b""))),
+    ("plain-path-flavour", "A path of flavour 4.", PLAIN, document(Ext(4, b"\x04/data"))),
+    ("plain-path-empty", "A path without a flavour.", PLAIN, document(Ext(4, b""))),
+    ("plain-scalar-object", "A scalar of objects.", PLAIN, document(Ext(5, b"\x03|O8" + bytes(8)))),
+    (
+        "plain-scalar-length",
+        "A scalar cut by a byte.",
+        PLAIN,
+        document(Ext(5, b"\x03<i8" + bytes(7))),
+    ),
+    ("plain-scalar-empty", "A scalar without a type.", PLAIN, document(Ext(5, b""))),
+    (
+        "plain-time-utc",
+        "A time at no offset.",
+        PLAIN,
+        document(Ext(6, b"2026-11-22T09:30:00+00:00")),
+    ),
+    (
+        "plain-time-naive",
+        "A time without an offset.",
+        PLAIN,
+        document(Ext(6, b"2026-11-22T09:30:00")),
+    ),
+    (
+        "plain-time-form",
+        "A time in another form.",
+        PLAIN,
+        document(Ext(6, b"2026-11-22 09:30:00-03:30")),
+    ),
+    ("plain-time-junk", "No time.", PLAIN, document(Ext(6, b"now\xff"))),
+    # Section 2.
+    ("serde-no-list", "A text alone.", SERDE, document(b"1")),
+    ("serde-two", "Two members.", SERDE, document([b"1", ""])),
+    ("serde-text", "The text is not bin.", SERDE, document(["1", "", []])),
+    ("serde-not-json", "The text is not JSON.", SERDE, _serde(b"{'a': 1}")),
+    ("serde-utf8", "The text is not UTF-8.", SERDE, _serde(b'"\xff"')),
+    ("serde-unused", "A lifted value without a mark.", SERDE, _serde(b"[1]", "MARK", [b"a"])),
+    ("serde-missing", "A mark without a value.", SERDE, _serde(b'["MARK1"]', "MARK", [b"a"])),
+    (
+        "serde-twice",
+        "A mark twice.",
+        SERDE,
+        _serde(b'["MARK0","MARK0"]', "MARK", [b"a"]),
+    ),
+    ("serde-mark-alone", "A mark and nothing lifted out.", SERDE, _serde(b"[1]", "MARK")),
+    ("serde-no-mark", "A value lifted out and no mark.", SERDE, _serde(b'["0"]', "", [b"a"])),
+    # Section 3.
+    ("arrow-empty", "No bytes.", ARROW, b""),
+    ("arrow-meta-claim", "A description of 2^64 - 1 bytes.", ARROW, b"\xff" * 8 + TABLE[8:]),
+    ("arrow-meta-list", "The description is a list.", ARROW, _described([1])),
+    ("arrow-type", "An unknown type.", ARROW, arrow({"type": "pyarrow.Array"}, _STREAM)),
+    ("arrow-member", "A member more.", ARROW, _described(_META | {"more": 1})),
+    (
+        "arrow-zeros",
+        "Ones instead of zeros.",
+        ARROW,
+        _described(_META, zeros=b"\1" * 4),
+    ),
+    ("arrow-cut", "The stream is cut.", ARROW, arrow({"type": "pyarrow.Table"}, _STREAM[:200])),
+    ("arrow-none", "No stream.", ARROW, arrow({"type": "pyarrow.Table"})),
+    ("arrow-two", "Two streams.", ARROW, arrow({"type": "pyarrow.Table"}, _STREAM, _STREAM)),
+    ("arrow-trailing", "A byte after the stream.", ARROW, TABLE + b"\0"),
+    (
+        "arrow-length",
+        "A stream of another length than stream_bytes.",
+        ARROW,
+        _described(_META | {"stream_bytes": len(_STREAM) + 8}),
+    ),
+    # Section 4.
+    ("numpy-empty", "No bytes.", NUMPY, b""),
+    ("numpy-magic", "Another magic.", NUMPY, b"\x93NUMPX" + ARRAY[6:]),
+    ("numpy-version-0", "Version 0.0.", NUMPY, ARRAY[:6] + b"\0\0" + ARRAY[8:]),
+    ("numpy-version-4", "Version 4.0.", NUMPY, ARRAY[:6] + b"\4\0" + ARRAY[8:]),
+    ("numpy-cut", "Cut by one byte.", NUMPY, ARRAY[:-1]),
+    ("numpy-trailing", "One byte more.", NUMPY, ARRAY + b"\0"),
+    ("numpy-header-cut", "It ends in the header.", NUMPY, ARRAY[:60]),
+    ("numpy-header-code", "A header that computes.", NUMPY, npy("'<i' + '2'", "(6,)", NUMBERS)),
+    (
+        "numpy-header-10001",
+        "A header of more than 10,000 bytes.",
+        NUMPY,
+        npy("'<i2'", "(6,)" + " " * 10_000, NUMBERS),
+    ),
+    ("numpy-object", "An array of objects.", NUMPY, npy("'|O'", "(1,)", bytes(8))),
+    (
+        "numpy-object-field",
+        "Records with an object.",
+        NUMPY,
+        npy("[('a', '|O')]", "(1,)", bytes(8)),
+    ),
+    ("numpy-claim", "2^62 elements.", NUMPY, npy("'<i2'", f"({2**62},)", NUMBERS)),
+    ("numpy-negative", "A negative length.", NUMPY, npy("'<i2'", "(-6,)", NUMBERS)),
+    ("numpy-dimensions", "65 dimensions.", NUMPY, npy("'<i2'", f"{(1,) * 64 + (6,)}", NUMBERS)),
+    (
+        "numpy-pickle",
+        "A pickle.",
+        NUMPY,
+        b"\x80\x04\x95\x05\x00\x00\x00\x00\x00\x00\x00\x8c\x01a\x94.",
+    ),
+)
+
+
+_CLASS = b'{"__classname__":"subprocess.Popen","__version__":1,"__data__":["true"]}'
+
+
+def vectors() -> Iterator[Vector]:
+    for name, comment, codec, encoded in _FAULTS:
+        yield _vector(name, comment, "FormatError", codec, encoded)
+    comment = "A class that Airflow may not deserialise."
+    yield _vector("serde-class", comment, "CodecError", SERDE, _serde(_CLASS))
+
+
+def _vector(name: str, comment: str, expect: str, codec: int, encoded: bytes) -> Vector:
+    """A fault in the codec: the encoded value itself is read without one."""
+    made = envelope(f"bad-codec-{name}", encoded, codec=codec)
+    vector = good(f"bad-codec-{name}", comment, made)
+    vector.expect = expect
+    return vector
