@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from uuid import UUID
 
 from secure_xcom import audit
-from secure_xcom.airflow import rendered
+from secure_xcom.airflow import masking, rendered
 from secure_xcom.errors import (
     AuthenticationError,
     CodecError,
@@ -97,6 +97,7 @@ def read_many(wanted: Sequence[Read]) -> list[object]:
     """
     values: list[object] = [None] * len(wanted)
     sealed: list[int] = []
+    pulled: list[int] = []
     current: tuple[Settings, Stack] | None = None
     for position, one in enumerate(wanted):
         clear = _is_clear(one.expected.key, _clear_keys())
@@ -104,6 +105,8 @@ def read_many(wanted: Sequence[Read]) -> list[object]:
             rendered.ensure()
             current = current or _process.current()
             clear = _is_clear(one.expected.key, current[0].clear_keys)
+        if not clear:
+            pulled.append(position)
         if is_tagged(one.row) and not clear:
             sealed.append(position)
             continue
@@ -119,6 +122,8 @@ def read_many(wanted: Sequence[Read]) -> list[object]:
             values[position] = value
     if current:
         rendered.note_opened()
+        if current[0].mask_pulled_values:
+            masking.mask(values[position] for position in pulled)
     return values
 
 

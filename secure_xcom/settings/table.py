@@ -240,6 +240,16 @@ class Settings:
             "full",
         ),
     )
+    mask_pulled_values: bool = field(
+        default=True,
+        metadata=_row(
+            kinds.switch(),
+            "Whether the texts of what a task pulls are given to Airflow's masker, which puts *** "
+            "in their place in the task's log: texts of 5 to 8,192 characters, numbers of 9 digits "
+            "and more, at most 128 of them and 16,384 characters for a task.",
+            "false",
+        ),
+    )
     log_return_values: bool = field(
         default=False,
         metadata=_row(

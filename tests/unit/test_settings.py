@@ -59,6 +59,7 @@ def test_the_defaults_are_the_designed_ones():
         unsealed_reads="deny",
         legacy_reads=(),
         describe="minimal",
+        mask_pulled_values=True,
         log_return_values=False,
         unlocked=(),
     )
