@@ -1,0 +1,86 @@
+"""Tasks for real daemons: a branch, a value to be offloaded, a trigger that reads, coroutines."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import inspect
+import os
+
+try:
+    from airflow.sdk import BaseOperator, dag, get_current_context, task
+    from airflow.sdk.bases.xcom import BaseXCom
+except ImportError:
+    from airflow.decorators import dag, task
+    from airflow.models import BaseOperator
+    from airflow.models.xcom import BaseXCom
+    from airflow.operators.python import get_current_context
+
+from reading_trigger import ReadingTrigger
+
+CANARY = os.environ.get("CANARY", "")
+UTC = dt.timezone.utc  # noqa: UP017 - this file runs on older Pythons, too
+HAS_COROUTINES = hasattr(BaseXCom, "aset")
+
+
+class Deferred(BaseOperator):
+    """Waits for a trigger that pulls an XCom in the triggerer."""
+
+    def execute(self, context):
+        self.defer(trigger=ReadingTrigger(run_id=context["run_id"]), method_name="execute_complete")
+
+    def execute_complete(self, context, event):  # noqa: ARG002 - Airflow's signature
+        return event["length"]
+
+
+@dag(schedule="@once", start_date=dt.datetime(2026, 1, 1, tzinfo=UTC), catchup=False)
+def live():
+    @task
+    def small():
+        return {"card": CANARY}
+
+    @task
+    def large():
+        return [CANARY, *(hashlib.sha256(b"%d" % n).hexdigest() for n in range(2000))]
+
+    @task
+    def check(a, b):
+        assert a["card"] == CANARY
+        assert b[0] == CANARY
+        assert len(b) == 2001
+        return len(b)
+
+    @task.branch
+    def choose():
+        return "taken"
+
+    @task
+    def taken():
+        return 1
+
+    @task
+    def left_out():
+        return 2
+
+    a, b = small(), large()
+    check(a, b) >> choose() >> [taken(), left_out()]
+    a >> Deferred(task_id="deferred")
+
+    if HAS_COROUTINES:
+
+        @task
+        async def coroutines():
+            import asyncio  # noqa: PLC0415
+
+            ti = get_current_context()["ti"]
+            await asyncio.gather(*(ti.axcom_push(f"k{n}", {"n": n, "c": CANARY}) for n in range(9)))
+            pulled = await asyncio.gather(
+                *(ti.axcom_pull(task_ids="coroutines", key=f"k{n}") for n in range(9))
+            )
+            assert pulled == [{"n": n, "c": CANARY} for n in range(9)]
+            assert inspect.iscoroutinefunction(ti.axcom_push)
+
+        a >> coroutines()
+
+
+live()

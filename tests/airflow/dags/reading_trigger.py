@@ -1,0 +1,28 @@
+"""A trigger that pulls an XCom, on the triggerer's event loop. It belongs into `plugins/`."""
+
+from __future__ import annotations
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+from asgiref.sync import sync_to_async
+
+try:
+    from airflow.sdk.execution_time.xcom import XCom
+except ImportError:
+    from airflow.models.xcom import XCom
+
+
+class ReadingTrigger(BaseTrigger):
+    """Pulls what `small` returned, and tells how long it is."""
+
+    def __init__(self, run_id):
+        super().__init__()
+        self.run_id = run_id
+
+    def serialize(self):
+        return "reading_trigger.ReadingTrigger", {"run_id": self.run_id}
+
+    async def run(self):
+        get = getattr(XCom, "aget_one", None) or sync_to_async(XCom.get_one)
+        wanted = {"dag_id": "live", "task_id": "small", "run_id": self.run_id}
+        value = await get(key="return_value", **wanted)
+        yield TriggerEvent({"length": len(value["card"])})
