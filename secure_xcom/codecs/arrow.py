@@ -1,4 +1,4 @@
-"""Tables, DataFrames and Series as Arrow IPC streams (`docs/codecs.md`, section 4).
+"""Tables, DataFrames and Series as Arrow IPC streams (`docs/codecs.md`, section 3).
 
 arrow = u64 meta_bytes | meta (a document) | zeros to a multiple of 8 | streams
 """

@@ -1,4 +1,4 @@
-"""pandas arrays and indexes as Arrow arrays and a description (`docs/codecs.md`, section 4.2).
+"""pandas arrays and indexes as Arrow arrays and a description (`docs/codecs.md`, section 3.1).
 
 A writer adds Arrow arrays to table `at`, and describes them; a reader takes them from there in the
 same order. What has a length of its own, such as categories, goes into a table of its own.

@@ -1,4 +1,4 @@
-"""DataFrames, Series and indexes of pandas, exactly (`docs/codecs.md`, section 4.2)."""
+"""DataFrames, Series and indexes of pandas, exactly (`docs/codecs.md`, section 3.1)."""
 
 from __future__ import annotations
 

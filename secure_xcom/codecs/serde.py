@@ -1,4 +1,4 @@
-"""Whatever Airflow's own serialisation takes, by that serialisation (`docs/codecs.md`, section 3).
+"""Whatever Airflow's own serialisation takes, by that serialisation (`docs/codecs.md`, section 2).
 
 serde = document of [JSON text, mark, [values that were lifted out]]
 """

@@ -108,7 +108,7 @@ indexes = st.one_of(
     st.lists(st.tuples(st.integers(0, 2), st.sampled_from("ab")), min_size=3, max_size=3).map(
         pd.MultiIndex.from_tuples
     ),
-    st.sampled_from(["D", "h", "ME", "W-MON", "2D"]).map(
+    st.sampled_from(["D", "h", "MS", "W-MON", "2D"]).map(
         lambda freq: pd.date_range("2020-03-27", periods=3, freq=freq, tz="Europe/Amsterdam")
     ),
 )

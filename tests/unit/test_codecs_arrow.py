@@ -161,8 +161,8 @@ def test_a_polars_frame_that_would_not_come_back_is_refused(frame, path, hint):
         pa.table({"a": [1]}).replace_schema_metadata({"k": "v"}),
         pa.table({"a": []}),
         pa.table({}),
-        pa.record_batch({"a": [1, None]}),
-        pa.record_batch({"a": pa.array([], pa.int8())}),
+        pa.RecordBatch.from_pydict({"a": [1, None]}),
+        pa.RecordBatch.from_pydict({"a": pa.array([], pa.int8())}),
     ],
     ids=lambda table: str(table.schema).replace("\n", " ")[:40],
 )

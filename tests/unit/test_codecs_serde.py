@@ -21,7 +21,10 @@ from secure_xcom.codecs import decode, document, encode, plain
 from secure_xcom.errors import CodecError, FormatError
 from secure_xcom.model import CodecId, Payload
 
-SERDE = importlib.import_module("airflow.sdk.serde")
+try:
+    SERDE = importlib.import_module("airflow.sdk.serde")
+except ImportError:  # before Airflow 3.2
+    SERDE = importlib.import_module("airflow.serialization.serde")
 CARD = "4111111111111111"
 
 
@@ -106,19 +109,16 @@ def serde(*tree):
 
 
 def test_the_json_is_what_airflow_makes_of_the_value():
-    value = {"rows": [(1, decimal.Decimal("1.5"))], 7: {"a"}}
-    assert parts(value) == [
-        json.dumps(SERDE.serialize(value), separators=(",", ":")).encode(),
-        "",
-        [],
-    ]
+    value = ({"rows": [(1, decimal.Decimal("1.5"))], 7: {"a"}},)
+    made = json.dumps(SERDE.serialize(value), separators=(",", ":"))
+    assert parts(value) == [made.encode(), "", []]
 
 
 def test_a_mark_stands_where_a_value_was_lifted_out():
-    text, mark, lifted = parts({"a": (b"x", 2**70)})
+    text, mark, lifted = parts((b"x", 2**70))
     assert lifted == [b"x", 2**70]
     assert re.fullmatch("[0-9a-f]{32}", mark)
-    assert json.loads(text)["a"]["__data__"] == [f"{mark}0", f"{mark}1"]
+    assert json.loads(text)["__data__"] == [f"{mark}0", f"{mark}1"]
 
 
 def test_marks_are_never_the_same_twice():
@@ -153,7 +153,7 @@ def test_what_is_lifted_out_is_back_before_a_class_is_made(value):
         ({"a": Point(1, 1j)}, "$.a.y", "builtins.complex"),
         ([Attrs([range(3)])], "$[0].x[0]", "builtins.range"),
         ({"a": {"b": memoryview(b"")}}, "$.a.b", "builtins.memoryview"),
-        ({"a": [{"__classname__": "x"}]}, "$.a[0]", "builtins.dict"),
+        (({"__classname__": "x"},), "$[0]", "builtins.dict"),
         ({CARD: 1j, "x": 1}, "${0}", "builtins.complex"),
         ({"ok": 1, "not a name": {"n": 1j}}, "${1}.n", "builtins.complex"),
         ({"a": Loud()}, "$.a", f"{__name__}.Loud"),
