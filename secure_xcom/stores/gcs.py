@@ -224,17 +224,15 @@ def _send(wire: Wire, resource: Resource, attempts: list[Tally]) -> Resource:
                 raise
         tally, held = attempts[1], []
     session = UploadSession(wire.http, wire.start_upload(resource))
-    answer: Resource | None = None
+    answer: Resource = {}
     try:
         for part, last in parts(chain(_let_go(held), tally), PART_BYTES):
             answer = session.send(part, last=last)
             # Or it would be held while the next one is collected.
             del part
     finally:
-        if answer is None:
+        if not answer:
             session.cancel()
-    if answer is None:
-        raise TypeError("the service did not describe the object")
     return answer
 
 

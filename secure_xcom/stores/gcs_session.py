@@ -40,10 +40,14 @@ class UploadSession:
         self._http = http
         self._url = url
         self._kept_bytes = 0
-        self._resource: Resource | None = None
+        self._resource: Resource = {}
 
-    def send(self, part: Blocks, *, last: bool) -> Resource | None:
-        """Send a part until the service has kept all of it; the object, if it was the last."""
+    def send(self, part: Blocks, *, last: bool) -> Resource:
+        """Send a part until the service has kept all of it.
+
+        Returns:
+            What the service knows of the object, if the part was the last; nothing before.
+        """
         first = self._kept_bytes
         end = first + len(part)
         in_doubt = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import threading
 import time
@@ -159,6 +160,16 @@ def test_reads_and_deletions_name_the_generation(scene: Scene):
     for kind in ("download", "delete"):
         [seen] = scene.proxy.seen(kind)
         assert f"generation={stored.generation}" in seen.path
+
+
+def test_an_object_comes_as_it_is_stored(scene: Scene):
+    """Somebody marks it as packed: neither the service nor the client may unpack it."""
+    packed = gzip.compress(SMALL)
+    blob = scene.server.make_client().bucket(scene.bucket).blob(f"p/{NAME}")
+    blob.content_encoding = "gzip"
+    blob.upload_from_string(packed)
+    stored = Stored(str(blob.generation), len(packed), google_crc32c.value(packed))
+    assert _get(scene.store, stored) == packed
 
 
 # Faults that pass.

@@ -335,3 +335,20 @@ def test_a_file_that_shrinks_or_grows_while_it_is_read_is_noticed(store: Directo
         (root / NAME).write_bytes(data)
         os.utime(root / NAME, ns=(int(stored.generation), int(stored.generation)))
     assert _get(store, stored) == data
+
+
+def test_only_objects_are_listed(store: Directory, root: Path, monkeypatch: pytest.MonkeyPatch):
+    stored = store.put("dag/run/1", [b"sealed"], {})
+    store.put("dag/run/2", [b"gone"], {})
+    (root / "dag" / "run" / ".aside").write_bytes(b"unfinished")
+    (root / "dag" / "run" / "not a name").write_bytes(b"foreign")
+    os.mkfifo(root / "dag" / "run" / "pipe")
+    real_open = os.open
+
+    def vanishing(path: object, *arguments: object, **options: object) -> int:
+        if path == "2":
+            raise FileNotFoundError(errno.ENOENT, "gone")
+        return real_open(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", vanishing)
+    assert list(store.objects("dag/")) == [("dag/run/1", stored)]

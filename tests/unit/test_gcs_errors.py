@@ -47,7 +47,10 @@ def _all() -> list[type[Exception]]:
         kind
         for module in MODULES
         for _, kind in inspect.getmembers(module, inspect.isclass)
-        if issubclass(kind, Exception) and not issubclass(kind, Warning)
+        if issubclass(kind, Exception)
+        and not issubclass(kind, Warning)
+        # Storage speaks HTTP.
+        and not kind.__module__.startswith("grpc.")
     }
     # What the standard library raises below them.
     return [

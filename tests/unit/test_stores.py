@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from google.auth.credentials import AnonymousCredentials
+
+from secure_xcom.errors import ConfigError
+from secure_xcom.stores import open_store
+from secure_xcom.stores.file import Directory
+from secure_xcom.stores.gcs import Gcs
+
+
+def test_a_uri_opens_its_store(tmp_path: Path):
+    credentials = AnonymousCredentials()
+    bucket = open_store("gs://bucket/prefix", credentials=credentials)
+    assert isinstance(bucket, Gcs)
+    assert bucket.uri == "gs://bucket/prefix"
+    assert bucket._credentials is credentials
+    directory = open_store(f"file://{tmp_path}")
+    assert isinstance(directory, Directory)
+    assert directory.uri == f"file://{tmp_path}"
+
+
+@pytest.mark.parametrize("uri", ["", "bucket", "s3://bucket", "http://bucket", "GS://bucket"])
+def test_other_uris_open_none(uri: str):
+    with pytest.raises(ConfigError, match="names no store"):
+        open_store(uri)
+
+
+def test_opening_a_store_imports_nothing_of_googles_clients():
+    program = (
+        "import sys; from secure_xcom.stores import open_store; open_store('gs://bucket/prefix');"
+        "print([name for name in ('google.cloud.storage', 'google.auth', 'requests', 'urllib3')"
+        " if name in sys.modules])"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert run.stdout == "[]\n"
