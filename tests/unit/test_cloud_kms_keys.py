@@ -22,7 +22,7 @@ from secure_xcom.errors import (
     KeyUnavailable,
     SecureXComError,
 )
-from secure_xcom.keys import cloud_kms, open_kek
+from secure_xcom.keys import cloud_kms, forking, open_kek
 from secure_xcom.keys.cloud_kms import CloudKms
 from secure_xcom.model import WrappedKey
 
@@ -217,3 +217,9 @@ def test_clients_are_made_once_and_by_what_stands_in_the_module(monkeypatch):
     monkeypatch.setattr(cloud_kms, "make_client", make_client)
     raised_by(lambda: open_kek(URI, credentials="the connection's").wrap(DATA_KEY, b""))
     assert made == ["the connection's"]
+
+
+def test_the_bounds_are_those_of_the_decisions():
+    assert (cloud_kms.ATTEMPT_SECONDS, cloud_kms.DEADLINE_SECONDS) == (10, 60)
+    assert (cloud_kms.BACKOFF_SECONDS, cloud_kms.DOUBTFUL_RETRIES) == ((0.1, 8), 2)
+    assert forking.WAIT_SECONDS == 15

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+
+import pytest
 
 from secure_xcom.keys.single_flight import SingleFlight
 
@@ -35,3 +37,29 @@ def test_a_value_is_discarded_only_while_it_is_the_one():
     assert cache == {"key": "new"}
     single.discard("key", "new")
     assert cache == {}
+
+
+def test_a_maker_that_is_cancelled_is_not_asked_again():
+    asked = []
+
+    def make():
+        asked.append("once")
+        raise CancelledError
+
+    with pytest.raises(CancelledError):
+        SingleFlight({}).get("key", make)
+    assert asked == ["once"]
+
+
+def test_what_landed_after_the_first_look_is_not_made_again():
+    class LateCache(dict):
+        """Its first look finds nothing, as if another thread put the value there just after."""
+
+        looked = False
+
+        def get(self, key):
+            looked, self.looked = self.looked, True
+            return super().get(key) if looked else None
+
+    single = SingleFlight(LateCache(key="landed"))
+    assert single.get("key", lambda: "made again") == "landed"
