@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import importlib
 import json
 import re
 import subprocess
@@ -156,7 +157,11 @@ def test_every_relative_link_resolves(path):
 def test_every_airflow_cfg_in_the_documents_works(block):
     parser = configparser.ConfigParser()
     parser.read_string(block)
-    assert set(parser.sections()) <= {"core", SECTION}
+    assert set(parser.sections()) <= {"core", "workers", SECTION}
+    for section, option in (("core", "xcom_backend"), ("workers", "state_store_backend")):
+        if name := parser.get(section, option, fallback=None):
+            module, _, backend = name.rpartition(".")
+            assert getattr(importlib.import_module(module), backend)
     if parser.has_section(SECTION):
         section = dict(parser[SECTION])
         missing = {row.name: row.example for row in TABLE if row.default is None}
