@@ -2,7 +2,7 @@
 
 Control keys, the ones that Airflow reads past every backend, are told apart first, so that they
 work without keys, store or even valid settings. All else is sealed, or opened, by the stack of
-the process, which is built at first use, and afresh in each forked child.
+the process.
 """
 
 from __future__ import annotations
@@ -10,20 +10,15 @@ from __future__ import annotations
 import logging
 import os
 import re
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
 from secure_xcom import audit
 from secure_xcom.airflow import masking, rendered
+from secure_xcom.airflow.process import process as _process
 from secure_xcom.errors import (
-    AuthenticationError,
     CodecError,
     FormatError,
     SecureXComError,
@@ -176,103 +171,6 @@ def describe(row: object) -> str:
     )
 
 
-class Witness(Expected):
-    """An expectation that remembers the coordinate that met it.
-
-    Of many rows that are read at once Airflow does not say which index is whose, so that each
-    alone may have any; together they must differ.
-    """
-
-    met: Coordinate | None
-
-    def matches(self, coordinate: Coordinate) -> bool:
-        """Whether the coordinate is one of those expected."""
-        object.__setattr__(self, "met", coordinate)
-        return super().matches(coordinate)
-
-
-def witness(expected: Expected) -> Witness:
-    """Make a witness for one of the rows that `expected` stands for."""
-    one = Witness(
-        expected.dag_id, expected.run_id, expected.task_id, expected.map_index, expected.key
-    )
-    object.__setattr__(one, "met", None)
-    return one
-
-
-#: Position in a sequence by the run, the map index and the id of the task instance found there.
-Met: TypeAlias = dict[tuple[str, int, UUID | None], int]
-
-
-def check_distinct(witnesses: Iterable[Witness], *, ascending: bool | None) -> None:
-    """Check that the rows of one read are of different task instances, and in Airflow's order.
-
-    Args:
-        witnesses: one for each row; those of unsealed rows met nothing and do not count.
-        ascending: whether map indexes grow from row to row; None where the order is another.
-
-    Raises:
-        AuthenticationError: an envelope stands in two rows, or in another one than its own.
-    """
-    met = [one.met for one in witnesses if one.met is not None]
-    indexes = [one.map_index for one in met]
-    # Iterations of a loop (Airflow 3.4) share their map index.
-    ordered = ascending is not None and all(one.ti_id is None for one in met)
-    if len({_instance(one) for one in met}) != len(met) or (
-        ordered and indexes != sorted(indexes, reverse=not ascending)
-    ):
-        raise _refused(Expected.exactly(met[0]), AuthenticationError())
-
-
-def check_position(known: Met, position: int, witness: Witness) -> None:
-    """Check one row of a sequence against those that were read before, and take note of it.
-
-    Raises:
-        AuthenticationError: its envelope stands at two positions, or cannot be at this one.
-    """
-    met = witness.met
-    if met is None or position < 0:
-        return
-    # Rows come by map index, and some may be missing; so none comes before its index's turn.
-    if known.setdefault(_instance(met), position) != position or (
-        met.ti_id is None and met.map_index < position
-    ):
-        raise _refused(Expected.exactly(met), AuthenticationError())
-
-
-def _instance(met: Coordinate) -> tuple[str, int, UUID | None]:
-    return met.run_id, met.map_index, met.ti_id
-
-
-@dataclass(slots=True)
-class Held:
-    """A stored row on its way through Airflow's code, to be opened once it is out."""
-
-    #: What Airflow handed to `deserialize_value`.
-    result: Any
-
-    def __repr__(self) -> str:
-        return "Held()"
-
-
-_holding: ContextVar[bool] = ContextVar("secure_xcom_holding", default=False)
-
-
-@contextmanager
-def holding() -> Iterator[None]:
-    """Have `deserialize_value` hand back `Held` in this context."""
-    token = _holding.set(True)
-    try:
-        yield
-    finally:
-        _holding.reset(token)
-
-
-def is_holding() -> bool:
-    """Whether the caller will open by itself what `deserialize_value` gets."""
-    return _holding.get()
-
-
 def _plain(one: Read) -> object:
     """Give what an unsealed row holds, which must not be taken for a sealed one anywhere."""
     value = None if is_tagged(one.row) else one.stock()
@@ -398,6 +296,9 @@ def _built_states(settings: Settings, kind: str) -> States:
     return build_states(settings, kind, configuration.credentials(settings))
 
 
+os.register_at_fork(after_in_child=_built_states.cache_clear)
+
+
 def check_policy(where: Expected) -> None:
     """Check that a row that was not sealed may be read.
 
@@ -406,53 +307,3 @@ def check_policy(where: Expected) -> None:
     """
     settings, _ = _process.current()
     _check_policy(where, settings.unsealed_reads)
-
-
-class _Current(NamedTuple):
-    settings: Settings
-    stack: Stack
-    until: float
-
-
-class _Process:
-    """The settings of this process, and the stack that they make."""
-
-    def __init__(self) -> None:
-        self._current: _Current | None = None
-        self._building = threading.Lock()
-
-    def forget(self) -> None:
-        """Start afresh: channels, sessions, keys and locks of a parent are not its child's."""
-        self._current = None
-        self._building = threading.Lock()
-
-    def current(self) -> tuple[Settings, Stack]:
-        """Give both, with settings that are looked up again after their time."""
-        known = self._current
-        if known is None or time.monotonic() >= known.until:
-            known = self._refresh(known)
-        return known.settings, known.stack
-
-    def _refresh(self, known: _Current | None) -> _Current:
-        from secure_xcom.airflow import configuration  # noqa: PLC0415 - not at import
-        from secure_xcom.stack import build  # noqa: PLC0415 - it imports the cryptography
-
-        # Airflow answers these; a lock held meanwhile could wait for its event loop for ever.
-        settings = configuration.read()
-        if known is not None and known.settings == settings:
-            stack = known.stack
-        else:
-            credentials = configuration.credentials(settings)
-            with self._building:
-                there = self._current
-                if there is not None and there.settings == settings:
-                    stack = there.stack
-                else:
-                    stack = build(settings, credentials)
-                    self._current = _Current(settings, stack, 0.0)
-        self._current = _Current(settings, stack, time.monotonic() + settings.settings_ttl_seconds)
-        return self._current
-
-
-_process = _Process()
-os.register_at_fork(after_in_child=_process.forget)

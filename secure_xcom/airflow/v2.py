@@ -17,6 +17,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Query, reconstructor
 
 from secure_xcom.airflow import core
+from secure_xcom.airflow.unopened import Held, is_unopened, unopened
 from secure_xcom.errors import FormatError, SecureXComError, UnsealedError
 from secure_xcom.format.reference import is_tagged, loads
 from secure_xcom.model import Expected
@@ -45,8 +46,8 @@ class SecureXComBackend(BaseXCom):  # type: ignore[misc] # Airflow 3 has no such
     @staticmethod
     def deserialize_value(result: Any) -> Any:
         """Open a row, or the part of one that Airflow selected."""
-        if core.is_holding():
-            return core.Held(result)
+        if is_unopened():
+            return Held(result)
         return core.read(_read(result.value, _expected(result)))
 
     def orm_deserialize_value(self) -> Any:
@@ -77,9 +78,9 @@ class SecureXComBackend(BaseXCom):  # type: ignore[misc] # Airflow 3 has no such
     def get_one(*args: Any, **kwargs: Any) -> Any:
         """Open the one row that is asked for, though it comes without its coordinate."""
         asked = inspect.signature(BaseXCom.get_one).bind_partial(*args, **kwargs).arguments
-        with core.holding():
+        with unopened():
             held = BaseXCom.get_one(*args, **kwargs)
-        if not isinstance(held, core.Held):
+        if not isinstance(held, Held):
             return held
         expected = Expected(
             asked.get("dag_id"),

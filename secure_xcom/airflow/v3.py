@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from airflow.sdk.bases.xcom import BaseXCom
 from airflow.sdk.execution_time.lazy_sequence import LazyXComSequence
 
-from secure_xcom.airflow import core
+from secure_xcom.airflow import core, witness
+from secure_xcom.airflow.unopened import Held, is_unopened, unopened
 from secure_xcom.model import Expected
 
 if TYPE_CHECKING:
@@ -63,22 +64,22 @@ class SecureXComBackend(BaseXCom):
     @staticmethod
     def deserialize_value(result: Any) -> Any:
         """Open a row of which no more is known than the result tells: its key, at times."""
-        if core.is_holding():
-            return core.Held(result)
+        if is_unopened():
+            return Held(result)
         key = getattr(result, "key", None)
         return core.read(_read(result.value, Expected(key=key if isinstance(key, str) else None)))
 
     @classmethod
     def get_one(cls, **wanted: Any) -> Any:
         """Open the one row that is asked for."""
-        with core.holding():
+        with unopened():
             held = super().get_one(**wanted)
         return _open_one(held, _one(wanted))
 
     @classmethod
     def get_all(cls, **wanted: Any) -> Any:
         """Open the rows of all map indexes of a task, side by side."""
-        with core.holding():
+        with unopened():
             held = super().get_all(**wanted)
         return _open_all(held, wanted)
 
@@ -105,14 +106,14 @@ class SecureXComBackend(BaseXCom):
         @classmethod
         async def aget_one(cls, **wanted: Any) -> Any:
             """Open the one row that is asked for, in a thread."""
-            with core.holding():
+            with unopened():
                 held = await super().aget_one(**wanted)
             return await asyncio.to_thread(_open_one, held, _one(wanted))
 
         @classmethod
         async def aget_all(cls, **wanted: Any) -> Any:
             """Open the rows of all map indexes of a task, in threads."""
-            with core.holding():
+            with unopened():
                 held = await super().aget_all(**wanted)
             return await asyncio.to_thread(_open_all, held, wanted)
 
@@ -183,7 +184,7 @@ def _read(stored: Any, expected: Expected) -> core.Read:
 
 
 def _open_one(held: Any, expected: Expected) -> Any:
-    return core.read(_read(held.result.value, expected)) if isinstance(held, core.Held) else held
+    return core.read(_read(held.result.value, expected)) if isinstance(held, Held) else held
 
 
 def _open_all(held: Any, wanted: dict[str, Any]) -> Any:
@@ -199,13 +200,13 @@ def _open_all(held: Any, wanted: dict[str, Any]) -> Any:
 
 
 def _open_in_order(held: Any, expected: Expected, *, ascending: bool | None) -> Any:
-    if not isinstance(held, list) or not all(isinstance(one, core.Held) for one in held):
+    if not isinstance(held, list) or not all(isinstance(one, Held) for one in held):
         return held
-    witnesses = [core.witness(expected) for _ in held]
+    asked = [witness.one_of(expected) for _ in held]
     values = core.read_many(
-        [_read(one.result.value, witness) for one, witness in zip(held, witnesses, strict=True)]
+        [_read(one.result.value, mine) for one, mine in zip(held, asked, strict=True)]
     )
-    core.check_distinct(witnesses, ascending=ascending)
+    witness.check_distinct(asked, ascending=ascending)
     return values
 
 
@@ -219,21 +220,21 @@ def _bind_lazy_sequences() -> None:
 
     @functools.wraps(stock)
     def getitem(self: Any, key: Any) -> Any:
-        with core.holding():
+        with unopened():
             held = stock(self, key)
-        if not isinstance(held, core.Held):
+        if not isinstance(held, Held):
             step = key.step if isinstance(key, slice) else None
             return _open_in_order(held, _of_sequence(self), ascending=step is None or step > 0)
-        witness = core.witness(_of_sequence(self))
+        asked = witness.one_of(_of_sequence(self))
         row = held.result.value
-        value = core.read(_read(row, witness))
+        value = core.read(_read(row, asked))
         reader = _reader_of(self)
-        core.check_position(reader.met, key, witness)
+        witness.check_position(reader.met, key, asked)
         reader.read_ahead(row, key, functools.partial(rows, self))
         return value
 
     def rows(self: Any, start: int, stop: int) -> list[object]:
-        with core.holding():
+        with unopened():
             return [held.result.value for held in stock(self, slice(start, stop))]
 
     stock_iter = LazyXComSequence.__iter__
@@ -264,7 +265,7 @@ class _Reader:
 
     def __init__(self) -> None:
         #: Which task instance stood at which position, as far as it was read.
-        self.met: core.Met = {}
+        self.met: witness.Met = {}
         self._ahead: Ahead | None = None
 
     def read_ahead(
