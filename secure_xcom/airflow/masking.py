@@ -37,6 +37,8 @@ class _Given:
     texts: set[str] = set()  # noqa: RUF012 - one for the process, on purpose
     characters = 0
     has_warned = False
+    #: Whether what this process writes goes through its masker as text.
+    has_output = False
 
 
 def forget() -> None:
@@ -147,6 +149,52 @@ def _add(texts: list[str]) -> None:
         supervisor.send(MaskSecret(value=list(texts)))
     else:
         _add_at_once(import_module("airflow.utils.log.secrets_masker"), texts)
+    if not _Given.has_output:
+        _Given.has_output = True
+        _mask_output()
+
+
+def _mask_output() -> None:
+    """Have this process mask all that it writes, and as the text that it becomes.
+
+    On Airflow 3 a task leaves that to its supervisor, whose copy on the scheduler's own output is
+    not masked (LocalExecutor, from 3.2 on). On Airflow 2 the masker sees the arguments of a message
+    before they are text, and passes numbers.
+    """
+    if find_spec("airflow.sdk") is None:
+        module = import_module("airflow.utils.log.secrets_masker")
+        masker = module._secrets_masker()  # noqa: SLF001
+        masker.filter = _as_text(masker.filter, module.redact)
+        return
+    import structlog  # noqa: PLC0415 - Airflow 2 has none
+
+    redact = import_module("airflow.sdk._shared.secrets_masker").redact
+    formatters = (handler.formatter for handler in logging.getLogger().handlers)
+    chains = [structlog.get_config()["processors"]]
+    chains += [getattr(formatter, "processors", None) for formatter in formatters]
+    for chain in chains:
+        if isinstance(chain, list):  # the last one makes the line
+            chain.insert(len(chain) - 1, lambda _logger, _method, event: redact(event))
+    for stream in (sys.stdout, sys.stderr):
+        _mask_stream(stream, redact)
+
+
+def _mask_stream(stream: Any, redact: Any) -> None:
+    write = stream.write
+    stream.write = lambda text: write(redact(text))
+
+
+def _as_text(stock: Any, redact: Any) -> Any:
+    """Make a filter of log records that turns a message into text before the masker gets it."""
+
+    def filter_(record: logging.LogRecord) -> Any:
+        with suppress(Exception):  # a message that is none is for the handler to complain about
+            record.msg, record.args = record.getMessage(), ()
+        if record.exc_info and not record.exc_text:
+            record.exc_text = redact(logging.Formatter().formatException(record.exc_info))
+        return stock(record)
+
+    return filter_
 
 
 def _add_at_once(module: Any, texts: list[str]) -> None:

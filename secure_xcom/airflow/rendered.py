@@ -32,8 +32,7 @@ _RECORD = "_secure_xcom_rendered"
 class _Record:
     """What is known of the fields of one task after they were rendered."""
 
-    #: How many values had been opened in this process before, and after.
-    start: int
+    #: How many values had been opened in this process after it.
     end: int = 0
     #: The fields during whose rendering nothing was opened, as they came out.
     untouched: dict[str, object] = field(default_factory=dict)
@@ -42,9 +41,10 @@ class _Record:
 
 
 class _Opened:
-    """How many values this process has opened for its tasks."""
+    """How many values this process has opened for its tasks, and which tasks it has rendered."""
 
     count = 0
+    tasks: set[tuple[str | None, str]] = set()  # noqa: RUF012 - one for the process, on purpose
 
 
 #: The count when a mapped task's expansion began, while that goes on.
@@ -105,9 +105,9 @@ def ensure() -> None:
 
 def blank(task: Any, fields: dict[str, Any]) -> dict[str, Any]:
     """Replace those of a task's serialised fields that a pulled value may have gone into."""
-    record: _Record | None = getattr(task, "__dict__", {}).get(_RECORD)
-    if _Opened.count == (record.start if record else 0):
+    if _Opened.count == 0:
         return fields
+    record: _Record | None = getattr(task, "__dict__", {}).get(_RECORD)
     return {
         name: value if record and _is_untouched(task, name, value, record) else SEALED
         for name, value in fields.items()
@@ -148,13 +148,16 @@ def _field_by_field(stock: Callable[..., None]) -> Callable[..., None]:
             return
         before = _expanding.get()
         token = _expanding.set(None)
-        record = _Record(_Opened.count if before is None else before)
-        expanded_over_values = _Opened.count != record.start
+        earlier = _earlier(parent)
+        record = _Record()
+        expanded_over_values = before is not None and _Opened.count != before
         try:
             for name in template_fields:
                 count = _Opened.count
+                # Operators that render again may do so with values in their fields by now.
+                fresh = earlier is None or getattr(parent, name, None) is earlier.get(name, earlier)
                 stock(self, parent, (name,), *args, **kwargs)
-                if _Opened.count == count and not expanded_over_values:
+                if fresh and _Opened.count == count and not expanded_over_values:
                     record.untouched[name] = getattr(parent, name, None)
         finally:
             _expanding.reset(token)
@@ -162,6 +165,16 @@ def _field_by_field(stock: Callable[..., None]) -> Callable[..., None]:
             vars(parent)[_RECORD] = record
 
     return render
+
+
+def _earlier(task: Any) -> dict[str, object] | None:
+    """Give the fields untouched by an earlier rendering of the task; None for the first one."""
+    record: _Record | None = vars(task).get(_RECORD)
+    known = (getattr(task, "dag_id", None), task.task_id)
+    if record is None and (known not in _Opened.tasks or _Opened.count == 0):
+        _Opened.tasks.add(known)
+        return None
+    return record.untouched if record else {}
 
 
 def _expanding_apart(stock: Callable[..., None]) -> Callable[..., None]:

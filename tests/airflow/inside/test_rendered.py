@@ -46,6 +46,7 @@ DAY = dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc)  # noqa: UP017 - Airflow 2
 @pytest.fixture(autouse=True)
 def _installed(deployment):
     rendered._Opened.count = 0
+    rendered._Opened.tasks.clear()
     rendered.install()
     rendered.ensure()
 
@@ -160,6 +161,28 @@ def test_what_is_put_into_a_field_after_rendering_is_blanked():
         "third": SEALED,
         "fourth": {"z": 1},
     }
+
+
+def test_an_operator_that_renders_again_keeps_what_it_made_of_values_to_itself():
+    operator = make(first="{{ ti.xcom_pull('a') }}", second="x", third="on {{ ds }}")
+    values = context(operator)
+    operator.render_template_fields(values)
+    # As @task.bash does with what its function returns.
+    operator.second = f"echo {operator.first}"
+    operator.render_template_fields(values)
+    assert stored(operator) == {
+        "first": SEALED,
+        "second": SEALED,
+        "third": "on 2026-01-01",
+        "fourth": None,
+    }
+
+
+def test_another_object_for_a_task_that_was_rendered_shows_nothing():
+    render(make(first="{{ ti.xcom_pull('a') }}"))
+    again = make(first=f"echo {CARD}", second="x")
+    again.render_template_fields(context(again))
+    assert stored(again) == dict.fromkeys(Fields.template_fields, SEALED)
 
 
 def test_a_value_that_is_pulled_while_the_task_runs_blanks_what_it_changes():
