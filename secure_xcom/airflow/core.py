@@ -20,6 +20,7 @@ from secure_xcom.airflow import masking, rendered
 from secure_xcom.airflow.process import process as _process
 from secure_xcom.errors import (
     CodecError,
+    ConfigError,
     FormatError,
     SecureXComError,
     UnsealedError,
@@ -70,6 +71,8 @@ def write(
     settings, stack = _process.current()
     if _is_clear(where.key, settings.clear_keys):
         return _in_clear(value, where, stock)
+    if settings.strict:
+        _check_measures()
     return stack.put(value, coordinate)
 
 
@@ -100,8 +103,9 @@ def read_many(wanted: Sequence[Read]) -> list[object]:
             rendered.ensure()
             current = current or _process.current()
             clear = _is_clear(one.expected.key, current[0].clear_keys)
-        if not clear:
+        if current and not clear:
             pulled.append(position)
+            _check_coordinate(one.expected, current[0])
         if is_tagged(one.row) and not clear:
             sealed.append(position)
             continue
@@ -225,6 +229,31 @@ def _warn_once(dag_id: str | None, key: str | None) -> None:
         key or "(key unknown)",
         dag_id or "(unknown)",
     )
+
+
+def _check_measures() -> None:
+    """Check what `strict` needs of this process, beside the settings."""
+    from secure_xcom.airflow import policy  # noqa: PLC0415 - for strict alone
+
+    if not policy.is_active():
+        raise ConfigError(
+            "strict is on, but Airflow has not loaded the cluster policy of secure_xcom, which "
+            "keeps return values out of logs. Nothing is written. Install the package with its "
+            "entry points (pip install secure-xcom), on every worker, and not as files on a path."
+        )
+    rendered.ensure()
+
+
+def _check_coordinate(where: Expected, settings: Settings) -> None:
+    if settings.strict and not (where.dag_id and where.task_id and where.key):
+        raise _refused(
+            where,
+            ConfigError(
+                f"strict is on, and XCom {_named(where)} was read by code that does not say which "
+                "dag, task and key it wants, so that a moved value could not be told. Pull it with "
+                "ti.xcom_pull or an XComArg, and not with deserialize_value."
+            ),
+        )
 
 
 def _in_clear(value: object, where: Expected, stock: Callable[[object], object]) -> object:

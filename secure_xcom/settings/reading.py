@@ -9,6 +9,7 @@ from typing import Any
 
 from secure_xcom.errors import ConfigError
 from secure_xcom.settings.kinds import is_bucket
+from secure_xcom.settings.strict import contradictions
 from secure_xcom.settings.table import (
     BUCKET_VARIABLE,
     BY_NAME,
@@ -77,6 +78,7 @@ def load(
         for row in TABLE
         if row.default is None and row.name not in values
     )
+    faults.extend(contradictions(values))
     if faults:
         raise ConfigError(
             "secure_xcom writes and reads nothing until its settings are right:\n"

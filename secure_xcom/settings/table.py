@@ -261,6 +261,26 @@ class Settings:
             section_only=True,
         ),
     )
+    require_cloud_kms: bool = field(
+        default=False,
+        metadata=_row(
+            kinds.switch(),
+            "Whether kek_uri and trusted_keks may name keys of Cloud KMS only, so that no "
+            "local-kek of a laptop gets into a deployment.",
+            "true",
+        ),
+    )
+    strict: bool = field(
+        default=False,
+        metadata=_row(
+            kinds.switch(),
+            "The whole regulated posture at once: Cloud KMS only, an instance name, unsealed rows "
+            "and former backends' rows refused, reads refused that do not say which XCom they "
+            "want, pulled values masked, the cluster policy active. What stands against it is an "
+            "error.",
+            "true",
+        ),
+    )
     unlocked: tuple[str, ...] = field(
         default=(),
         metadata=_row(

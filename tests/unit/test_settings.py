@@ -61,6 +61,8 @@ def test_the_defaults_are_the_designed_ones():
         describe="minimal",
         mask_pulled_values=True,
         log_return_values=False,
+        require_cloud_kms=False,
+        strict=False,
         unlocked=(),
     )
 
@@ -71,10 +73,10 @@ def test_settings_cannot_be_changed():
 
 
 def test_everything_set_in_the_section_arrives():
-    section = {row.name: row.example for row in TABLE} | WORKING
+    section = {row.name: row.example for row in TABLE if row.name != "strict"} | WORKING
     settings = load(section, None, None)
     for row in TABLE:
-        if row.name not in WORKING:
+        if row.name not in {*WORKING, "strict"}:
             value = as_json(row)
             expected = tuple(value) if isinstance(value, list) else value
             assert getattr(settings, row.name) == expected
@@ -82,7 +84,9 @@ def test_everything_set_in_the_section_arrives():
 
 
 def test_a_deployment_configured_by_variables_alone_works():
-    variable = {row.name: as_json(row) for row in TABLE if row.name not in ONLY_IN_SECTION}
+    variable = {
+        row.name: as_json(row) for row in TABLE if row.name not in ONLY_IN_SECTION | {"strict"}
+    }
     from_text = load({}, json.dumps(variable), None)
     assert from_text == load({}, variable, None)
     assert from_text.kek_uri == ROWS["kek_uri"].example
@@ -456,3 +460,72 @@ def test_the_table_is_the_dataclass():
     assert [row.name for row in TABLE] == [row.name for row in dataclasses.fields(Settings)]
     assert ROWS["clear_keys"].default == CLEAR_KEYS
     assert {row.name for row in TABLE if row.default is None} == {"store_uri", "kek_uri"}
+
+
+STRICT = WORKING | {"strict": "true", "instance": "prod-eu"}
+LOCAL_KEK = "local-kek:///etc/kek"
+
+
+def test_strict_needs_no_more_than_a_name():
+    settings = load(STRICT, None, None)
+    assert settings.strict
+    assert load(STRICT | {"require_cloud_kms": "true"}, None, None).require_cloud_kms
+
+
+@pytest.mark.parametrize("switch", ["require_cloud_kms", "strict"])
+@pytest.mark.parametrize(
+    "keks", [{"kek_uri": LOCAL_KEK}, {"trusted_keks": f"{OTHER_KEK},{LOCAL_KEK}"}]
+)
+def test_keys_that_are_not_of_cloud_kms_are_refused(switch, keks):
+    [name] = keks
+    section = WORKING | keks | {"instance": "prod-eu"}
+    load(section, None, None)
+    [line] = faults(section | {switch: "true"})
+    assert line == f"{name} has a key that is no Cloud KMS key, and {switch} refuses those"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("require_cloud_kms", "false"),
+        ("unsealed_reads", "warn"),
+        ("unsealed_reads", "allow"),
+        ("legacy_reads", "gcs"),
+        ("mask_pulled_values", "false"),
+        ("log_return_values", "true"),
+    ],
+)
+def test_a_setting_against_strict_is_an_error_and_not_overruled(name, value):
+    [line] = faults(STRICT | {name: value})
+    assert line == f"{name} is set to what strict refuses; leave it out"
+
+
+def test_strict_needs_a_name():
+    section = {**STRICT, "instance": ""}
+    [line] = faults(section)
+    assert line.startswith("instance is not set, and strict needs")
+    del section["instance"]
+    assert faults(section) == [line]
+    [line] = faults(STRICT | {"trusted_instances": '["", "prod-us"]'})
+    assert line.startswith("trusted_instances has the empty name")
+
+
+def test_all_that_stands_against_strict_is_named_at_once():
+    lines = faults(
+        {
+            "strict": "true",
+            "store_uri": STORE,
+            "kek_uri": LOCAL_KEK,
+            "unsealed_reads": "warn",
+            "mask_pulled_values": "false",
+            "threshold_bytes": "x",
+        }
+    )
+    named = [line.replace(",", " ").split()[0] for line in lines]
+    assert named == [
+        "threshold_bytes",
+        "kek_uri",
+        "unsealed_reads",
+        "mask_pulled_values",
+        "instance",
+    ]
