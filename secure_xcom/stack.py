@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -54,25 +54,40 @@ class Stack:
     def _opened(self, row: object, expected: Expected) -> Payload:
         return self._sealed.get(from_row(row), expected)
 
-    def get_many(self, reads: Sequence[tuple[object, Expected]]) -> list[object]:
+    def get_many(self, reads: Mapping[int, tuple[object, Expected]]) -> dict[int, object]:
         """The values of many tagged rows, in order, fetched and opened side by side.
+
+        Args:
+            reads: by the element's number, which an error names.
 
         Raises:
             SecureXComError: the first failure, with a note that names its element; reads that
-                have not begun by then are cancelled.
+                have not begun by then never begin.
         """
-        if not reads:
-            return []
-        with ThreadPoolExecutor(min(_READERS, len(reads)), "secure-xcom-read") as pool:
-            opened = [pool.submit(self._opened, row, expected) for row, expected in reads]
-            values = []
-            for index, future in enumerate(opened):
+        values: dict[int, object] = {}
+        failures: list[tuple[int, Exception]] = []
+
+        def opened(index: int) -> Payload | None:
+            try:
+                return None if failures else self._opened(*reads[index])
+            except Exception as error:  # noqa: BLE001 - raised below, in the calling thread
+                failures.append((index, error))
+                return None
+
+        with ThreadPoolExecutor(_READERS, "secure-xcom-read") as pool:
+            # Whatever ends this loop, one of Airflow's timeouts too, cancels what has not begun.
+            for index, payload in zip(reads, pool.map(opened, reads), strict=True):
+                if payload is None:
+                    break
                 try:
-                    values.append(codecs.decode(future.result()))
+                    values[index] = codecs.decode(payload)
                 except SecureXComError as error:
-                    pool.shutdown(wait=False, cancel_futures=True)
-                    error.add_note(f"This was element {index} of {len(reads)}.")
-                    raise
+                    failures.append((index, error))
+                    break
+        if failures:
+            index, first = failures[0]
+            first.add_note(f"This was element {index}.")
+            raise first
         return values
 
     def offloaded_bytes(self, row: object) -> int:

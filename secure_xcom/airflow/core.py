@@ -114,10 +114,10 @@ def read_many(wanted: Sequence[Read]) -> list[object]:
         else:
             values[position] = _plain(one)
     if current and sealed:
-        reads = [(wanted[position].row, wanted[position].expected) for position in sealed]
+        reads = {position: (wanted[position].row, wanted[position].expected) for position in sealed}
         stack = current[1]
-        opened = [stack.get(*reads[0])] if len(reads) == 1 else stack.get_many(reads)
-        for position, value in zip(sealed, opened, strict=True):
+        opened = stack.get_many(reads) if len(wanted) > 1 else {0: stack.get(*reads[0])}
+        for position, value in opened.items():
             values[position] = value
     if current:
         rendered.note_opened()

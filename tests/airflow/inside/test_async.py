@@ -22,7 +22,7 @@ from airflow.sdk.execution_time.comms import (
 )
 
 from secure_xcom.airflow.backend import SecureXComBackend
-from secure_xcom.errors import AuthenticationError, UnsealedError
+from secure_xcom.errors import AuthenticationError, GenerationMismatch, UnsealedError
 from secure_xcom.stack import Stack
 
 
@@ -87,6 +87,19 @@ async def test_many(supervisor):
     rows[3] = 3
     with pytest.raises(UnsealedError):
         await SecureXComBackend.aget_all(**everything)
+
+
+async def test_an_error_names_its_element_of_all(supervisor, configure):
+    configure(unsealed_reads="allow", threshold_bytes=0)
+    for index in range(5):
+        await SecureXComBackend.aset("k", index, **where(map_index=index))
+    rows = supervisor.rows["t", "k"]
+    rows[0], rows[1] = "plain", "plain, too"
+    rows[3] = {**rows[3], "generation": "1"}
+    everything = {name: value for name, value in WHERE.items() if name != "map_index"}
+    with pytest.raises(GenerationMismatch) as caught:
+        await SecureXComBackend.aget_all(**everything)
+    assert caught.value.__notes__ == ["This was element 3."]
 
 
 async def test_a_moved_row_is_refused(supervisor):

@@ -1,0 +1,270 @@
+"""Reading many values: side by side, in order, each key once, and no further than the first fault.
+
+Whoever gets past a `Meeting` was there together with others; if reads came one after another, the
+first would wait in vain.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections import Counter
+
+import pytest
+from support.memory import FixedKek, MemoryStore
+
+from secure_xcom import codecs
+from secure_xcom.errors import CodecError, FormatError, KeyUnavailable, ObjectNotFound
+from secure_xcom.keys.data_keys import DataKeys
+from secure_xcom.layers.sealed import Sealed
+from secure_xcom.layers.threshold import Threshold
+from secure_xcom.model import Compression, Coordinate, Expected
+from secure_xcom.stack import Stack
+
+KEK_URI, STORE_URI = "local-kek:///kek", "file:///store"
+COUNT = 100
+WAIT_SECONDS = 20
+
+
+class Meeting:
+    """Holds threads until `size` of them are there; others then pass freely."""
+
+    def __init__(self, size):
+        self._missing = size
+        self._changed = threading.Condition()
+
+    def join(self):
+        with self._changed:
+            self._missing -= 1
+            self._changed.notify_all()
+            assert self._changed.wait_for(lambda: self._missing <= 0, WAIT_SECONDS), "alone"
+
+
+class Store(MemoryStore):
+    """Calls `before` with an object's name before it gives the object out; knows what was asked."""
+
+    def __init__(self):
+        super().__init__(STORE_URI)
+        self.before = lambda _: None
+        self.asked = []
+
+    def get(self, name, **pinned):
+        self.asked.append(name)
+        self.before(name)
+        return super().get(name, **pinned)
+
+
+class Kek(FixedKek):
+    """Calls `before` before it unwraps; knows which keys it unwrapped."""
+
+    def __init__(self, uri, key):
+        super().__init__(uri, key)
+        self.before = lambda: None
+        self.unwrapped = Counter()
+
+    def unwrap(self, wrapped, aad):
+        self.unwrapped[wrapped.ciphertext] += 1
+        self.before()
+        return super().unwrap(wrapped, aad)
+
+
+class Deployment:
+    """`COUNT` offloaded values of a mapped task, whose instances have a key each."""
+
+    def __init__(self):
+        self.key = os.urandom(32)
+        self.store = Store()
+        self.kek, self.stack = self.process()
+
+    def process(self):
+        kek = Kek(KEK_URI, self.key)
+        sealed = Sealed(
+            Threshold({STORE_URI: self.store}, STORE_URI, 0),
+            DataKeys({KEK_URI: kek}, KEK_URI, 300),
+            instance="",
+            trusted_instances=(),
+            compression=Compression.NONE,
+            max_value_bytes=1 << 20,
+            describe=False,
+        )
+        return kek, Stack(sealed)
+
+    def put(self, number, instances=COUNT):
+        where = Coordinate("d", "r", "t", number % instances, f"k{number}")
+        return self.stack.put({"n": number}, where), Expected.exactly(where)
+
+    def put_all(self, instances=COUNT):
+        reads = {number: self.put(number, instances) for number in range(COUNT)}
+        self.kek, self.stack = self.process()
+        return reads
+
+
+@pytest.fixture
+def deployed():
+    return Deployment()
+
+
+def number_of(reads, name):
+    return next(number for number, (row, _) in reads.items() if row["object"] == name)
+
+
+def test_values_come_in_order_whichever_comes_first(deployed):
+    reads = deployed.put_all()
+    late = Counter()
+
+    def before(name):
+        # The later in the batch of those that wait together, the sooner it comes.
+        number = number_of(reads, name)
+        late[number] += 1
+        time.sleep(0.002 * (10 - number % 10))
+
+    deployed.store.before = before
+    values = deployed.stack.get_many(reads)
+    assert list(values.items()) == [(number, {"n": number}) for number in range(COUNT)]
+    assert late == dict.fromkeys(range(COUNT), 1)
+
+
+def test_objects_are_fetched_and_keys_unwrapped_side_by_side(deployed):
+    reads = deployed.put_all()
+    fetches, unwraps = Meeting(16), Meeting(16)
+    deployed.store.before = lambda _: fetches.join()
+    deployed.kek.before = unwraps.join
+    assert deployed.stack.get_many(reads) == {number: {"n": number} for number in range(COUNT)}
+
+
+def test_threads_are_bounded(deployed):
+    reads = deployed.put_all()
+    inside, most, lock = 0, 0, threading.Lock()
+
+    def before(_):
+        nonlocal inside, most
+        with lock:
+            inside += 1
+            most = max(most, inside)
+        time.sleep(0.01)
+        with lock:
+            inside -= 1
+
+    deployed.store.before = before
+    deployed.stack.get_many(reads)
+    assert most <= 32
+
+
+def test_each_key_is_unwrapped_once(deployed):
+    reads = deployed.put_all(instances=5)
+    together = Meeting(5)
+    deployed.kek.before = together.join
+    assert deployed.stack.get_many(reads) == {number: {"n": number} for number in range(COUNT)}
+    assert sorted(deployed.kek.unwrapped.values()) == [1] * 5
+    deployed.stack.get_many(reads)
+    assert sum(deployed.kek.unwrapped.values()) == 5
+
+
+def test_the_first_error_names_its_element_and_ends_the_rest(deployed):
+    reads = deployed.put_all()
+    del deployed.store.objects[reads[7][0]["object"]]
+    failing = threading.Event()
+
+    def before(name):
+        # All that begin wait until the seventh is about to fail.
+        if number_of(reads, name) == 7:
+            failing.set()
+        else:
+            assert failing.wait(WAIT_SECONDS)
+            time.sleep(0.2)
+
+    deployed.store.before = before
+    with pytest.raises(ObjectNotFound) as caught:
+        deployed.stack.get_many(reads)
+    assert caught.value.__notes__ == ["This was element 7."]
+    assert len(deployed.store.asked) <= 32, "what had not begun was begun"
+
+
+def test_an_error_of_an_earlier_element_that_comes_later_does_not_hide_the_first(deployed):
+    reads = deployed.put_all()
+    for number in (0, 9):
+        del deployed.store.objects[reads[number][0]["object"]]
+    deployed.store.before = lambda name: time.sleep(0.5 * (number_of(reads, name) == 0))
+    with pytest.raises(ObjectNotFound) as caught:
+        deployed.stack.get_many(reads)
+    assert caught.value.__notes__ == ["This was element 9."]
+
+
+def test_an_error_of_a_key_names_its_element(deployed):
+    reads = {number: deployed.put(number) for number in range(3)}
+
+    def unavailable():
+        raise KeyUnavailable("down")
+
+    deployed.kek, deployed.stack = deployed.process()
+    deployed.kek.before = unavailable
+    with pytest.raises(KeyUnavailable, match="down") as caught:
+        deployed.stack.get_many({40: reads[0], 50: reads[1]})
+    assert caught.value.__notes__[0] in ("This was element 40.", "This was element 50.")
+
+
+def test_a_row_that_is_malformed_is_named(deployed):
+    reads = deployed.put_all()
+    reads[3] = ({"__secure_xcom__": 9}, reads[3][1])
+    with pytest.raises(FormatError) as caught:
+        deployed.stack.get_many(reads)
+    assert caught.value.__notes__ == ["This was element 3."]
+
+
+def test_a_value_that_cannot_be_decoded_is_named(deployed, monkeypatch):
+    reads = deployed.put_all()
+    decode = codecs.decode
+
+    def refuse(payload):
+        value = decode(payload)
+        if value == {"n": 2}:
+            raise CodecError("not this one")
+        return value
+
+    monkeypatch.setattr(codecs, "decode", refuse)
+    with pytest.raises(CodecError, match="not this one") as caught:
+        deployed.stack.get_many(reads)
+    assert caught.value.__notes__ == ["This was element 2."]
+
+
+def test_what_is_no_error_of_ours_ends_the_rest_too(deployed):
+    reads = deployed.put_all()
+
+    def before(name):
+        if number_of(reads, name) == 4:
+            raise RuntimeError("a defect")
+        time.sleep(0.2)
+
+    deployed.store.before = before
+    with pytest.raises(RuntimeError, match="a defect") as caught:
+        deployed.stack.get_many(reads)
+    assert caught.value.__notes__ == ["This was element 4."]
+    assert len(deployed.store.asked) <= 32
+
+
+class _TimedOut(BaseException):
+    """What Airflow's timeouts raise, from the handler of a signal."""
+
+
+def test_a_timeout_waits_for_no_more_than_what_has_begun(deployed):
+    reads = deployed.put_all()
+    deployed.store.before = lambda _: time.sleep(0.5)
+
+    def timed_out(*_):
+        raise _TimedOut
+
+    before = signal.signal(signal.SIGALRM, timed_out)
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    try:
+        with pytest.raises(_TimedOut):
+            deployed.stack.get_many(reads)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert len(deployed.store.asked) <= 32
+
+
+def test_nothing_to_read(deployed):
+    assert deployed.stack.get_many({}) == {}
