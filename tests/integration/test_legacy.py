@@ -27,6 +27,7 @@ BaseXCom = pytest.importorskip(
 ).BaseXCom
 
 VALUE = {"card": "4000 0012 3456 7899", "rows": [1, 2.5, None, True]}
+UUID = "01234567-89ab-4cde-8f01-23456789abcd"
 RUN = "scheduled__2026-01-01T00:00:00+00:00"
 WHERE = Expected("pay", RUN, "charge", -1, "return_value")
 
@@ -162,10 +163,10 @@ def test_a_row_of_another_run_or_task_is_refused(old, expected):
         "gcs://",
         "gcs://secret.json",
         "gcs://run/charge/not-a-uuid.json",
-        f"gcs://../{RUN}/charge/{uuid.uuid4()}.json",
-        f"gcs://{RUN}/../charge/{uuid.uuid4()}.json",
-        f"gcs://{RUN}//{uuid.uuid4()}.json",
-        f"gcs:///{RUN}/charge/{uuid.uuid4()}.json",
+        f"gcs://../{RUN}/charge/{UUID}.json",
+        f"gcs://{RUN}/../charge/{UUID}.json",
+        f"gcs://{RUN}//{UUID}.json",
+        f"gcs:///{RUN}/charge/{UUID}.json",
     ],
 )
 def test_a_path_that_was_never_written_is_neither_followed_nor_given(row):
@@ -232,7 +233,7 @@ def test_a_path_beside_the_base_is_a_plain_row(base):
 
 @pytest.mark.usefixtures("settings", "old")
 @pytest.mark.parametrize(
-    ("data", "suffix"), [(b"not gzip", ".gz"), (b"{", ""), (gzip.compress(b"{}")[:-9], ".gz")]
+    ("data", "suffix"), [(b"not gzip", ".gz"), (b"{", ""), (gzip.compress(b"{}", mtime=0)[:-9], ".gz")]
 )
 def test_a_broken_object_storage_object_raises(base, data, suffix):
     with pytest.raises((FormatError, StoreError)):
