@@ -53,6 +53,8 @@ LEFT_OUT = {
     "example_branch_operator": "installs packages",
     "example_branch_operator_decorator": "installs packages",
     "example_sla_dag": "sleeps for minutes",
+    "example_subdag_operator": "waits for a scheduler",
+    "example_complex": "echoes 40 times what the others echo",
     "example_retry_policy": "sleeps for minutes",
     "example_asset_partition": "runs by partitions, which a test run has none of",
 }

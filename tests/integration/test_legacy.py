@@ -233,7 +233,8 @@ def test_a_path_beside_the_base_is_a_plain_row(base):
 
 @pytest.mark.usefixtures("settings", "old")
 @pytest.mark.parametrize(
-    ("data", "suffix"), [(b"not gzip", ".gz"), (b"{", ""), (gzip.compress(b"{}", mtime=0)[:-9], ".gz")]
+    ("data", "suffix"),
+    [(b"not gzip", ".gz"), (b"{", ""), (gzip.compress(b"{}", mtime=0)[:-9], ".gz")],
 )
 def test_a_broken_object_storage_object_raises(base, data, suffix):
     with pytest.raises((FormatError, StoreError)):
