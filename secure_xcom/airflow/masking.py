@@ -16,8 +16,9 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
+
+from secure_xcom.airflow.rendered import is_airflow_3
 
 log = logging.getLogger("secure_xcom")
 
@@ -126,7 +127,7 @@ def _spellings(leaf: object) -> list[str]:
 
 def _in_task() -> bool:
     """Whether this process runs one task, and ends with it."""
-    if find_spec("airflow.sdk") is not None:
+    if is_airflow_3():
         runner = sys.modules.get("airflow.sdk.execution_time.task_runner")
         supervisor = getattr(runner, "SUPERVISOR_COMMS", None)
         return supervisor is not None and "Trigger" not in type(supervisor).__name__
@@ -138,7 +139,7 @@ def _in_task() -> bool:
 
 
 def _add(texts: list[str]) -> None:
-    if find_spec("airflow.sdk") is not None:
+    if is_airflow_3():
         _add_at_once(import_module("airflow.sdk._shared.secrets_masker"), texts)
         # What the task prints goes to the supervisor, which has a masker of its own, and empties it
         # before the next task.
@@ -161,7 +162,7 @@ def _mask_output() -> None:
     not masked (LocalExecutor, from 3.2 on). On Airflow 2 the masker sees the arguments of a message
     before they are text, and passes numbers.
     """
-    if find_spec("airflow.sdk") is None:
+    if not is_airflow_3():
         module = import_module("airflow.utils.log.secrets_masker")
         masker = module._secrets_masker()  # noqa: SLF001
         masker.filter = _as_text(masker.filter, module.redact)

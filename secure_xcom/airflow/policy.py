@@ -38,7 +38,7 @@ def is_active() -> bool:
     """Whether Airflow has loaded this policy into this process."""
     from airflow import settings  # noqa: PLC0415 - it imports this module
 
-    if hasattr(settings, "get_policy_plugin_manager"):  # from 3.1 on
+    if hasattr(settings, "get_policy_plugin_manager"):  # from 3.2 on
         manager: Any = settings.get_policy_plugin_manager()
     else:
         manager = settings.POLICY_PLUGIN_MANAGER

@@ -51,6 +51,12 @@ class _Opened:
 _expanding: ContextVar[int | None] = ContextVar("secure_xcom_expanding", default=None)
 
 
+@functools.cache
+def is_airflow_3() -> bool:
+    """Whether tasks run on Airflow's Task SDK."""
+    return find_spec("airflow.sdk") is not None
+
+
 def note_opened() -> None:
     """Take note that a task got a value."""
     _Opened.count += 1
@@ -61,13 +67,12 @@ def install() -> None:
 
     Called by the cluster policy, so before a task is rendered.
     """
-    v3 = find_spec("airflow.sdk") is not None
     places = (
         ("airflow.sdk.definitions._internal.templater", "Templater", "_do_render_template_fields"),
         ("airflow.sdk.definitions._internal.abstractoperator", "AbstractOperator", None),
         ("airflow.sdk.definitions.mappedoperator", "MappedOperator", "render_template_fields"),
     )
-    if not v3:
+    if not is_airflow_3():
         places = (
             ("airflow.template.templater", "Templater", "_do_render_template_fields"),
             ("airflow.models.abstractoperator", "AbstractOperator", None),
@@ -87,7 +92,7 @@ def ensure() -> None:
     Raises:
         ConfigError: this version of Airflow stores rendered fields in a way that is not known here.
     """
-    if find_spec("airflow.sdk") is not None:
+    if is_airflow_3():
         owner: Any = sys.modules.get("airflow.sdk.execution_time.task_runner")
         if owner is None:  # no task runs here
             return

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 from airflow import settings as airflow_settings
-from conftest import VERSION, WHERE, push, stored
+from conftest import WHERE, push, stored
 
 from secure_xcom.airflow import core, policy, rendered
 from secure_xcom.airflow.backend import SecureXComBackend
@@ -38,7 +38,7 @@ def test_with_all_measures_in_place_values_pass(strict):
 
 def test_without_the_policy_nothing_is_written(strict, monkeypatch):
     unloaded = SimpleNamespace(is_registered=lambda _: False)
-    if VERSION < (3, 0):
+    if hasattr(airflow_settings, "POLICY_PLUGIN_MANAGER"):
         monkeypatch.setattr(airflow_settings, "POLICY_PLUGIN_MANAGER", unloaded)
     else:
         monkeypatch.setattr(airflow_settings, "get_policy_plugin_manager", lambda: unloaded)
