@@ -120,9 +120,7 @@ def read_many(wanted: Sequence[Read]) -> list[object]:
         for position, value in opened.items():
             values[position] = value
     if current:
-        rendered.note_opened()
-        if current[0].mask_pulled_values:
-            masking.mask(values[position] for position in pulled)
+        _note_opened([values[position] for position in pulled], current[0])
     return values
 
 
@@ -326,6 +324,23 @@ def _built_states(settings: Settings, kind: str) -> States:
 
 
 os.register_at_fork(after_in_child=_built_states.cache_clear)
+
+
+def note_opened(value: object) -> None:
+    """Keep a state that a task gets out of rendered fields and logs, as what it pulls.
+
+    Raises:
+        ConfigError: it could not be kept out of rendered fields.
+    """
+    rendered.ensure()
+    settings, _ = _process.current()
+    _note_opened([value], settings)
+
+
+def _note_opened(values: list[object], settings: Settings) -> None:
+    rendered.note_opened()
+    if settings.mask_pulled_values:
+        masking.mask(values)
 
 
 def check_policy(where: Expected) -> None:

@@ -143,9 +143,12 @@ def _opened(kind: str, stored: str, expected: Expected) -> JsonValue:
     except FormatError:
         row = None
     if is_tagged(row) or is_folder(row):
-        return json.loads(core.states(kind).from_row(stored, expected))
-    core.check_policy(expected)
-    return json.loads(stored)
+        value = json.loads(core.states(kind).from_row(stored, expected))
+    else:
+        core.check_policy(expected)
+        value = json.loads(stored)
+    core.note_opened(value)
+    return value
 
 
 @contextmanager

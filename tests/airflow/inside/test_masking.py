@@ -245,3 +245,18 @@ def test_airflow_has_the_names_that_are_used(masker):
     masker.add_mask(CANARY)
     assert masker.replacer.sub("***", CANARY) == "***"
     assert len(masker.patterns) == 1
+
+
+@pytest.mark.skipif(VERSION < (3, 3), reason="there are no state stores")
+def test_what_a_task_gets_of_its_state_is_masked_and_noted(deployment, running):
+    from airflow.sdk.state import TaskScope  # noqa: PLC0415
+
+    from secure_xcom.airflow import rendered, state_store  # noqa: PLC0415
+
+    backend = state_store.SecureStateStoreBackend()
+    scope = TaskScope(dag_id="d", run_id="r", task_id="t", map_index=-1)
+    stored = backend.serialize_task_state_store_to_ref(value=[CANARY], key="k", scope=scope)
+    before = rendered._Opened.count
+    assert backend.deserialize_task_state_store_from_ref(stored) == [CANARY]
+    assert redact(CANARY) == "***"
+    assert rendered._Opened.count == before + 1
