@@ -57,6 +57,7 @@ class Loop:
             last = now
 
     async def __aexit__(self, *_):
+        await asyncio.sleep(0.01)  # so that it sees a stall that has only just ended
         self._task.cancel()
 
 
