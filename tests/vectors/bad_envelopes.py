@@ -128,6 +128,10 @@ _HEADERS: Table = {
         "The mark before the task instance's id is 2.",
         {"header": lambda header: header[:-1] + b"\x02"},
     ),
+    "ti-mark-and-id": (
+        "The mark is 2, and an id follows.",
+        {"header": lambda header: header[:-1] + b"\x02" + bytes(16)},
+    ),
     "ti-cut": (
         "The task instance's id has 15 bytes.",
         {"header": lambda header: header[:-1] + b"\x01" + bytes(15)},
