@@ -77,19 +77,20 @@ def deployment(home, env):
         yield env
 
 
-def states(home):
+def states(home, dag_id="live"):
     current = "AND working_set" if home.environment.airflow.startswith("3.4") else ""
     with home.connect() as database:
         return dict(
             database.execute(
-                f"SELECT task_id, state FROM task_instance WHERE dag_id = 'live' {current}"  # noqa: S608
+                f"SELECT task_id, state FROM task_instance WHERE dag_id = ? {current}",  # noqa: S608
+                (dag_id,),
             )
         )
 
 
-def wait_for(home, wanted):
+def wait_for(home, wanted, dag_id="live"):
     deadline = time.monotonic() + TIMEOUT_SECONDS
-    while (seen := states(home)) != wanted:
+    while (seen := states(home, dag_id)) != wanted:
         failed = {"failed", "upstream_failed"} & set(seen.values())
         if failed or time.monotonic() > deadline:
             logs = "\n".join(
@@ -109,8 +110,8 @@ def test_a_deployment(home):
     plugins.mkdir()
     (plugins / "reading_trigger.py").write_bytes((DAGS / "reading_trigger.py").read_bytes())
     wanted = dict.fromkeys(
-        ("small", "large", "check", "choose", "taken", "deferred"), "success"
-    ) | {"left_out": "skipped"}
+        ("small", "large", "check", "choose", "taken", "deferred", "stop", "trigger"), "success"
+    ) | {"left_out": "skipped", "stopped": "skipped"}
     if home.environment.airflow >= "3.3":
         wanted["coroutines"] = "success"
 
@@ -129,17 +130,24 @@ def test_a_deployment(home):
         assert rows["small", -1, "return_value"]["placement"] == "inline"
         assert rows["large", -1, "return_value"]["placement"] == "offloaded"
         assert rows["deferred", -1, "return_value"]["placement"] == "inline"
+        assert rows["deferred", -1, "pushed"]["placement"] == "inline"
+        wait_for(home, {"return_it": "success", "compare": "success"}, "triggered")
+        with home.connect() as database:
+            [(run_id,)] = database.execute("SELECT run_id FROM dag_run WHERE dag_id = 'triggered'")
+        assert rows["trigger", -1, "trigger_run_id"] == run_id
         [first] = objects(home)
 
-        # A new threshold counts for the next task, with no daemon started again; a branch that
-        # was left out stays so; and what `large` wrote goes when it starts anew.
+        # A new threshold counts for the next task, with no daemon started again; branches that
+        # were left out stay so, also where the short circuit runs again; and what `large` wrote
+        # goes when it starts anew.
         with home.connect() as database:
             database.execute(
                 "INSERT INTO variable (key, val, is_encrypted) "
                 "VALUES ('SECURE_XCOM', '{\"threshold_bytes\": 0}', 0)"
             )
-        cleared = home.run("python", "-c", CLEAR, "small", "large", "left_out", env=env)
-        assert cleared.stdout.splitlines()[-1] == "cleared 3"
+        again = ("small", "large", "left_out", "stop", "stopped")
+        cleared = home.run("python", "-c", CLEAR, *again, env=env)
+        assert cleared.stdout.splitlines()[-1] == "cleared 5"
         wait_for(home, wanted)
 
     rows = xcoms(home)

@@ -1,4 +1,6 @@
-"""Tasks for real daemons: a branch, a value to be offloaded, a trigger that reads, coroutines."""
+"""Tasks for real daemons: branches, a value to be offloaded, a trigger that reads and pushes,
+coroutines, a DAG that triggers another one.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +18,11 @@ except ImportError:
     from airflow.models.xcom import BaseXCom
     from airflow.operators.python import get_current_context
 
+try:
+    from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
+except ImportError:
+    from airflow.operators.trigger_dagrun import TriggerDagRunOperator
+
 from reading_trigger import ReadingTrigger
 
 CANARY = os.environ.get("CANARY", "")
@@ -29,12 +36,14 @@ class Deferred(BaseOperator):
     def execute(self, context):
         self.defer(trigger=ReadingTrigger(run_id=context["run_id"]), method_name="execute_complete")
 
-    def execute_complete(self, context, event):  # noqa: ARG002 - Airflow's signature
+    def execute_complete(self, context, event):
+        pushed = context["ti"].xcom_pull(task_ids="deferred", key="pushed")
+        assert pushed == {"card": CANARY}
         return event["length"]
 
 
 @dag(schedule="@once", start_date=dt.datetime(2026, 1, 1, tzinfo=UTC), catchup=False)
-def live():
+def live():  # noqa: C901 - many small tasks
     @task
     def small():
         return {"card": CANARY}
@@ -62,9 +71,21 @@ def live():
     def left_out():
         return 2
 
+    @task.short_circuit
+    def stop():
+        return False
+
+    @task
+    def stopped():
+        return 3
+
+    stop() >> stopped()
+
     a, b = small(), large()
     check(a, b) >> choose() >> [taken(), left_out()]
     a >> Deferred(task_id="deferred")
+
+    b >> TriggerDagRunOperator(task_id="trigger", trigger_dag_id="triggered")
 
     if HAS_COROUTINES:
 
@@ -83,4 +104,18 @@ def live():
         a >> coroutines()
 
 
+@dag(schedule=None, start_date=dt.datetime(2026, 1, 1, tzinfo=UTC), catchup=False)
+def triggered():
+    @task
+    def return_it():
+        return {"card": CANARY}
+
+    @task
+    def compare(value):
+        assert value == {"card": CANARY}
+
+    compare(return_it())
+
+
 live()
+triggered()

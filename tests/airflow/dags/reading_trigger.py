@@ -1,4 +1,4 @@
-"""A trigger that pulls an XCom, on the triggerer's event loop. It belongs into `plugins/`."""
+"""A trigger that pulls and pushes an XCom, on the triggerer's event loop; for `plugins/`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ except ImportError:
 
 
 class ReadingTrigger(BaseTrigger):
-    """Pulls what `small` returned, and tells how long it is."""
+    """Pulls what `small` returned, pushes it for `deferred`, and tells how long it is."""
 
     def __init__(self, run_id):
         super().__init__()
@@ -25,4 +25,7 @@ class ReadingTrigger(BaseTrigger):
         get = getattr(XCom, "aget_one", None) or sync_to_async(XCom.get_one)
         wanted = {"dag_id": "live", "task_id": "small", "run_id": self.run_id}
         value = await get(key="return_value", **wanted)
+        set_ = getattr(XCom, "aset", None) or sync_to_async(XCom.set)
+        pushed = {"dag_id": "live", "task_id": "deferred", "run_id": self.run_id}
+        await set_(key="pushed", value=value, **pushed)
         yield TriggerEvent({"length": len(value["card"])})
