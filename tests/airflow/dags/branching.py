@@ -1,4 +1,4 @@
-"""A branch that skips a task; then that task is cleared, and the scheduler is asked about it.
+"""A branch and a short circuit that skip tasks; then these are cleared, and the scheduler is asked.
 
 Run as a program: prints a JSON object of the states before and after.
 """
@@ -33,7 +33,16 @@ def branching():
     def left_out():
         return 2
 
+    @task.short_circuit
+    def stop():
+        return False
+
+    @task
+    def stopped():
+        return 3
+
     choose() >> [taken(), left_out()]
+    stop() >> stopped()
 
 
 built = branching()
@@ -57,8 +66,9 @@ def main():
     built.test()
     with create_session() as session:
         before = states(session)
-        [ti] = session.query(TaskInstance).filter(TaskInstance.task_id == "left_out")
-        clear_task_instances([ti], session, dag_run_state=DagRunState.RUNNING)
+        left_out = TaskInstance.task_id.in_(["left_out", "stopped"])
+        tis = session.query(TaskInstance).filter(left_out).all()
+        clear_task_instances(tis, session, dag_run_state=DagRunState.RUNNING)
         session.commit()
         cleared = states(session)
         [run] = {ti.dag_run for ti in session.query(TaskInstance)}
