@@ -118,10 +118,10 @@ def seeds():  # noqa: C901 - many small tasks
             attempt("created over REST", lambda: ti.xcom_pull(task_ids="source", key="rest"))
             for policy in ("warn", "allow"):
                 with unsealed_reads(policy):
-                    attempt(
-                        f"created over REST, {policy}",
-                        lambda: ti.xcom_pull(task_ids="source", key="rest") == {"card": CANARY},
-                    )
+                    read = ti.xcom_pull(task_ids="source", key="rest")
+                    # 3.1's server encodes it twice, and the stock backend gives that text, too.
+                    read = json.loads(read) if isinstance(read, str) else read
+                    note(f"created over REST, {policy}", read == {"card": CANARY})
 
     made, numbered = records(), source()
     mapped = number.expand(record=made)
