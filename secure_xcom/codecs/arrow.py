@@ -188,8 +188,6 @@ def decode(source: Source) -> object:
             pass
         case _:
             raise FormatError("The encoded table has no description.")
-    if source.left_bytes != length:
-        raise FormatError("The encoded table's length is not the one that it declares.")
     streams = source.take(length)
     tables = _tables(streams)
     if kind in frames.KINDS:

@@ -149,7 +149,8 @@ def _read_string(pd: Foreign, described: Description, tables: Unread, at: int) -
                 f"reader has pandas {pd.__version__}."
             ) from error
         dtype = pd.StringDtype("pyarrow_numpy")
-    array = next_column(tables[at])
+    # Joining one array copies it, so that the text does not keep the whole payload.
+    array = need("pyarrow").concat_arrays([next_column(tables[at])])
     try:
         return dtype.__from_arrow__(array)
     except ValueError:  # pandas before 2.2 has no long strings
@@ -165,8 +166,10 @@ def _write_arrow(_: Foreign, values: Foreign, out: Written, at: int) -> Descript
 
 
 def _read_arrow(pd: Foreign, _: Description, tables: Unread, at: int) -> Foreign:
+    pa = need("pyarrow")
     for column in tables[at]:
-        return pd.arrays.ArrowExtensionArray(column)
+        owned = [pa.concat_arrays([chunk]) for chunk in column.chunks]
+        return pd.arrays.ArrowExtensionArray(pa.chunked_array(owned, column.type))
     raise FormatError("The encoded table has fewer columns than its description tells of.")
 
 
@@ -207,7 +210,7 @@ def read_index(pd: Foreign, described: object, tables: Unread, at: int) -> Forei
         case {"kind": "range", "range": [int(start), int(stop), int(step)], "name": name}:
             return pd.RangeIndex(start, stop, step, name=read_label(pd, name, tables))
         case {"kind": "multi", "levels": list(levels), "names": list(names)}:
-            codes = [next_column(tables[at]).to_numpy(zero_copy_only=False) for _ in levels]
+            codes = [next_column(tables[at]).to_numpy(zero_copy_only=False).copy() for _ in levels]
             read = [
                 read_index(pd, level, tables, _table({"table": table}, tables))
                 for table, level in levels
@@ -216,10 +219,8 @@ def read_index(pd: Foreign, described: object, tables: Unread, at: int) -> Forei
                 read, codes, names=[read_label(pd, name, tables) for name in names]
             )
         case {"kind": "index", "array": array, "name": name, "freq": freq}:
-            values = read_array(pd, array, tables, at)
-            index = pd.Index(
-                values, dtype=values.dtype, name=read_label(pd, name, tables), copy=True
-            )
+            values = read_array(pd, array, tables, at).copy()
+            index = pd.Index(values, dtype=values.dtype, name=read_label(pd, name, tables))
             if freq is not None:
                 index = type(index)(index, freq=read_offset(pd, freq))
             return index

@@ -73,7 +73,7 @@ def decode(source: Source) -> object:
     try:
         array = np.empty(shape, dtype, order="F" if fortran_order else "C")
     except ValueError:
-        raise FormatError("The encoded array has more dimensions than numpy knows.") from None
+        raise FormatError("The encoded array has a shape that numpy does not know.") from None
     target = _memory(np, array)
     start = 0
     for piece in source.pieces(source.left_bytes):
@@ -88,10 +88,7 @@ def _header(np: Foreign, source: Source) -> tuple[tuple[int, ...], bool, Foreign
     if magic[:6] != b"\x93NUMPY" or length_bytes is None or magic[7]:
         raise FormatError("The encoded array is not in NPY format 1.0 or 2.0.")
     length = source.take(length_bytes)
-    header_bytes = int.from_bytes(length, "little")
-    if header_bytes > _HEADER_MAX:
-        raise FormatError(f"The encoded array's header has more than {_HEADER_MAX} bytes.")
-    head = io.BytesIO(bytes(length) + bytes(source.take(header_bytes)))
+    head = io.BytesIO(bytes(length) + bytes(source.take(int.from_bytes(length, "little"))))
     read = (
         np.lib.format.read_array_header_1_0
         if length_bytes == _LENGTH_BYTES[1]
@@ -103,6 +100,6 @@ def _header(np: Foreign, source: Source) -> tuple[tuple[int, ...], bool, Foreign
     if fields is None:
         raise FormatError("The encoded array's header is not one that numpy reads here.")
     shape, fortran_order, dtype = fields
-    if dtype.hasobject or dtype.kind not in _KINDS or any(size < 0 for size in shape):
+    if dtype.hasobject or dtype.kind not in _KINDS:
         raise FormatError("The encoded array declares elements that this format does not allow.")
     return shape, fortran_order, dtype

@@ -148,6 +148,7 @@ def test_what_is_lifted_out_is_back_before_a_class_is_made(value):
     ("value", "path", "kind"),
     [
         (object(), "$", "builtins.object"),
+        (memoryview(b"\xc4"), "$", "builtins.memoryview"),
         ({"rows": [1, 2, 3, {"when": object()}]}, "$.rows[3].when", "builtins.object"),
         ([(1, {"a": 1j})], "$[0][1].a", "builtins.complex"),
         ({"a": Point(1, 1j)}, "$.a.y", "builtins.complex"),
@@ -178,7 +179,7 @@ def test_a_refusal_names_path_and_type_and_no_contents(value, path, kind):
 def test_a_value_within_itself_is_refused():
     value = {"a": []}
     value["a"].append(value)
-    with pytest.raises(CodecError, match="refers to itself"):
+    with pytest.raises(CodecError, match=r"encoded: \$\.a\[0\]: .*refers to itself"):
         encode(value)
 
 
