@@ -41,7 +41,14 @@ SAMPLES = {
         "tuple": (1, "x", None),
         "date": {"when": dt.date(2020, 1, 1)},
         "sets": {"a": {1, 2}, "b": decimal.Decimal("1.5")},
-        "lifted": (b"\0", bytearray(b"x"), 2**70, 10**5000, np.arange(3), {"path": pathlib.Path("/a")}),
+        "lifted": (
+            b"\0",
+            bytearray(b"x"),
+            2**70,
+            10**5000,
+            np.arange(3),
+            {"path": pathlib.Path("/a")},
+        ),
     },
     CodecId.ARROW: {
         "frame": pd.DataFrame({"a": [1, 2], "b": ["x", None], "c": pd.Categorical(["u", "v"])}),
