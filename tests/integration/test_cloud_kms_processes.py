@@ -168,7 +168,7 @@ if busy:
     assert keys.for_sealing(b"scope") is mine
     assert keys.for_opening(wrapped, AAD) == bytes(32)
     kek.wrap(bytes(32), AAD)
-print("done")
+print("done", flush=True)
 os._exit(0)
 """
 
@@ -202,7 +202,7 @@ if pid == 0:
     os._exit(0)
 _, status = os.waitpid(pid, 0)
 thread.join()
-print(status)
+print(status, flush=True)
 os._exit(0)
 """
 
