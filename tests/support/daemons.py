@@ -44,7 +44,7 @@ def daemons(home: Home, env: Mapping[str, str]) -> Iterator[dict[str, str]]:
         yield env
 
 
-def wait_for(home: Home, dag_id: str, wanted: dict[str, str], timeout_seconds: float = 150) -> None:
+def wait_for(home: Home, dag_id: str, wanted: dict[str, str], timeout_seconds: float = 300) -> None:
     """Wait until the tasks of a DAG are in these states; mapped ones stand for one another.
 
     Raises:
