@@ -16,7 +16,7 @@ from support.deployed import make_canary, objects, raw_xcoms, switch_on, xcoms
 from support.environments import DEFAULT
 
 DAGS = Path(__file__).parent / "dags"
-TIMEOUT_SECONDS = 240
+TIMEOUT_SECONDS = 300
 
 #: What the button in the UI does.
 CLEAR = """
