@@ -48,10 +48,11 @@ def _fields(value):
 def _sequences(left, right, path):
     if len(left) != len(right):
         return f"{path}: {len(left)} and {len(right)} elements"
-    pairs = enumerate(zip(left, right, strict=True))
-    return next(
-        filter(None, (difference(one, other, f"{path}[{at}]") for at, (one, other) in pairs)), None
-    )
+    # A loop, since a generator would take one more frame for each level of a deep value.
+    for at, (one, other) in enumerate(zip(left, right, strict=True)):
+        if found := difference(one, other, f"{path}[{at}]"):
+            return found
+    return None
 
 
 def _numpy(left, right, path):
