@@ -123,11 +123,13 @@ def run(dag, backend):
         runs = session.execute(
             text("SELECT run_id, state FROM dag_run WHERE dag_id = :dag"), {"dag": dag.dag_id}
         ).all()
+        tables = {row[0] for row in session.execute(text("SELECT name FROM sqlite_master"))}
+        # From 3.4 on a task instance has the index of its region in the place of a map index.
+        index = "region_index" if "xcom_v2" in tables else "map_index"
         tasks = session.execute(
-            text("SELECT task_id, map_index, state FROM task_instance WHERE dag_id = :dag"),
+            text(f"SELECT task_id, {index}, state FROM task_instance WHERE dag_id = :dag"),  # noqa: S608
             {"dag": dag.dag_id},
         ).all()
-        tables = {row[0] for row in session.execute(text("SELECT name FROM sqlite_master"))}
         xcoms = session.execute(
             text(
                 "SELECT task_instance.run_id, task_id, region_index, key, value FROM xcom_v2 JOIN "

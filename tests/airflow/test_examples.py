@@ -6,8 +6,9 @@ import json
 import re
 from pathlib import Path
 
+import pytest
 from support.deployed import switch_on
-from support.environments import new_home
+from support.environments import VERSIONS, new_home, provide
 
 PROGRAM = Path(__file__).parent / "examples.py"
 #: What differs between two runs of the same DAG: their time, in each notation that occurs.
@@ -33,7 +34,10 @@ def run(home, env):
     return {dag.pop("dag"): dag for dag in found}
 
 
-def test_examples_end_the_same(environment, tmp_path):
+# The beta's examples were not yet seen to run to their end in this way.
+@pytest.mark.parametrize("version", [one for one in VERSIONS if "b" not in one])
+def test_examples_end_the_same(version, tmp_path):
+    environment = provide(version)
     stock = run(new_home(environment, tmp_path / "stock"), {})
     home = new_home(environment, tmp_path / "ours")
     # Some of their values are offloaded at this threshold, and some are not.
