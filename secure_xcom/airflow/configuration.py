@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from secure_xcom.errors import ConfigError
 from secure_xcom.settings import BUCKET_VARIABLE, CLEAR_KEYS, SECTION, TABLE, VARIABLE, load
@@ -29,15 +29,32 @@ T = TypeVar("T")
 _ENV_PREFIX = f"AIRFLOW__{SECTION.upper()}__"
 
 
+class Held(NamedTuple):
+    """The settings as text, before any check; None for a Variable that is not set."""
+
+    section: Mapping[str, str]
+    variable: str | None
+    bucket: str | None
+
+
 def read() -> Settings:
     """Read and check the settings. Without a cache: `core` keeps them.
 
     Raises:
         ConfigError: a setting is missing or wrong, or a Variable could not be read.
     """
+    return load(*held())
+
+
+def held() -> Held:
+    """Give what Airflow holds, as it is.
+
+    Raises:
+        ConfigError: a Variable could not be read.
+    """
     section = _section()
     variable, bucket = _apart(lambda: _variables(section))
-    return load(section, variable, bucket)
+    return Held(section, variable, bucket)
 
 
 def clear_keys() -> tuple[str, ...]:
@@ -57,6 +74,11 @@ def clear_keys() -> tuple[str, ...]:
 def backend() -> object:
     """Give the class that `[core] xcom_backend` names; None where it names none."""
     return _conf().getimport("core", "xcom_backend", fallback=None)
+
+
+def option(section: str, name: str) -> str:
+    """Give an option of airflow.cfg as it is; empty where it is not set."""
+    return str(_conf().get(section, name, fallback="") or "")
 
 
 def log_return_values() -> bool:

@@ -140,7 +140,7 @@ def _in_task() -> bool:
 
 def _add(texts: list[str]) -> None:
     if is_airflow_3():
-        _add_at_once(import_module("airflow.sdk._shared.secrets_masker"), texts)
+        add_at_once(import_module("airflow.sdk._shared.secrets_masker"), texts)
         # What the task prints goes to the supervisor, which has a masker of its own, and empties it
         # before the next task.
         from airflow.sdk.execution_time import task_runner  # noqa: PLC0415
@@ -149,7 +149,7 @@ def _add(texts: list[str]) -> None:
         supervisor: Any = task_runner.SUPERVISOR_COMMS
         supervisor.send(MaskSecret(value=list(texts)))
     else:
-        _add_at_once(import_module("airflow.utils.log.secrets_masker"), texts)
+        add_at_once(import_module("airflow.utils.log.secrets_masker"), texts)
     if not _Given.has_output:
         _Given.has_output = True
         _mask_output()
@@ -198,7 +198,7 @@ def _as_text(stock: Any, redact: Any) -> Any:
     return filter_
 
 
-def _add_at_once(module: Any, texts: list[str]) -> None:
+def add_at_once(module: Any, texts: list[str]) -> None:
     """Add texts to the masker with one compilation; it would compile anew for each of them."""
     masker = module._secrets_masker()  # noqa: SLF001 - a test on each version holds these names
     engine = getattr(module, "re2", re)

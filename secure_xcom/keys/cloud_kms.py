@@ -104,6 +104,11 @@ class CloudKms:
         """The URI that the key was opened by."""
         return self._uri
 
+    @property
+    def key_name(self) -> str:
+        """What Cloud KMS calls the key."""
+        return self._key_name
+
     def wrap(self, data_key: bytes, aad: bytes) -> WrappedKey:
         """Encrypt a data key with the key's primary version (`Kek.wrap`)."""
         if len(data_key) != DATA_KEY_BYTES:
@@ -120,7 +125,7 @@ class CloudKms:
             answer = client.encrypt(request=request, retry=None, timeout=ATTEMPT_SECONDS)
             return WrappedKey(self._uri, answer.ciphertext, _version(answer, self._key_name))
 
-        return self._call(ENCRYPT, encrypt)
+        return self.call(ENCRYPT, encrypt)
 
     def unwrap(self, wrapped: WrappedKey, aad: bytes) -> bytes:
         """Decrypt a data key; the service finds the version itself (`Kek.unwrap`)."""
@@ -136,7 +141,7 @@ class CloudKms:
             answer = client.decrypt(request=request, retry=None, timeout=ATTEMPT_SECONDS)
             return _plaintext(answer)
 
-        data_key = self._call(DECRYPT, decrypt)
+        data_key = self.call(DECRYPT, decrypt)
         if len(data_key) != DATA_KEY_BYTES:
             raise AuthenticationError
         return data_key
@@ -147,10 +152,18 @@ class CloudKms:
         self._client = None
         self._client_lock = threading.Lock()
 
-    def _call(
+    def call(
         self, operation: Operation, attempt: Callable[[KeyManagementServiceClient], _Answer]
     ) -> _Answer:
-        """Attempt a call until it succeeds, cannot succeed, or has taken too long."""
+        """Attempt a call until it succeeds, cannot succeed, or has taken too long.
+
+        Args:
+            operation: what it is, for errors.
+            attempt: the call, by the client of this process; it bounds its own time.
+
+        Raises:
+            SecureXComError: what `cloud_kms_errors.translate` makes of its last error.
+        """
 
         def attempt_once() -> _Answer:
             with forking.calls():

@@ -110,7 +110,7 @@ class Gcs:
         if not isinstance(chunks, Iterator):
             # It can be made again.
             attempts.append(Tally(chunks))
-        with errors_of_source_first(attempts), self._wire(WRITE, name) as wire:
+        with errors_of_source_first(attempts), self.wire(WRITE, name) as wire:
             return self._put(wire, name, resource, attempts)
 
     def _put(self, wire: Wire, name: str, resource: Resource, attempts: list[Tally]) -> Stored:
@@ -139,7 +139,7 @@ class Gcs:
     ) -> Iterator[Buffer]:
         """Yield an object in blocks of `BLOCK_BYTES`, as it comes (`Store.get`)."""
         object_name = self._object_name(name)
-        with self._wire(READ, name) as wire:
+        with self.wire(READ, name) as wire:
             from google.api_core.exceptions import NotFound  # noqa: PLC0415
 
             try:
@@ -153,13 +153,13 @@ class Gcs:
 
     def delete(self, name: str, *, generation: str) -> None:
         """Delete one generation of an object (`Store.delete`)."""
-        with self._wire(DELETE, name) as wire:
+        with self.wire(DELETE, name) as wire:
             wire.delete(self._object_name(name), generation)
 
     def objects(self, folder: str) -> Iterator[tuple[str, Stored]]:
         """Yield the objects of a folder (`Store.objects`)."""
         prefix = f"{self._object_name(folder.removesuffix('/'))}/"
-        with self._wire(LIST, folder) as wire:
+        with self.wire(LIST, folder) as wire:
             for found in wire.objects(prefix):
                 name = str(found["name"]).removeprefix(self._prefix)
                 yield name, _stored(found)
@@ -173,7 +173,7 @@ class Gcs:
         return self._prefix + name
 
     @contextmanager
-    def _wire(self, operation: Operation, name: str) -> Iterator[Wire]:
+    def wire(self, operation: Operation, name: str) -> Iterator[Wire]:
         """The connections of this process; what they raise becomes an error of this package."""
         process = self._process
         if process.pid != os.getpid():

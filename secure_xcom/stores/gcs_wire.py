@@ -221,6 +221,21 @@ class Wire:
             pass
         return True
 
+    def bucket(self) -> Resource:
+        """What the service knows of the bucket itself; takes storage.buckets.get."""
+        return resource_of(
+            self._request("GET", f"{self._path.removesuffix('/o')}?projection=noAcl")
+        )
+
+    def date(self) -> str:
+        """What time it is for the service, as its answers say it, those that refuse as well."""
+        path = f"{self._path}?maxResults=1&prefix=~&fields=kind"
+        url = f"{self._base_url}/{path}"
+        with closing(
+            self.http.request("GET", url, timeout=TIMEOUT_SECONDS, allow_redirects=False)
+        ) as response:
+            return response.headers.get("Date", "")
+
     def delete(self, name: str, generation: str) -> None:
         """Delete one generation of an object; one that is gone is no error."""
         from google.api_core.exceptions import NotFound  # noqa: PLC0415

@@ -159,7 +159,7 @@ module = import_module(sys.argv[1])
 for count, length in ((128, 128), (2, 8192), (128, 9)):
     masker = module._secrets_masker()
     masker.patterns, masker.replacer = set(), None
-    masking._add_at_once(module, [secrets.token_urlsafe(length)[:length] for _ in range(count)])
+    masking.add_at_once(module, [secrets.token_urlsafe(length)[:length] for _ in range(count)])
     for _ in range(20):
         assert module.redact("nothing here " + secrets.token_hex(99)).startswith("nothing here")
 print("done")

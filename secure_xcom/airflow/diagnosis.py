@@ -1,0 +1,96 @@
+"""What `secure-xcom doctor` asks of Airflow: the deployment as a process of it sees it.
+
+Outside of a task, the Task SDK of Airflow 3 finds no Variables and connections of the metadata
+database unless the process says that it may use it, as Airflow's own commands do.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+from secure_xcom.airflow import configuration, masking, policy, rendered
+from secure_xcom.errors import ConfigError
+
+_CONTEXT = "_AIRFLOW_PROCESS_CONTEXT"
+
+
+def airflow_version() -> str:
+    """Give the version of Airflow.
+
+    Raises:
+        ConfigError: there is none in this environment.
+        Exception: whatever its import raises, as it reads its configuration.
+    """
+    if find_spec("airflow") is None:
+        raise ConfigError(
+            "Airflow cannot be imported here: run the command in the Python environment of the "
+            "deployment."
+        )
+    return str(import_module("airflow").__version__)
+
+
+def backend_name() -> str:
+    """Give what `[core] xcom_backend` says; empty where it says nothing."""
+    return configuration.option("core", "xcom_backend")
+
+
+def backend_is_ours() -> bool:
+    """Import the configured backend; whether it is this package's, or made from it.
+
+    Raises:
+        Exception: whatever the import raises.
+    """
+    return policy.is_ours(configuration.backend())
+
+
+def unseen_variables() -> str:
+    """Say why the Variables of the metadata database cannot be looked up; empty if they can."""
+    if _is_supervised():
+        return ""
+    if rendered.is_airflow_3():
+        os.environ.setdefault(_CONTEXT, "server")
+    try:
+        session: Any = import_module("airflow.settings").Session()
+        try:
+            session.connection()
+        finally:
+            session.close()
+    except Exception as error:  # noqa: BLE001 - whatever a driver raises, or Airflow in its place
+        return type(error).__name__
+    return ""
+
+
+def policy_is_active() -> bool:
+    """Whether this process has loaded the cluster policy."""
+    return policy.is_active()
+
+
+def guard_rendered_fields() -> None:
+    """Put the guard on rendered fields in place, as a task does when it pulls.
+
+    Raises:
+        ConfigError: this version of Airflow has no place for it.
+    """
+    if rendered.is_airflow_3():
+        import_module("airflow.sdk.execution_time.task_runner")
+    rendered.ensure()
+
+
+def masker_works() -> bool:
+    """Whether the masker of this process hides what it is given the way pulled values are."""
+    name = "airflow.sdk._shared" if rendered.is_airflow_3() else "airflow.utils.log"
+    module = import_module(f"{name}.secrets_masker")
+    text = secrets.token_hex(16)
+    masking.add_at_once(module, [text])
+    return text not in str(module.redact(f"a line with {text}"))
+
+
+def _is_supervised() -> bool:
+    """Whether this process is a task's on Airflow 3, which asks its supervisor."""
+    runner = sys.modules.get("airflow.sdk.execution_time.task_runner")
+    return getattr(runner, "SUPERVISOR_COMMS", None) is not None

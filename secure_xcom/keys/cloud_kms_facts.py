@@ -1,0 +1,81 @@
+"""What Cloud KMS says of a key itself: https://cloud.google.com/kms/docs/reference/rest.
+
+No push or pull asks any of this; it is for who looks after a deployment (`cli/doctor.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, cast
+
+from secure_xcom.keys.cloud_kms import ATTEMPT_SECONDS, CloudKms
+from secure_xcom.keys.cloud_kms_errors import Operation
+
+if TYPE_CHECKING:
+    from google.cloud.kms_v1 import KeyManagementServiceClient
+
+#: The permission that `facts` takes; that of `held_permissions` nobody lacks.
+LOOK = Operation("look at", "cloudkms.cryptoKeys.get", "roles/cloudkms.viewer")
+_ASK = Operation("ask for the permissions on", "", "roles/cloudkms.viewer")
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFacts:
+    """A key's settings, by the names of Cloud KMS's enumerations."""
+
+    purpose: str
+    #: These three are of the primary version, or of versions to come where there is none.
+    algorithm: str
+    protection_level: str
+    #: The primary version's number; empty where there is none.
+    primary: str
+    #: Such as `ENABLED`; empty where there is no primary version.
+    primary_state: str
+    #: None: the key is not rotated by itself.
+    rotation: timedelta | None
+
+
+def facts(kek: CloudKms) -> KeyFacts:
+    """Look at a key.
+
+    Raises:
+        KeyAccessDenied: the caller lacks `cloudkms.cryptoKeys.get`.
+        KeyServiceError: the key or the service cannot be reached.
+    """
+
+    def get(client: KeyManagementServiceClient) -> KeyFacts:
+        key = client.get_crypto_key(
+            request={"name": kek.key_name}, retry=None, timeout=ATTEMPT_SECONDS
+        )
+        shown = key.primary if key.primary.name else key.version_template
+        return KeyFacts(
+            purpose=key.purpose.name,
+            algorithm=shown.algorithm.name,
+            protection_level=shown.protection_level.name,
+            primary=key.primary.name.rpartition("/")[2],
+            primary_state=key.primary.state.name if key.primary.name else "",
+            # Its type is declared as the message that travels.
+            rotation=cast("timedelta | None", key.rotation_period),
+        )
+
+    return kek.call(LOOK, get)
+
+
+def held_permissions(kek: CloudKms, permissions: Iterable[str]) -> frozenset[str]:
+    """Which of these permissions on a key the caller has; none on a key that does not exist.
+
+    Raises:
+        KeyServiceError: the service cannot be reached, or does not say.
+    """
+
+    def ask(client: KeyManagementServiceClient) -> frozenset[str]:
+        answer = client.test_iam_permissions(
+            request={"resource": kek.key_name, "permissions": sorted(permissions)},
+            retry=None,
+            timeout=ATTEMPT_SECONDS,
+        )
+        return frozenset(answer.permissions)
+
+    return kek.call(_ASK, ask)
