@@ -156,6 +156,11 @@ class FaultProxy:
         """Google's own client, led here."""
         return make_client(self.url)
 
+    def shape(self, latency_seconds: float, bytes_per_second: float | None) -> None:
+        """Become as distant as that from now on."""
+        self.latency_seconds = latency_seconds
+        self.up, self.down = Link(bytes_per_second), Link(bytes_per_second)
+
     def fail(self, kind: str, what: str, **details: float) -> None:
         """Disturb the next requests of that kind; the module says how."""
         with self._lock:
@@ -193,10 +198,14 @@ class FaultProxy:
 
 
 class Remote:
-    """A proxy in another process: `fail`, `counts`, `reset`."""
+    """A proxy in another process: `shape`, `fail`, `counts`, `reset`."""
 
     def __init__(self, url: str) -> None:
         self.url = url
+
+    def shape(self, latency_seconds: float, bytes_per_second: float | None) -> None:
+        arguments = {"latency_seconds": latency_seconds, "bytes_per_second": bytes_per_second}
+        self._call("shape", arguments)
 
     def fail(self, kind: str, what: str, **details: float) -> None:
         self._call("fail", asdict(Fault(kind, what, **details)))
