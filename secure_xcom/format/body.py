@@ -9,7 +9,10 @@ encryption and its nonce-reuse misuse-resistance" (CRYPTO 2015), with a key deri
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from io import BytesIO
+from itertools import chain, repeat
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
@@ -55,26 +58,30 @@ def body_length(payload_bytes: int) -> int:
 
 
 def _regroup(
-    chunks: Iterable[Buffer], first_bytes: int, further_bytes: int
-) -> Iterator[tuple[Buffer, bool]]:
+    chunks: Iterable[Buffer], sizes_bytes: Iterator[int]
+) -> Iterator[tuple[memoryview, bool]]:
     """Cut a stream into pieces of exactly these sizes, and mark the last, shorter or full.
 
-    A piece within one chunk is a view of it, good until the next chunk is asked for; only what
-    spans chunks is copied. So a source may reuse its buffer, and tiny chunks cost no memory.
+    A piece is good until the next one is asked for. One within a chunk is a view of it; only what
+    spans chunks is copied, into memory that is used again.
     """
-    wanted = first_bytes
-    pending = bytearray()
+    wanted = next(sizes_bytes)
+    gathered = BytesIO()
     for chunk in chunks:
         rest = memoryview(chunk).cast("B")
-        while len(pending) + len(rest) > wanted:
-            missing = wanted - len(pending)
-            pending += rest[:missing] if pending else b""
-            yield pending or rest[:missing], False
+        while gathered.tell() + len(rest) > wanted:
+            missing = wanted - gathered.tell()
+            piece = rest[:missing]
+            if gathered.tell():
+                gathered.write(piece)
+                piece = gathered.getbuffer()[:wanted]
+            with piece:  # whoever still had it would keep `gathered` from growing
+                yield piece, False
             rest = rest[missing:]
-            wanted = further_bytes
-            pending = bytearray()
-        pending += rest
-    yield pending, True
+            wanted = next(sizes_bytes)
+            gathered.seek(0)
+        gathered.write(rest)
+    yield gathered.getbuffer()[: gathered.tell()], True
 
 
 def _cipher(content_key: bytes, associated_data: bytes, salt: bytes) -> AESGCM:
@@ -83,6 +90,35 @@ def _cipher(content_key: bytes, associated_data: bytes, salt: bytes) -> AESGCM:
 
 def _nonce(prefix: bytes, index: int, *, last: bool) -> bytes:
     return prefix + index.to_bytes(4, "big") + (b"\x01" if last else b"\x00")
+
+
+def _reusing(cipher: AESGCM, verb: str, full_bytes: int) -> Callable[[bytes, Buffer], bytes]:
+    """Encrypt or decrypt segments; full ones into memory that is used again once nobody holds it.
+
+    Fresh memory comes from the system page by page, which takes longer than the cipher. A `BytesIO`
+    gives its memory out as `bytes`, and takes another if that is still held when it is written to:
+    so what was given out never changes. There are two, since a loop over segments holds one while
+    it asks for the next.
+
+    Args:
+        cipher: with `encrypt_into` and `decrypt_into`, from cryptography 47 on.
+        verb: `encrypt` or `decrypt`.
+        full_bytes: what a full segment becomes.
+    """
+    plain = getattr(cipher, verb)
+    into = getattr(cipher, f"{verb}_into", None)
+    given_bytes = _PLAINTEXT_BYTES + SEGMENT_BYTES - full_bytes
+    memory: deque[BytesIO] = deque(maxlen=2)
+
+    def run(nonce: bytes, data: Buffer) -> bytes:
+        if into is None or len(data) != given_bytes:
+            return bytes(plain(nonce, data, None))
+        memory.append(memory[0] if len(memory) > 1 else BytesIO(bytes(full_bytes)))
+        with memory[-1].getbuffer() as target:
+            into(nonce, data, None, target)
+        return memory[-1].getvalue()
+
+    return run
 
 
 def seal(
@@ -101,14 +137,14 @@ def seal(
     """
     left = PAYLOAD_BYTES_MAX
     salt, prefix = random[:_SALT_BYTES], random[_SALT_BYTES:]
-    cipher = _cipher(content_key, associated_data, salt)
+    encrypt = _reusing(_cipher(content_key, associated_data, salt), "encrypt", SEGMENT_BYTES)
     yield bytes((BODY_HEADER_BYTES,)) + salt + prefix
-    pieces = _regroup(payload, _FIRST_PLAINTEXT_BYTES, _PLAINTEXT_BYTES)
+    pieces = _regroup(payload, chain((_FIRST_PLAINTEXT_BYTES,), repeat(_PLAINTEXT_BYTES)))
     for index, (piece, last) in enumerate(pieces):
         left -= len(piece)
         if left < 0:
             raise FormatError(f"The value is longer than {PAYLOAD_BYTES_MAX} bytes once encoded.")
-        yield cipher.encrypt(_nonce(prefix, index, last=last), piece, None)
+        yield encrypt(_nonce(prefix, index, last=last), piece)
 
 
 def open_(content_key: bytes, associated_data: bytes, body: Iterable[Buffer]) -> Iterator[bytes]:
@@ -117,21 +153,19 @@ def open_(content_key: bytes, associated_data: bytes, body: Iterable[Buffer]) ->
     Raises:
         AuthenticationError: a segment, the order, or the end is not what was sealed.
     """
-    segments = _regroup(body, SEGMENT_BYTES, SEGMENT_BYTES)
-    cipher: AESGCM | None = None
-    prefix = b""
+    segments = _regroup(
+        body, chain((BODY_HEADER_BYTES, _FIRST_CIPHERTEXT_BYTES), repeat(SEGMENT_BYTES))
+    )
+    first, is_all = next(segments)
+    start = bytes(first)
+    if is_all or start[0] != BODY_HEADER_BYTES:
+        raise AuthenticationError
+    salt, prefix = start[1 : 1 + _SALT_BYTES], start[1 + _SALT_BYTES :]
+    decrypt = _reusing(_cipher(content_key, associated_data, salt), "decrypt", _PLAINTEXT_BYTES)
     for index, (segment, last) in enumerate(segments):
-        ciphertext = segment
-        if cipher is None:
-            start = bytes(segment[:BODY_HEADER_BYTES])
-            if len(start) < BODY_HEADER_BYTES or start[0] != BODY_HEADER_BYTES:
-                raise AuthenticationError
-            prefix = start[1 + _SALT_BYTES :]
-            cipher = _cipher(content_key, associated_data, start[1 : 1 + _SALT_BYTES])
-            ciphertext = memoryview(segment)[BODY_HEADER_BYTES:]
-        if len(ciphertext) <= TAG_BYTES:
+        if len(segment) <= TAG_BYTES:
             raise AuthenticationError
         try:
-            yield cipher.decrypt(_nonce(prefix, index, last=last), ciphertext, None)
+            yield decrypt(_nonce(prefix, index, last=last), segment)
         except InvalidTag:
             raise AuthenticationError from None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
+from io import BytesIO
 
 from secure_xcom.errors import FormatError
 from secure_xcom.model import Buffer, CodecId, Compression, Payload
@@ -24,13 +25,17 @@ _PAD_TO_BYTES = 256
 _LEVEL = 1
 _WINDOW_LOG_MAX = 23
 _COMPRESS_FROM_BYTES = 4_096
-_SAMPLE_BYTES = 65_536
+#: What compression is judged by: so many pieces of so many bytes, from all over the value.
+_SAMPLES = 8
+_SAMPLE_BYTES = 8_192
 _MAGIC = b"\x28\xb5\x2f\xfd"
 _FRAME_BYTES_MIN = 9
 _SINGLE_SEGMENT = 0x20
 #: A sample that stays above this part of its size is not worth a reader's time.
 _GAIN = 0.95
 _PIECE_BYTES = 1_048_576
+#: Memory is taken at once for so many times what there is of a payload, and beyond as it fills.
+_AHEAD = 16
 
 
 def longest(raw_bytes: int) -> int:
@@ -51,12 +56,17 @@ def _pieces(buffers: Iterable[Buffer]) -> Iterator[memoryview]:
 
 
 def _gains(payload: Payload) -> bool:
-    """Whether compression is worth it, judged by a sample from the middle of the value."""
-    if payload.raw_bytes < _COMPRESS_FROM_BYTES:
+    """Whether compression is worth it, judged by samples from all over the value."""
+    raw_bytes = payload.raw_bytes
+    if raw_bytes < _COMPRESS_FROM_BYTES:
         return False
-    largest = max(_views(payload.buffers), key=len)
-    middle = max(0, len(largest) - _SAMPLE_BYTES) // 2
-    sample = largest[middle : middle + _SAMPLE_BYTES]
+    step = max(raw_bytes // _SAMPLES, _SAMPLE_BYTES)
+    samples: list[memoryview] = []
+    start = 0
+    for view in _views(payload.buffers):
+        samples += (view[at : at + _SAMPLE_BYTES] for at in range(-start % step, len(view), step))
+        start += len(view)
+    sample = b"".join(samples)
     return len(zstd.compress(sample, level=_LEVEL)) < len(sample) * _GAIN
 
 
@@ -182,9 +192,9 @@ def _decompressed(data: Iterator[memoryview], raw_bytes: int) -> Iterator[bytes]
 def parse_payload(chunks: Iterable[Buffer], payload_bytes: int, max_value_bytes: int) -> Payload:
     """Read a payload of `payload_bytes`, which come in pieces of any size.
 
-    The value stays in these pieces, so they must not be reused. All of them are asked for, also
-    where the first ones show a fault: what comes with a wrong end is not authentic, and that is
-    what its reader has to hear.
+    A piece may be gone when the next one is asked for. All of them are asked for, also where
+    the first ones show a fault: what comes with a wrong end is not authentic, and that is what its
+    reader has to hear.
 
     Raises:
         FormatError: it is not a payload, or declares more than `max_value_bytes`.
@@ -214,8 +224,10 @@ def _parse(chunks: Iterator[Buffer], payload_bytes: int, max_value_bytes: int) -
     if Compression(framed.head[2]) is Compression.ZSTD:
         _check_frame(framed.start)
         pieces = _decompressed(framed.data(), raw_bytes)
-    # They are kept as they come: nothing is allocated for a length that is only claimed.
-    buffers = tuple(pieces)
-    if sum(map(len, buffers)) != raw_bytes:
+    # One run of memory for all: what is fetched from the system twice takes longer than all else.
+    # It is not taken for a length that is only claimed.
+    value = BytesIO(bytes(min(raw_bytes, _AHEAD * framed.data_bytes)))
+    value_bytes = sum(map(value.write, pieces))
+    if value_bytes != raw_bytes:
         raise FormatError("The payload's length is not the one that it declares.")
-    return Payload(CodecId(codec_id), buffers)
+    return Payload(CodecId(codec_id), (value.getvalue(),))

@@ -83,11 +83,16 @@ class Blocks:
         return Blocks((memoryview(b"".join(self._blocks))[count:],))
 
 
+#: What a piece of a chunked request is cut into: `urllib3` copies each, and memory for longer ones
+#: comes from the system, page by page, each time (measured: 57 of 90 ms of CPU for 64 MiB).
+_SENT_BYTES = 262_144
+
+
 class Once:
     """Bytes in pieces, passed through; as the body of a request they can be sent once."""
 
     def __init__(self, blocks: Iterable[Buffer]) -> None:
-        self._blocks: Iterator[Buffer] | None = iter(blocks)
+        self._blocks: Iterator[Buffer] | None = _cut(blocks)
 
     def __iter__(self) -> Iterator[Buffer]:
         blocks, self._blocks = self._blocks, None
@@ -95,6 +100,13 @@ class Once:
             # Google's session repeats a request whose credentials were refused.
             raise ConnectionError("a body that was passed through cannot be sent again")
         return blocks
+
+
+def _cut(blocks: Iterable[Buffer]) -> Iterator[Buffer]:
+    for block in blocks:
+        view = memoryview(block)
+        for start in range(0, len(view), _SENT_BYTES):
+            yield view[start : start + _SENT_BYTES]
 
 
 def parts(blocks: Iterable[bytes], part_bytes: int) -> Iterator[tuple[Blocks, bool]]:

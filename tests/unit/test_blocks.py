@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import google_crc32c
@@ -90,3 +91,11 @@ def test_the_error_of_the_source_comes_out():
 def test_other_errors_stay():
     with pytest.raises(ConnectionError), errors_of_source_first([Tally([b"a"])]):
         raise ConnectionError("lost")
+
+
+def test_what_is_passed_through_is_cut_small_and_not_copied():
+    block = os.urandom(600_000)
+    pieces = list(Once([b"head", block, b"tail"]))
+    assert b"".join(pieces) == b"head" + block + b"tail"
+    assert [len(piece) for piece in pieces] == [4, 262_144, 262_144, 75_712, 4]
+    assert [piece.obj is block for piece in pieces] == [False, True, True, True, False]

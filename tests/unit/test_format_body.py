@@ -6,6 +6,7 @@ import os
 import struct
 import tracemalloc
 
+import numpy as np
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from vectors import construct
@@ -133,6 +134,25 @@ def test_memory_does_not_grow_with_the_payload():
         tracemalloc.stop()
     assert opened_bytes == 32 * SEGMENT
     assert peak_bytes < 8 * SEGMENT
+
+
+@pytest.mark.parametrize("way", ["seal", "open"])
+def test_memory_is_used_again_but_not_while_it_is_held(way):
+    payload = os.urandom(6 * SEGMENT)
+    whole = sealed(payload)
+
+    def pieces():
+        if way == "seal":
+            return body.seal(KEY, DATA, [payload], RANDOM)
+        return body.open_(KEY, DATA, [whole])
+
+    addresses = [
+        np.frombuffer(piece, np.uint8).ctypes.data for piece in pieces() if len(piece) > FIRST + 20
+    ]
+    assert len(addresses) == 5
+    if hasattr(AESGCM, "encrypt_into"):
+        assert len(set(addresses)) == 2
+    assert b"".join(list(pieces())) == (whole if way == "seal" else payload)
 
 
 def test_a_payload_of_too_many_bytes_is_refused(monkeypatch):

@@ -102,8 +102,13 @@ def test_what_gains_is_compressed(raw, compressed):
     assert marshalled(raw)[2] == 0
 
 
-def test_the_sample_is_of_the_largest_buffer():
-    made = Payload(CodecId.ARROW, (os.urandom(5000), b"x" * 50_000, os.urandom(5000)))
+@pytest.mark.parametrize("at", range(3))
+def test_samples_are_from_all_buffers(at):
+    buffers = [os.urandom(300_000), os.urandom(5000), os.urandom(300_001)]
+    made = Payload(CodecId.ARROW, tuple(buffers))
+    assert b"".join(payload.marshal_payload(made, Compression.ZSTD))[2] == 0
+    buffers.insert(at, b"x" * 200_000)
+    made = Payload(CodecId.ARROW, tuple(buffers))
     data = b"".join(payload.marshal_payload(made, Compression.ZSTD))
     assert data[2] == 1
     assert contents(parsed(data)) == b"".join(made.buffers)
@@ -130,11 +135,24 @@ def test_a_large_value_is_passed_on_without_a_copy():
     assert [piece.obj is raw for piece in pieces if isinstance(piece, memoryview)] == [True]
 
 
-def test_a_value_in_one_piece_is_not_copied():
-    piece = marshalled(os.urandom(10_000))
-    (found,) = parsed(piece).buffers
-    assert isinstance(found, memoryview)
-    assert found.obj is piece
+@pytest.mark.parametrize("compression", Compression)
+def test_a_value_takes_no_memory_but_its_own_and_no_piece_of_its_source(compression):
+    raw = (os.urandom(100_000) + b"x" * 900_000) * 32
+    data = marshalled(raw, compression)
+    assert data[2] == compression
+
+    def pieces():
+        buffer = bytearray(1_000_003)
+        for at in range(0, len(data), len(buffer)):
+            piece = data[at : at + len(buffer)]
+            buffer[: len(piece)] = piece
+            yield memoryview(buffer)[: len(piece)]
+        buffer[:] = bytes(len(buffer))
+
+    found = []
+    peak = peak_bytes(lambda: found.append(payload.parse_payload(pieces(), len(data), GIB)))
+    assert found[0].buffers == (raw,)
+    assert peak < len(raw) * 9 // 8 + 6_000_000
 
 
 @pytest.mark.parametrize("size", [0, 1, 255])
