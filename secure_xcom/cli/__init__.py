@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import secure_xcom
+from secure_xcom.cli import doctor_command
 from secure_xcom.errors import SecureXComError
 
 _INTERRUPTED = 130
@@ -66,6 +67,13 @@ def _parser() -> argparse.ArgumentParser:
         help="make the home in this new or empty directory, and leave it there",
     )
     demo.set_defaults(run=_demo)
+
+    doctor = commands.add_parser(
+        "doctor",
+        help="check the deployment of this environment, line by line",
+        description=doctor_command.DESCRIPTION,
+    )
+    doctor_command.add_arguments(doctor)
     return parser
 
 
