@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Literal, TypeAlias
 
@@ -24,8 +27,21 @@ logger = logging.getLogger("secure_xcom.audit")
 
 Operation: TypeAlias = Literal["seal", "open", "delete"]
 
+#: Which command opens or deletes, and for which user; None where it is Airflow itself.
+_actor: ContextVar[str | None] = ContextVar("secure_xcom_actor", default=None)
+
 #: These say that what was read is not to be trusted; all other errors are failures of service.
 _REFUSALS = (AuthenticationError, ConfigError, FormatError, UnsealedError)
+
+
+@contextmanager
+def acting(actor: str) -> Iterator[None]:
+    """Have the lines say that a command does it, such as `inspect:alice`."""
+    token = _actor.set(actor)
+    try:
+        yield
+    finally:
+        _actor.reset(token)
 
 
 def record(  # noqa: PLR0913 - what an auditor asks for
@@ -46,6 +62,7 @@ def record(  # noqa: PLR0913 - what an auditor asks for
         "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "operation": "refuse" if refused and operation != "seal" else operation,
         "outcome": "refused" if refused else "failed" if error else "ok",
+        "actor": _actor.get(),
         "dag_id": where.dag_id,
         "run_id": where.run_id,
         "task_id": where.task_id,

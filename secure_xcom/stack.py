@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from secure_xcom import codecs
+from secure_xcom import audit, codecs
 from secure_xcom.errors import FormatError, SecureXComError
 from secure_xcom.format.reference import from_row, to_row
 from secure_xcom.keys import open_kek
@@ -21,7 +21,7 @@ from secure_xcom.stores import open_store
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
 
-    from secure_xcom.model import Coordinate, Expected, Payload
+    from secure_xcom.model import Coordinate, Expected, Payload, Reference
     from secure_xcom.settings import Settings
 
 
@@ -41,7 +41,12 @@ class Stack:
         Raises:
             SecureXComError: any of the tree; nothing readable was written.
         """
-        return to_row(self._sealed.put(codecs.encode(value), coordinate))
+        try:
+            payload = codecs.encode(value)
+        except SecureXComError as error:
+            audit.record("seal", coordinate, error=error)
+            raise
+        return to_row(self._sealed.put(payload, coordinate))
 
     def get(self, row: object, expected: Expected) -> object:
         """The value that a tagged row stands for, if it is what was asked for.
@@ -51,8 +56,21 @@ class Stack:
         """
         return codecs.decode(self._opened(row, expected))
 
+    def open(self, reference: Reference, expected: Expected) -> object:
+        """The value of a reference, if it is what was asked for.
+
+        Raises:
+            SecureXComError: any of the tree; nothing of the value was released.
+        """
+        return codecs.decode(self._sealed.get(reference, expected))
+
     def _opened(self, row: object, expected: Expected) -> Payload:
-        return self._sealed.get(from_row(row), expected)
+        try:
+            reference = from_row(row)
+        except FormatError as error:
+            audit.record("open", expected, error=error)
+            raise
+        return self._sealed.get(reference, expected)
 
     def get_many(self, reads: Mapping[int, tuple[object, Expected]]) -> dict[int, object]:
         """The values of many tagged rows, in order, fetched and opened side by side.

@@ -26,7 +26,7 @@ from secure_xcom.errors import (
     UnsealedError,
 )
 from secure_xcom.format.reference import TAG, from_row, is_tagged
-from secure_xcom.model import Coordinate, Expected, Inline
+from secure_xcom.model import Coordinate, Expected, Inline, Reference
 
 if TYPE_CHECKING:
     from secure_xcom.airflow.ahead import Ahead
@@ -65,14 +65,18 @@ def write(
     Raises:
         SecureXComError: any of the tree; nothing readable was written.
     """
-    if _is_clear(where.key, _clear_keys()):
-        return _in_clear(value, where, stock)
-    coordinate = _coordinate(where, ti_id)
-    settings, stack = _process.current()
-    if _is_clear(where.key, settings.clear_keys):
-        return _in_clear(value, where, stock)
-    if settings.strict:
-        _check_measures()
+    try:
+        if _is_clear(where.key, _clear_keys()):
+            return _in_clear(value, where, stock)
+        coordinate = _coordinate(where, ti_id)
+        settings, stack = _process.current()
+        if _is_clear(where.key, settings.clear_keys):
+            return _in_clear(value, where, stock)
+        if settings.strict:
+            _check_measures()
+    except SecureXComError as error:
+        audit.record("seal", where, error=error)
+        raise
     return stack.put(value, coordinate)
 
 
@@ -100,8 +104,7 @@ def read_many(wanted: Sequence[Read]) -> list[object]:
     for position, one in enumerate(wanted):
         clear = _is_clear(one.expected.key, _clear_keys())
         if not clear:
-            rendered.ensure()
-            current = current or _process.current()
+            current = current or _ready(one.expected)
             clear = _is_clear(one.expected.key, current[0].clear_keys)
         if current and not clear:
             pulled.append(position)
@@ -122,6 +125,16 @@ def read_many(wanted: Sequence[Read]) -> list[object]:
     if current:
         _note_opened([values[position] for position in pulled], current[0])
     return values
+
+
+def _ready(where: Expected) -> tuple[Settings, Stack]:
+    """Give what reads need: settings, the stack, and that rendered fields are guarded."""
+    try:
+        rendered.ensure()
+        return _process.current()
+    except SecureXComError as error:
+        audit.record("open", where, error=error)
+        raise
 
 
 def ahead(row: object, rows: Callable[[int, int], list[object]]) -> Ahead | None:
@@ -147,7 +160,7 @@ def purge(row: object, expected: Expected) -> None:
     object stays behind, and a warning says so.
     """
     try:
-        if is_tagged(row) and not isinstance(from_row(row), Inline):
+        if is_tagged(row) and not isinstance(_reference(row, expected), Inline):
             _, stack = _process.current()
             stack.delete(row, expected)
     except Exception as error:  # noqa: BLE001 - see above
@@ -157,6 +170,14 @@ def purge(row: object, expected: Expected) -> None:
             type(error).__name__,
             f": {error}" if isinstance(error, SecureXComError) else "",
         )
+
+
+def _reference(row: object, expected: Expected) -> Reference:
+    try:
+        return from_row(row)
+    except FormatError as error:
+        audit.record("delete", expected, error=error)
+        raise
 
 
 def describe(row: object) -> str:
@@ -175,9 +196,12 @@ def describe(row: object) -> str:
 
 def _plain(one: Read) -> object:
     """Give what an unsealed row holds, which must not be taken for a sealed one anywhere."""
-    value = None if is_tagged(one.row) else one.stock()
+    try:
+        value = None if is_tagged(one.row) else one.stock()
+    except SecureXComError as error:
+        raise refused(one.expected, error) from None
     if is_tagged(one.row) or is_tagged(value):
-        raise _refused(
+        raise refused(
             one.expected,
             FormatError(
                 f"XCom {_named(one.expected)} is read in clear, by `clear_keys` or "
@@ -198,14 +222,14 @@ def _unsealed(one: Read, settings: Settings) -> object:
             try:
                 return legacy.read(value, one.expected, settings)
             except SecureXComError as error:
-                raise _refused(one.expected, error) from error.__cause__
+                raise refused(one.expected, error) from error.__cause__
     _check_policy(one.expected, settings.unsealed_reads)
     return _plain(one)
 
 
 def _check_policy(where: Expected, unsealed_reads: str) -> None:
     if unsealed_reads == "deny":
-        raise _refused(
+        raise refused(
             where,
             UnsealedError(
                 f"XCom {_named(where)} was not sealed by this backend: it was written before "
@@ -244,7 +268,7 @@ def _check_measures() -> None:
 
 def _check_coordinate(where: Expected, settings: Settings) -> None:
     if settings.strict and not (where.dag_id and where.task_id and where.key):
-        raise _refused(
+        raise refused(
             where,
             ConfigError(
                 f"strict is on, and XCom {_named(where)} was read by code that does not say which "
@@ -264,7 +288,8 @@ def _in_clear(value: object, where: Expected, stock: Callable[[object], object])
     return row
 
 
-def _refused(where: Expected, error: SecureXComError) -> SecureXComError:
+def refused(where: Expected, error: SecureXComError) -> SecureXComError:
+    """Take note in the audit log of a read that is refused, and give its error back."""
     audit.record("open", where, error=error)
     return error
 

@@ -152,7 +152,11 @@ def _expected(result: Any) -> Expected:
 
 
 def _read(stored: Any, expected: Expected) -> core.Read:
-    return core.Read(_parse(stored), expected, lambda: _plain(stored, None))
+    try:
+        row = _parse(stored)
+    except FormatError as error:
+        raise core.refused(expected, error) from None
+    return core.Read(row, expected, lambda: _plain(stored, None))
 
 
 def _parse(stored: Any) -> object:

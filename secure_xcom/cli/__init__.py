@@ -13,11 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import secure_xcom
-from secure_xcom.cli import doctor_command
+from secure_xcom.cli import doctor_command, inspect_command
+from secure_xcom.cli.output import escaped
 from secure_xcom.errors import SecureXComError
 
 _INTERRUPTED = 130
 _TERMINATED = 143
+_LINE_END = "\n"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,7 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         with _terminable():
             status: int = arguments.run(arguments)
     except SecureXComError as error:
-        print(f"secure-xcom: {error}", file=sys.stderr)
+        # What it names may come from whoever wrote the row.
+        print(f"secure-xcom: {escaped(str(error), keep=_LINE_END)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("secure-xcom: interrupted; nothing is left behind.", file=sys.stderr)
@@ -74,6 +77,13 @@ def _parser() -> argparse.ArgumentParser:
         description=doctor_command.DESCRIPTION,
     )
     doctor_command.add_arguments(doctor)
+
+    inspect = commands.add_parser(
+        "inspect",
+        help="show what stands in clear in a sealed value, and open it on request",
+        description=inspect_command.DESCRIPTION,
+    )
+    inspect_command.add_arguments(inspect)
     return parser
 
 

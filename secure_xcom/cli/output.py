@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -117,6 +118,18 @@ def summary(value: object) -> str:
             names = ", ".join(map(str, value.columns))
             return f"a DataFrame of {rows:,} rows and {columns} columns: {names}"
     return repr(value)
+
+
+def escaped(text: str, keep: str = "") -> str:
+    """Show what is no printable character by its code, so that a terminal obeys none of it.
+
+    Args:
+        text: from wherever.
+        keep: characters that stay as they are, such as a line's end.
+    """
+    return "".join(
+        one if one.isprintable() or one in keep else json.dumps(one)[1:-1] for one in text
+    )
 
 
 def printable(data: bytes) -> str:

@@ -215,13 +215,18 @@ class Sealed:
             length_bytes = len(reference.envelope)
         else:
             length_bytes = reference.length_bytes
-        most = envelope.PREAMBLE_BYTES_MAX + body.body_length(longest(self._max_value_bytes))
+        most = envelope_bytes_max(self._max_value_bytes)
         if length_bytes > most:
             raise FormatError(
                 f"The envelope has {length_bytes} bytes; `max_value_bytes` "
                 f"({self._max_value_bytes}) allows no more than {most}."
             )
         return length_bytes
+
+
+def envelope_bytes_max(max_value_bytes: int) -> int:
+    """How long the envelope of a value of `max_value_bytes` can be (section 8, step 1)."""
+    return envelope.PREAMBLE_BYTES_MAX + body.body_length(longest(max_value_bytes))
 
 
 class _Again:

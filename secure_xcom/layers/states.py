@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from secure_xcom import codecs
-from secure_xcom.errors import ConfigError, FormatError, ObjectNotFound
+from secure_xcom import audit, codecs
+from secure_xcom.errors import ConfigError, FormatError, ObjectNotFound, SecureXComError
 from secure_xcom.format.reference import (
     dumps,
     dumps_folder,
@@ -23,7 +23,7 @@ from secure_xcom.format.reference import (
 from secure_xcom.layers.sealed import Sealed
 from secure_xcom.model import Coordinate, Expected, Inline, Payload, Reference, Remote
 from secure_xcom.stores.names import coordinate_prefix
-from secure_xcom.stores.protocol import Store
+from secure_xcom.stores.protocol import Store, Stored
 
 
 class States:
@@ -63,9 +63,26 @@ class States:
             ObjectNotFound: the row names a folder, and nothing is in it.
             SecureXComError: any of the tree; nothing of the text was released.
         """
+        try:
+            reference = self._named(row)
+        except SecureXComError as error:
+            audit.record("open", expected, error=error)
+            raise
+        return self.open(reference, expected)
+
+    def open(self, reference: Reference, expected: Expected) -> str:
+        """The text of a reference, if it is what was asked for.
+
+        Raises:
+            SecureXComError: any of the tree; nothing of the text was released.
+        """
+        return _text(self._sealed.get(reference, expected))
+
+    def _named(self, row: str) -> Reference:
+        """What a row stands for now."""
         parsed = loads(row)
         if not is_folder(parsed):
-            return _text(self._sealed.get(from_row(parsed), expected))
+            return from_row(parsed)
         store_uri, folder = folder_from_row(parsed)
         newest = self._newest(store_uri, folder)
         if newest is None:
@@ -73,7 +90,7 @@ class States:
                 f"There is no object under {store_uri}/{folder}: the state was deleted while its "
                 "row remained. Write the key again."
             )
-        return _text(self._offloaded.get(newest, expected))
+        return newest
 
     def set(self, text: str, coordinate: Coordinate) -> None:
         """Write a text as the newest object of its folder."""
@@ -84,13 +101,18 @@ class States:
         """The text of the newest object of a folder; None if there is none."""
         expected = Expected.exactly(coordinate)
         newest = self._newest(self._store_uri, coordinate_prefix(expected))
-        return None if newest is None else _text(self._offloaded.get(newest, expected))
+        return None if newest is None else self.open(newest, expected)
 
     def delete(self, expected: Expected) -> None:
         """Delete all objects of the folder that the leading known fields name."""
         store = self._stores[self._store_uri]
-        for name, stored in store.objects(coordinate_prefix(expected)):
-            store.delete(name, generation=stored.generation)
+        try:
+            for name, stored in store.objects(coordinate_prefix(expected)):
+                store.delete(name, generation=stored.generation)
+                audit.record("delete", expected, reference=_remote(self._store_uri, name, stored))
+        except SecureXComError as error:
+            audit.record("delete", expected, error=error)
+            raise
 
     def _newest(self, store_uri: str, folder: str) -> Remote | None:
         store = self._stores.get(store_uri)
@@ -103,8 +125,7 @@ class States:
         found = max(store.objects(folder), key=lambda one: int(one[1].generation), default=None)
         if found is None:
             return None
-        name, stored = found
-        return Remote(store_uri, name, stored.generation, stored.length_bytes, stored.crc32c)
+        return _remote(store_uri, *found)
 
     def _remove_older(self, reference: Reference, coordinate: Coordinate) -> None:
         if not isinstance(reference, Remote):
@@ -113,6 +134,12 @@ class States:
         for name, stored in store.objects(coordinate_prefix(Expected.exactly(coordinate))):
             if int(stored.generation) < int(reference.generation):
                 store.delete(name, generation=stored.generation)
+                older = _remote(self._store_uri, name, stored)
+                audit.record("delete", coordinate, reference=older)
+
+
+def _remote(store_uri: str, name: str, stored: Stored) -> Remote:
+    return Remote(store_uri, name, stored.generation, stored.length_bytes, stored.crc32c)
 
 
 def _text(payload: Payload) -> str:
