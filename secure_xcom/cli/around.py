@@ -90,8 +90,10 @@ def states(database: Path, dag_id: str) -> dict[tuple[str, int], str]:
         columns = {row[1] for row in connection.execute("PRAGMA table_info(task_instance)")}
         # What was the map index is called otherwise from 3.4 on.
         index = "region_index" if "region_index" in columns else "map_index"
+        # It also keeps tries that are over, beside the one that counts.
+        current = "AND working_set" if "working_set" in columns else ""
         rows = connection.execute(
-            f"SELECT task_id, {index}, state FROM task_instance WHERE dag_id = ?",  # noqa: S608
+            f"SELECT task_id, {index}, state FROM task_instance WHERE dag_id = ? {current}",  # noqa: S608
             (dag_id,),
         ).fetchall()
     return {(task_id, map_index): str(state) for task_id, map_index, state in rows}

@@ -104,7 +104,7 @@ def run(
         ConfigError: `keep` cannot be used, or there is no Airflow here.
     """
     began = time.monotonic()
-    outcome = Outcome(_airflow_version(), demo_values.made_up_card(random.SystemRandom()))
+    outcome = Outcome(airflow_version(), demo_values.made_up_card(random.SystemRandom()))
     if not demo_values.has_frames():
         outcome.notes.append(
             "No DataFrame in this run: it needs pandas and pyarrow, "
@@ -131,7 +131,12 @@ def run(
     return outcome
 
 
-def _airflow_version() -> str:
+def airflow_version() -> str:
+    """Give the version of this environment's Airflow.
+
+    Raises:
+        ConfigError: there is none.
+    """
     for distribution in ("apache-airflow-core", "apache-airflow"):
         try:
             return version(distribution)

@@ -28,7 +28,6 @@ _INHERITED = (
     "LANG",
     "LC_ALL",
     "LC_CTYPE",
-    "TMPDIR",
     "USER",
     "LOGNAME",
 )
@@ -51,7 +50,8 @@ class Home:
     """An AIRFLOW_HOME with a SQLite database, a `file://` store and a `local-kek://` key."""
 
     path: Path
-    overrides: Mapping[str, str]
+    #: Environment variables of the programs in it; None stands for one that they do not have.
+    overrides: Mapping[str, str | None]
 
     @property
     def database(self) -> Path:
@@ -78,11 +78,17 @@ class Home:
         """Where the output of programs is kept, a file for each."""
         return self.path / "printed"
 
+    @property
+    def temporary(self) -> Path:
+        """Where programs put what is temporary."""
+        return self.path / "tmp"
+
     def environment(self) -> dict[str, str]:
         """The whole environment of a program in this home; nothing of it is the user's own."""
-        return {
+        variables = {
             **{name: os.environ[name] for name in _INHERITED if name in os.environ},
             "HOME": str(self.path),
+            "TMPDIR": str(self.temporary),
             "AIRFLOW_HOME": str(self.path),
             "AIRFLOW__CORE__DAGS_FOLDER": str(self.dags),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
@@ -96,6 +102,7 @@ class Home:
             "AIRFLOW__SECURE_XCOM__KEK_URI": f"local-kek://{self.kek}",
             **self.overrides,
         }
+        return {name: value for name, value in variables.items() if value is not None}
 
     def run(
         self, title: str, *arguments: str, on_line: Callable[[str], None] | None = None
@@ -135,12 +142,12 @@ class Home:
 
 
 @contextmanager
-def throw_away_home(keep: Path | None, overrides: Mapping[str, str]) -> Iterator[Home]:
+def throw_away_home(keep: Path | None, overrides: Mapping[str, str | None]) -> Iterator[Home]:
     """Make a home that goes away with the context, or stays in the directory `keep`.
 
     Args:
         keep: a directory that does not exist or is empty; None for a temporary one.
-        overrides: environment variables of the programs that run in it.
+        overrides: environment variables of the programs that run in it; None for one less.
 
     Raises:
         ConfigError: `keep` cannot be used.
@@ -171,9 +178,9 @@ def _usable(path: Path) -> Path:
     return resolved
 
 
-def _furnish(path: Path, overrides: Mapping[str, str]) -> Home:
+def _furnish(path: Path, overrides: Mapping[str, str | None]) -> Home:
     home = Home(path, overrides)
-    for folder in (home.dags, home.store, home.printed):
+    for folder in (home.dags, home.store, home.printed, home.temporary):
         folder.mkdir(mode=0o700)
     create_key_file(home.kek)
     return home

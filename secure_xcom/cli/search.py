@@ -1,20 +1,25 @@
-"""Looks for a text in bytes: in clear, written otherwise, encoded, and compressed."""
+"""Looks for texts in bytes: in clear, written otherwise, encoded, compressed, and in columns."""
 
 from __future__ import annotations
 
 import base64
 import binascii
 import re
+import struct
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from typing import Protocol
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, Protocol
 
 if sys.version_info >= (3, 14):
     from compression import zstd
 else:
     from backports import zstd
+
+__all__ = ["Search", "found_in", "zstd"]
 
 #: How many encodings and compressions around each other are undone.
 _DEPTH = 4
@@ -25,6 +30,15 @@ _PIECE_BYTES = 1 << 16
 _BASE64 = re.compile(rb"[A-Za-z0-9+/_-]{20,}={0,2}")
 _HEX = re.compile(rb"[0-9A-Fa-f]{20,}")
 _TO_STANDARD = bytes.maketrans(b"-_", b"+/")
+
+#: What begins and ends a Parquet file, and what begins a message of Arrow's stream: a mark and the
+#: length of the schema, which is short.
+_PARQUET = re.compile(rb"PAR1")
+_ARROW = re.compile(rb"\xff\xff\xff\xff..[\x00-\x0f]\x00", re.DOTALL)
+#: How many beginnings and ends of Parquet are tried with one another, at most.
+_PARQUET_MARKS = 32
+#: Integers up to here are exact as floating-point numbers, too.
+_FLOAT_EXACT = 1 << 53
 
 
 class _Decompressor(Protocol):
@@ -41,23 +55,41 @@ _STREAMS: tuple[tuple[str, re.Pattern[bytes], Callable[[], _Decompressor]], ...]
 )
 
 
-def found_in(data: bytes, text: str) -> str | None:
-    """Say how `text` stands in `data`: `in clear`, `in clear, through base64, zstd`; None: nowhere.
+class Search:
+    """A search for several texts at once.
 
-    Looked for are the text in UTF-8 and UTF-16, in hexadecimal and in base64 at every alignment,
-    and, if it is a number of at most 64 bits, the binary integer. All that is looked for again in
-    whatever `data` holds in base64, hexadecimal, zstd, gzip or zlib, four such wrappings deep.
+    Looked for are the texts in UTF-8 and UTF-16, in hexadecimal and in base64 at every alignment,
+    and, if one is a number of at most 64 bits, the binary integer and the floating-point number.
+    All that is looked for again in whatever the data holds in base64, hexadecimal, zstd, gzip,
+    zlib, Arrow or Parquet, four such wrappings deep. Arrow and Parquet need pyarrow.
+
+    Args:
+        texts: what is looked for, by a name for it.
     """
-    spellings = _spellings(text)
-    pending: list[tuple[bytes, tuple[str, ...]]] = [(data, ())]
-    while pending:
-        blob, undone = pending.pop()
-        for name, spelling in spellings.items():
-            if spelling in blob:
-                return ", through ".join((name, ", ".join(undone))) if undone else name
-        if len(undone) < _DEPTH:
-            pending += [(inner, (*undone, name)) for name, inner in _unwrapped(blob)]
-    return None
+
+    def __init__(self, texts: Mapping[str, str]) -> None:
+        self._spellings = {name: _spellings(text) for name, text in texts.items()}
+
+    def found_in(self, data: bytes) -> dict[str, str]:
+        """Say how texts stand in `data`: `in clear`, `in clear, through base64, zstd`, by name."""
+        found: dict[str, str] = {}
+        pending: list[tuple[bytes, tuple[str, ...]]] = [(data, ())]
+        while pending and len(found) < len(self._spellings):
+            blob, undone = pending.pop()
+            for name, spellings in self._spellings.items():
+                if name in found:
+                    continue
+                how = next((how for how, written in spellings.items() if written in blob), None)
+                if how:
+                    found[name] = ", through ".join((how, ", ".join(undone))) if undone else how
+            if len(undone) < _DEPTH:
+                pending += [(inner, (*undone, name)) for name, inner in _unwrapped(blob)]
+        return found
+
+
+def found_in(data: bytes, text: str) -> str | None:
+    """Say how one text stands in `data`, as `Search` does; None: nowhere."""
+    return Search({"": text}).found_in(data).get("")
 
 
 def _spellings(text: str) -> dict[str, bytes]:
@@ -75,8 +107,10 @@ def _spellings(text: str) -> dict[str, bytes]:
         start, end = -(-shift * 8 // 6), (shift + len(plain)) * 8 // 6
         spellings[f"in base64 (offset {shift})"] = whole[start:end]
     if text.isascii() and text.isdigit() and int(text) < 1 << 64:
-        for order in ("big", "little"):
-            spellings[f"as an integer ({order}-endian)"] = int(text).to_bytes(8, order)
+        for order, mark in (("big", ">"), ("little", "<")):
+            spellings[f"as an integer ({order}-endian)"] = struct.pack(f"{mark}Q", int(text))
+            if int(text) < _FLOAT_EXACT:
+                spellings[f"as a float ({order}-endian)"] = struct.pack(f"{mark}d", int(text))
     return spellings
 
 
@@ -99,6 +133,7 @@ def _unwrapped(blob: bytes) -> Iterator[tuple[str, bytes]]:
         for match in magic.finditer(blob):
             if inner := _decompressed(new(), blob, match.start()):
                 yield name, inner
+    yield from _columns(blob)
 
 
 def _decompressed(decompressor: _Decompressor, blob: bytes, start: int) -> bytes:
@@ -111,3 +146,28 @@ def _decompressed(decompressor: _Decompressor, blob: bytes, start: int) -> bytes
             if decompressor.eof or len(out) >= _STREAM_BYTES_MAX:
                 break
     return bytes(out)
+
+
+def _columns(blob: bytes) -> Iterator[tuple[str, bytes]]:
+    """Give the cells of what is a table, whose columns may be compressed without any mark."""
+    marks = [match.start() for match in _PARQUET.finditer(blob)][:_PARQUET_MARKS]
+    streams = [match.start() for match in _ARROW.finditer(blob)]
+    if not (len(marks) > 1 or streams) or find_spec("pyarrow") is None:
+        return
+    # Not before there is something to open; what is no table is one of these errors.
+    pa, pq = import_module("pyarrow"), import_module("pyarrow.parquet")
+    unreadable = (pa.ArrowException, OSError, ValueError, TypeError)
+    for start in marks:
+        for end in marks:
+            if start < end:
+                with suppress(*unreadable):
+                    cells = pa.BufferReader(blob[start : end + len(b"PAR1")])
+                    yield "Parquet", _written_out(pq.read_table(cells))
+                    break
+    for start in streams:
+        with suppress(*unreadable):
+            yield "Arrow", _written_out(pa.ipc.open_stream(blob[start:]).read_all())
+
+
+def _written_out(table: Any) -> bytes:  # noqa: ANN401 - of an optional library
+    return str(table.to_pydict()).encode(errors="backslashreplace")

@@ -1,0 +1,222 @@
+"""`secure-xcom census`: a real deployment, and then every place where a value stands readable."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+
+from secure_xcom.cli import around, census_control, census_values
+from secure_xcom.cli.census_look import NAMES, STORE, Found, look
+from secure_xcom.cli.daemons import daemons
+from secure_xcom.cli.demo import airflow_version
+from secure_xcom.cli.demo_values import has_frames
+from secure_xcom.cli.home import Home, ProgramFailed, throw_away_home
+from secure_xcom.cli.output import Progress
+from secure_xcom.errors import ConfigError
+
+DAG_ID = "secure_xcom_census"
+
+#: The state in which each task instance ends, by task and map index.
+_SUCCEED = (
+    *("record", "string", "number", "octets", "lines", "outputs", "pieces", "frame"),
+    *("argument", "again", "shell", "template", "deferring", "control"),
+)
+_STATES: Mapping[tuple[str, int], str] = {
+    **{(task, -1): "success" for task in _SUCCEED},
+    **{("mapped", index): "success" for index in range(2)},
+    ("fails", -1): "failed",
+    ("holds", -1): "failed",
+}
+_TIMEOUT_SECONDS = 600.0
+_POLL_SECONDS = 0.5
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a census found."""
+
+    airflow_version: str
+    backend: str
+    found: Found = field(default_factory=Found)
+    #: What keeps the census from being relied upon; empty where nothing does.
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    #: How many values were looked for.
+    values: int = 0
+    #: The directory that was kept, if one was.
+    kept: Path | None = None
+    seconds: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing was found, by a look that can be relied upon."""
+        return bool(self.found.looked) and not self.found.places and not self.problems
+
+    def as_json(self) -> dict[str, object]:
+        """What `--json` prints."""
+        return {
+            "ok": self.ok,
+            "airflow_version": self.airflow_version,
+            "backend": self.backend,
+            "places": [place._asdict() for place in self.found.places],
+            "looked": dict(self.found.looked),
+            "problems": self.problems,
+            "notes": self.notes,
+        }
+
+
+def run(
+    keep: Path | None,
+    backend: str,
+    progress: Progress,
+    overrides: Mapping[str, str] | None = None,
+) -> Outcome:
+    """Run the census.
+
+    Args:
+        keep: a directory for the home; None for a temporary one, which goes away.
+        backend: one of `census_command.BACKENDS`.
+        progress: told what is being done.
+        overrides: further environment variables of Airflow in this home.
+
+    Raises:
+        ConfigError: `keep` cannot be used, or Airflow or the backend is not there.
+    """
+    began = time.monotonic()
+    outcome = Outcome(airflow_version(), backend)
+    texts = census_values.make()
+    outcome.values = len(texts) - 1
+    if not has_frames():
+        outcome.notes.append(
+            "No DataFrame in this census: it needs pandas and pyarrow, "
+            "pip install 'secure-xcom[arrow]' pandas"
+        )
+    with throw_away_home(keep, {}) as plain:
+        canaries = plain.path / "canaries"
+        canaries.write_text(json.dumps(texts, indent=2))
+        home = Home(
+            plain.path,
+            {**_switched(backend, plain), census_values.FILE: str(canaries), **(overrides or {})},
+        )
+        if keep:
+            outcome.kept = home.path
+        try:
+            with progress.step("airflow db migrate"):
+                home.run("airflow db migrate", "-m", "airflow", "db", "migrate")
+            _run_dag(home, outcome, progress)
+            with progress.step("look at every table, object, log and file"):
+                _look(home, outcome, texts, canaries)
+        except ProgramFailed as error:
+            outcome.problems.append(f"{error} What it printed is in {error.printed.name}.")
+    outcome.seconds = time.monotonic() - began
+    return outcome
+
+
+def _switched(backend: str, home: Home) -> dict[str, str | None]:
+    """Give what differs from the quickstart's deployment, which is that of a `Home`."""
+    if backend == "secure":
+        return {}
+    without: dict[str, str | None] = {
+        "AIRFLOW__CORE__XCOM_BACKEND": None,
+        "AIRFLOW__SECURE_XCOM__KEK_URI": None,
+        "AIRFLOW__SECURE_XCOM__STORE_URI": None,
+    }
+    if backend == "stock":
+        return without
+    try:
+        version("apache-airflow-providers-common-io")
+    except PackageNotFoundError:
+        raise ConfigError(
+            "The object-storage backend is not in this environment: "
+            "pip install apache-airflow-providers-common-io."
+        ) from None
+    return without | {
+        "AIRFLOW__CORE__XCOM_BACKEND": (
+            "airflow.providers.common.io.xcom.backend.XComObjectStorageBackend"
+        ),
+        "AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_PATH": f"file://{home.store}",
+        # As ours has it: short values stay in the database, long ones go to the store.
+        "AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_THRESHOLD": "49152",
+    }
+
+
+def _expected() -> dict[tuple[str, int], str]:
+    return {one: state for one, state in _STATES.items() if one[0] != "frame" or has_frames()}
+
+
+def _run_dag(home: Home, outcome: Outcome, progress: Progress) -> None:
+    shutil.copyfile(Path(__file__).with_name("census_dag.py"), home.dags / "census_dag.py")
+    airflow = (sys.executable, "-m", "airflow")
+    expected = _expected()
+    has_api_server = find_spec("airflow.sdk") is not None
+    with (
+        progress.step(f"{len(expected)} tasks under Airflow's own daemons"),
+        daemons(
+            airflow,
+            home.path,
+            home.environment(),
+            has_api_server=has_api_server,
+            printed=home.printed,
+        ) as running,
+    ):
+        until = time.monotonic() + _TIMEOUT_SECONDS
+        done = -1
+        while not (is_over := _is_over(home)) and time.monotonic() < until:
+            if ended := running.ended():
+                break
+            states = around.states(home.database, DAG_ID).values()
+            now = sum(state in {"success", "failed", "upstream_failed"} for state in states)
+            if now > done:
+                done = now
+                progress.detail(f"{done} have ended")
+            time.sleep(_POLL_SECONDS)
+        ended = running.ended()
+    if not is_over and not ended:
+        outcome.problems.append(f"The DAG did not end within {_TIMEOUT_SECONDS:.0f} s.")
+    outcome.problems += [f"{daemon} ended while the DAG ran." for daemon in ended]
+    seen = around.states(home.database, DAG_ID)
+    for (task, index), state in expected.items():
+        if (now_in := seen.get((task, index), "not there")) != state:
+            name = task if index == -1 else f"{task}[{index}]"
+            fault = f"Task {name} is {now_in}, not {state}"
+            if outcome.backend == "secure":
+                outcome.problems.append(f"{fault}.")
+            else:
+                outcome.notes.append(
+                    f"{fault}: this backend may not take what it returns or pulls."
+                )
+
+
+def _is_over(home: Home) -> bool:
+    with closing(sqlite3.connect(home.database)) as connection:
+        rows = connection.execute("SELECT state FROM dag_run WHERE dag_id = ?", (DAG_ID,))
+        return any(state in {"success", "failed"} for (state,) in rows)
+
+
+def _look(home: Home, outcome: Outcome, texts: Mapping[str, str], canaries: Path) -> None:
+    control = texts[census_values.CONTROL]
+    with census_control.planted(home, control, canaries) as planted:
+        found = look(home, texts, left_out=[canaries])
+    outcome.problems += [
+        f"The look cannot be relied upon: it misses what was planted in {place}."
+        for place in census_control.missed(found, control)
+    ]
+    logs = b"".join(file.read_bytes() for file in (home.path / "logs").rglob("*.log"))
+    for name in census_values.MARKS:
+        if outcome.backend == "secure" and census_values.mark(name).encode() not in logs:
+            outcome.problems.append(
+                f"Of the task logs, the part after the values is missing: {name}."
+            )
+    for surface in (STORE, NAMES):
+        found.looked[surface] -= len(planted)
+    found.places = [place for place in found.places if place.value != census_values.CONTROL]
+    outcome.found = found
