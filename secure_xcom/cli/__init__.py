@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import secure_xcom
-from secure_xcom.cli import doctor_command, inspect_command
+from secure_xcom.cli import census_command, doctor_command, inspect_command
 from secure_xcom.cli.output import escaped
 from secure_xcom.errors import SecureXComError
 
@@ -70,6 +70,13 @@ def _parser() -> argparse.ArgumentParser:
         help="make the home in this new or empty directory, and leave it there",
     )
     demo.set_defaults(run=_demo)
+
+    census = commands.add_parser(
+        "census",
+        help="run a DAG under real daemons and list each place where a value stands readable",
+        description=census_command.DESCRIPTION,
+    )
+    census_command.add_arguments(census)
 
     doctor = commands.add_parser(
         "doctor",
