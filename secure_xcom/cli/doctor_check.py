@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Literal, TypeAlias, TypeVar
 
-from secure_xcom.errors import SecureXComError
+from secure_xcom.errors import KeyUnavailable, SecureXComError, StoreUnavailable
 
 Status: TypeAlias = Literal["pass", "warn", "fail"]
 T = TypeVar("T")
@@ -116,9 +117,19 @@ def within(act: Callable[[], T]) -> T:
     return outcome[0]
 
 
-def is_out_of_reach(error: SecureXComError, is_passing: Callable[[BaseException], bool]) -> bool:
-    """Whether a service did not answer, so that nothing else need be asked of it."""
+def is_out_of_reach(error: SecureXComError) -> bool:
+    """Whether a service gave no answer of its own, so that nothing else need be asked of it."""
     cause = error.__cause__
     # A retry that gave up has the last attempt's error for its own cause.
     cause = getattr(cause, "cause", None) or cause
-    return cause is None or is_passing(cause)
+    if cause is None:
+        return type(error) is SecureXComError or isinstance(
+            error, (KeyUnavailable, StoreUnavailable)
+        )
+    # Answers have a status; what credentials, connections and imports raise has none.
+    status = getattr(cause, "code", None)
+    return (
+        not isinstance(status, int)
+        or status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS)
+        or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    )

@@ -24,7 +24,7 @@ from secure_xcom.errors import (
 from secure_xcom.format.envelope import DATA_KEY_BYTES
 from secure_xcom.keys import open_kek
 from secure_xcom.keys.cloud_kms import CloudKms
-from secure_xcom.keys.cloud_kms_errors import DECRYPT, ENCRYPT, Operation, is_passing
+from secure_xcom.keys.cloud_kms_errors import DECRYPT, ENCRYPT, Operation
 from secure_xcom.keys.cloud_kms_facts import LOOK, KeyFacts, facts, held_permissions
 
 if TYPE_CHECKING:
@@ -85,8 +85,7 @@ def _round_trip(kek: Kek) -> tuple[Check, bool]:
     try:
         version, again, bound = within(there_and_back)
     except SecureXComError as error:
-        away = not isinstance(error, KeyAccessDenied) and is_out_of_reach(error, is_passing)
-        return refused(name, error), not away
+        return refused(name, error), not is_out_of_reach(error)
     if again != data_key or not bound:
         return failed(
             name,

@@ -31,7 +31,6 @@ from secure_xcom.errors import (
 from secure_xcom.stores import open_store
 from secure_xcom.stores.file import SCHEME as FILE
 from secure_xcom.stores.gcs import Gcs
-from secure_xcom.stores.gcs_errors import is_passing
 from secure_xcom.stores.gcs_facts import LOOK, bucket_resource, server_time
 
 if TYPE_CHECKING:
@@ -120,12 +119,11 @@ def _round_trip(store: Store) -> tuple[Check, bool]:
     try:
         again = within(there_and_back)
     except SecureXComError as error:
-        away = not isinstance(error, StoreAccessDenied) and is_out_of_reach(error, is_passing)
         check = refused(name, error)
         if written:
             left = f"{check.detail} The object {store.uri}/{own}, of random bytes, may be left."
             check = failed(name, left, check.fix)
-        return check, not away
+        return check, not is_out_of_reach(error)
     if again != data:
         return failed(
             name,

@@ -56,8 +56,8 @@ def facts(kek: CloudKms) -> KeyFacts:
             protection_level=shown.protection_level.name,
             primary=key.primary.name.rpartition("/")[2],
             primary_state=key.primary.state.name if key.primary.name else "",
-            # Its type is declared as the message that travels.
-            rotation=cast("timedelta | None", key.rotation_period),
+            # Declared as the message that travels; a period that is not set comes as none or zero.
+            rotation=cast("timedelta | None", key.rotation_period) or None,
         )
 
     return kek.call(LOOK, get)

@@ -126,6 +126,10 @@ class FaultProxy:
         self.latency_seconds = latency_seconds
         self.up, self.down = Link(bytes_per_second), Link(bytes_per_second)
         self.gaps = Gaps(upstream)
+        #: Members that the bucket is said to have, in the place of its own or besides.
+        self.bucket: dict[str, object] = {}
+        #: Headers that all answers have, in the place of their own.
+        self.headers: dict[str, str] = {}
         self.stopping = threading.Event()
         self._lock = threading.Lock()
         self._faults: list[Fault] = []
@@ -308,6 +312,10 @@ class _Handler(BaseHTTPRequestHandler):
         gaps = self.proxy.gaps
         if answer := gaps.before(kind, self.path):
             self._answer(answer)
+        elif kind == "bucket" and self.proxy.bucket:
+            response = self._send(self._body(), self.unread_bytes)
+            body = json.dumps(json.loads(response.read()) | self.proxy.bucket).encode()
+            self._answer(Answer(response.status, body, tuple(response.getheaders())))
         elif kind == "start":
             body = b"".join(self._body())
             if answer := gaps.refuses_start(self.path, body):
@@ -385,9 +393,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _head(self, status: int, headers: object, length: int) -> None:
         self.send_response_only(status)
+        changed = {name.lower() for name in self.proxy.headers}
         for name, value in headers:
-            if name.lower() not in _HOP_BY_HOP:
+            if name.lower() not in _HOP_BY_HOP | changed:
                 self.send_header(name, value)
+        for name, value in self.proxy.headers.items():
+            self.send_header(name, value)
         self.send_header("Content-Length", str(length))
         self.end_headers()
 

@@ -15,6 +15,7 @@ a JSON object with `address`, for `Remote`, and `environment`.
 from __future__ import annotations
 
 import argparse
+import datetime as dt
 import hashlib
 import json
 import os
@@ -75,6 +76,8 @@ class Key:
         self.name = name
         self.material: dict[int, bytes] = {}
         self.states: dict[int, STATES] = {}
+        #: What the key is said to be, besides; by the names of `KmsServer.describe_key`.
+        self.said: dict[str, object] = {}
         self.primary = self.add_version()
 
     def add_version(self) -> int:
@@ -96,16 +99,22 @@ class Key:
         return resources.CryptoKeyVersion(
             name=f"{self.name}/cryptoKeyVersions/{number}",
             state=self.states[number],
-            protection_level=SOFTWARE,
-            algorithm=ALGORITHM,
+            protection_level=self.said.get("protection_level", SOFTWARE.name),
+            algorithm=self.said.get("algorithm", ALGORITHM.name),
         )
 
     def describe(self) -> resources.CryptoKey:
+        shown = self.version(self.primary)
+        days = self.said.get("rotation_days")
         return resources.CryptoKey(
             name=self.name,
-            primary=self.version(self.primary),
-            purpose=resources.CryptoKey.CryptoKeyPurpose.ENCRYPT_DECRYPT,
-            version_template={"protection_level": SOFTWARE, "algorithm": ALGORITHM},
+            primary=shown if self.said.get("has_primary", True) else None,
+            purpose=self.said.get("purpose", "ENCRYPT_DECRYPT"),
+            version_template={
+                "protection_level": shown.protection_level,
+                "algorithm": shown.algorithm,
+            },
+            rotation_period=dt.timedelta(days=days) if days else None,
         )
 
 
@@ -164,6 +173,12 @@ class KmsServer:
             self._keys[name].states[version] = STATES[state]
             if state == "DESTROYED":
                 self._keys[name].material[version] = b""
+
+    def describe_key(self, name: str = KEY, **said: object) -> None:
+        """Have the key say of itself what it is not: purpose, algorithm, protection_level,
+        rotation_days, has_primary."""
+        with self._lock:
+            self._keys[name].said |= said
 
     def deny(self, *permissions: str) -> None:
         """Withhold exactly these permissions from every caller."""
@@ -244,9 +259,10 @@ class KmsServer:
     def _test_permissions(
         self, request: iam_policy_pb2.TestIamPermissionsRequest
     ) -> iam_policy_pb2.TestIamPermissionsResponse:
-        self._key(request.resource)
+        # The service says nothing of whether there is such a key.
+        asked = request.permissions if request.resource in self._keys else ()
         return iam_policy_pb2.TestIamPermissionsResponse(
-            permissions=[name for name in request.permissions if name not in self._denied]
+            permissions=[name for name in asked if name not in self._denied]
         )
 
     def _check(self, data: bytes, sent_crc32c: int | None, field: str) -> bool:

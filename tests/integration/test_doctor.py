@@ -1,0 +1,787 @@
+"""`secure-xcom doctor` against real clients and servers, fault by fault.
+
+Each name of a check stands in `FAULTS` or `ALONE`, with what makes it warn or fail; it is seen to
+pass first. Those that need an Airflow are in `tests/airflow/test_doctor.py`.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import io
+import json
+import os
+import stat
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from email.utils import format_datetime
+from typing import TYPE_CHECKING
+
+import pytest
+from google.auth.exceptions import DefaultCredentialsError
+from servers.kms import KEY, URI, KmsServer
+from support.doctoring import IN_AIRFLOW
+
+from secure_xcom.airflow.configuration import Held
+from secure_xcom.cli import (
+    doctor,
+    doctor_airflow,
+    doctor_check,
+    doctor_command,
+    doctor_key,
+    doctor_libraries,
+    doctor_settings,
+    main,
+)
+from secure_xcom.cli.doctor_check import NAMES, Check
+from secure_xcom.cli.output import Output
+from secure_xcom.errors import ConfigError, KeyUnavailable, SecureXComError
+from secure_xcom.keys import cloud_kms
+from secure_xcom.keys.local import create_key_file
+from secure_xcom.settings import TABLE, load
+from secure_xcom.stores import gcs_wire
+
+if TYPE_CHECKING:
+    from servers.fault_proxy import FaultProxy
+    from servers.gcs import GcsServer
+
+    from secure_xcom.settings import Settings
+
+OTHER_KEY = f"{KEY}-2"
+ENCRYPT = "cloudkms.cryptoKeyVersions.useToEncrypt"
+DECRYPT = "cloudkms.cryptoKeyVersions.useToDecrypt"
+DAY = 86_400
+
+#: A bucket as docs/composer.md and docs/operations.md make it.
+BUCKET = {
+    "location": "EUROPE-WEST3",
+    "iamConfiguration": {
+        "uniformBucketLevelAccess": {"enabled": True},
+        "publicAccessPrevention": "enforced",
+    },
+    "softDeletePolicy": {"retentionDurationSeconds": "0"},
+    "lifecycle": {"rule": [{"action": {"type": "Delete"}, "condition": {"age": 70}}]},
+}
+
+
+@dataclass
+class Scene:
+    """A deployment in the cloud of the tests, in which all is well until a test changes it."""
+
+    kms: KmsServer
+    proxy: FaultProxy
+    gcs: GcsServer
+    bucket: str
+    section: dict[str, str] = field(default_factory=dict)
+    retention_days: int | None = None
+
+    @property
+    def settings(self) -> Settings:
+        own = {"kek_uri": URI, "store_uri": f"gs://{self.bucket}/xcom", "instance": "prod"}
+        return load(own | self.section, None, None)
+
+    def say(self, **members: object) -> None:
+        """Have the bucket say something else of itself."""
+        self.proxy.bucket.update(members)
+
+    def look(self) -> list[Check]:
+        settings = self.settings
+        return [
+            *doctor_settings.checks(settings, {}),
+            *doctor.services(settings, lambda: None, self.retention_days),
+        ]
+
+
+@pytest.fixture
+def scene(monkeypatch, gcs_server, gcs_proxy, bucket):
+    monkeypatch.setattr(cloud_kms, "BACKOFF_SECONDS", (0.001, 0.01))
+    monkeypatch.setattr(cloud_kms, "DEADLINE_SECONDS", 1.0)
+    monkeypatch.setattr(gcs_wire, "BACKOFF_SECONDS", (0.001, 0.01))
+    monkeypatch.setattr(gcs_wire, "DEADLINE_SECONDS", 1.0)
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs_proxy.url)
+    gcs_proxy.bucket.update(BUCKET)
+    with KmsServer() as kms:
+        monkeypatch.setattr(cloud_kms, "make_client", kms.make_client)
+        kms.create_key()
+        kms.describe_key(rotation_days=90)
+        yield Scene(kms, gcs_proxy, gcs_server, bucket)
+
+
+def named(checks: list[Check], name: str) -> list[Check]:
+    assert {check.name for check in checks} <= set(NAMES)
+    return [check for check in checks if check.name == name]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that is off, and what is said of it."""
+
+    name: str
+    status: str
+    arrange: Callable[[Scene], object]
+    #: Stand in the detail and in the fix.
+    detail: str
+    fix: str
+
+
+def trust(scene: Scene, **settings: str) -> None:
+    scene.section |= settings
+
+
+def deny_metadata(scene: Scene) -> None:
+    scene.proxy.fail("bucket", "status", code=403, times=9)
+
+
+def rules(scene: Scene, *conditions: dict[str, object]) -> None:
+    deletions = [{"action": {"type": "Delete"}, "condition": one} for one in conditions]
+    scene.say(lifecycle={"rule": deletions})
+
+
+def known_rules(scene: Scene) -> None:
+    scene.retention_days = 90
+
+
+def clock(scene: Scene, **ahead: float) -> None:
+    now = dt.datetime.now(dt.UTC) + dt.timedelta(**ahead)
+    scene.proxy.headers["Date"] = format_datetime(now, usegmt=True)
+
+
+def another_clear_key(scene: Scene) -> None:
+    built_in = next(row.default for row in TABLE if row.name == "clear_keys")
+    trust(scene, clear_keys=json.dumps([*built_in, "mine"]))
+
+
+FAULTS = [
+    Fault("instance", "warn", lambda s: trust(s, instance=""), "is not set", "Set instance"),
+    Fault(
+        *("unsealed_reads", "warn", lambda s: trust(s, unsealed_reads="warn")),
+        *("unsealed_reads is warn", "as soon as the migration is over"),
+    ),
+    Fault(
+        *("unsealed_reads", "warn", lambda s: trust(s, unsealed_reads="allow")),
+        *("unsealed_reads is allow", "as soon as the migration is over"),
+    ),
+    Fault(
+        *("legacy_reads", "warn", lambda s: trust(s, legacy_reads="gcs")),
+        *("legacy_reads is gcs", "as soon as the migration is over"),
+    ),
+    Fault(
+        *("clear_keys", "warn", lambda s: trust(s, clear_keys="skipmixin_key")),
+        *("are sealed: _link_*, past_depends_met, trigger_run_id", "Add them to clear_keys"),
+    ),
+    Fault(
+        *("clear_keys", "warn", another_clear_key),
+        *("are not sealed: mine", "only what Airflow itself has to read"),
+    ),
+    Fault(
+        *("key.round_trip", "fail", lambda s: s.kms.deny(ENCRYPT)),
+        *(f"KeyAccessDenied: Cloud KMS did not wrap a data key with {KEY}", "keyaccessdenied"),
+    ),
+    Fault(
+        *("key.round_trip", "fail", lambda s: s.kms.deny(DECRYPT)),
+        *(f"lacks {DECRYPT}", "docs/errors.md#keyaccessdenied"),
+    ),
+    Fault(
+        *("key.round_trip", "fail", lambda s: s.kms.set_state("DISABLED")),
+        *("its version 1 is disabled", "docs/errors.md#keyunavailable"),
+    ),
+    Fault(
+        *("key.round_trip", "fail", lambda s: s.kms.traffic.corrupt("Encrypt", "crc32c", 9)),
+        *("what went there or came back was damaged", "docs/errors.md#keyserviceerror"),
+    ),
+    Fault(
+        *("key.permissions", "fail", lambda s: s.kms.deny(ENCRYPT)),
+        *(f"lacks {ENCRYPT}, or", f"{KEY} --role roles/cloudkms.cryptoKeyEncrypter --member"),
+    ),
+    Fault(
+        *("key.permissions", "fail", lambda s: s.kms.deny(ENCRYPT, DECRYPT)),
+        *(f"lacks {ENCRYPT} and {DECRYPT}, or", "--role roles/cloudkms.cryptoKeyDecrypter"),
+    ),
+    Fault(
+        *("key.permissions", "warn"),
+        lambda s: s.kms.traffic.fail("TestIamPermissions", "PERMISSION_DENIED", 9),
+        *("could not be asked for (KeyAccessDenied", "See whether key.round_trip passes"),
+    ),
+    Fault(
+        *("key.metadata", "warn", lambda s: s.kms.deny("cloudkms.cryptoKeys.get")),
+        *("lacks cloudkms.cryptoKeys.get", "--role roles/cloudkms.viewer"),
+    ),
+    Fault(
+        *("key.metadata", "warn"),
+        lambda s: s.kms.traffic.fail("GetCryptoKey", "UNIMPLEMENTED", 9),
+        *("could not be looked at", "See the message"),
+    ),
+    Fault(
+        *("key.purpose", "fail", lambda s: s.kms.describe_key(purpose="ASYMMETRIC_DECRYPT")),
+        *("is ASYMMETRIC_DECRYPT", "create a key with --purpose encryption"),
+    ),
+    Fault(
+        *("key.algorithm", "fail", lambda s: s.kms.describe_key(algorithm="AES_256_GCM")),
+        *("is AES_256_GCM", "GOOGLE_SYMMETRIC_ENCRYPTION"),
+    ),
+    Fault(
+        *("key.algorithm", "warn"),
+        lambda s: s.kms.describe_key(algorithm="EXTERNAL_SYMMETRIC_ENCRYPTION"),
+        *("an external key manager", "authenticates additional data"),
+    ),
+    Fault(
+        *("key.protection_level", "warn"),
+        lambda s: s.kms.describe_key(protection_level="EXTERNAL_VPC"),
+        *("EXTERNAL_VPC", "SOFTWARE or HSM"),
+    ),
+    Fault(
+        *("key.rotation", "warn", lambda s: s.kms.describe_key(rotation_days=None)),
+        *("not rotated by itself", "gcloud kms keys update xcom --project test-project"),
+    ),
+    Fault(
+        *("key.rotation", "warn", lambda s: s.kms.describe_key(rotation_days=400)),
+        *("every 400 days only", "--location europe-west3 --keyring airflow --rotation-period"),
+    ),
+    Fault(
+        *("key.primary_version", "fail", lambda s: s.kms.set_state("DESTROY_SCHEDULED")),
+        *("version 1 is DESTROY_SCHEDULED", f"{KEY}/cryptoKeyVersions/1"),
+    ),
+    Fault(
+        *("key.primary_version", "fail", lambda s: s.kms.describe_key(has_primary=False)),
+        *("no primary version", "gcloud kms keys versions create --primary"),
+    ),
+    Fault(
+        *("store.round_trip", "fail"),
+        lambda s: s.proxy.fail("upload", "status", code=403, times=9),
+        *("StoreAccessDenied: Cloud Storage did not write", "docs/errors.md#storeaccessdenied"),
+    ),
+    Fault(
+        *("store.round_trip", "fail"),
+        lambda s: s.proxy.fail("download", "status", code=403, times=9),
+        *("lacks storage.objects.get", "docs/errors.md#storeaccessdenied"),
+    ),
+    Fault(
+        *("store.round_trip", "fail"),
+        lambda s: s.proxy.fail("delete", "status", code=403, times=9),
+        *("of random bytes, may be left", "docs/errors.md#storeaccessdenied"),
+    ),
+    Fault(
+        *("store.round_trip", "fail"),
+        lambda s: s.proxy.fail("download", "corrupt", after_bytes=10),
+        *("AuthenticationError", "docs/errors.md#authenticationerror"),
+    ),
+    Fault(
+        *("store.metadata", "warn", deny_metadata),
+        *("lacks storage.buckets.get", "--role roles/storage.bucketViewer"),
+    ),
+    Fault(
+        *("store.metadata", "warn"),
+        lambda s: s.proxy.fail("bucket", "status", code=418, times=9),
+        *("could not be looked at", "See the message"),
+    ),
+    Fault(
+        *("store.location", "warn", lambda s: s.say(location="US-CENTRAL1")),
+        *("in us-central1, the key in europe-west3", "in the environment's own location"),
+    ),
+    Fault(
+        *("store.uniform_access", "warn"),
+        lambda s: s.say(iamConfiguration={"uniformBucketLevelAccess": {"enabled": False}}),
+        *("is off", "--uniform-bucket-level-access"),
+    ),
+    Fault(
+        *("store.public_access", "warn"),
+        lambda s: s.say(iamConfiguration={"publicAccessPrevention": "inherited"}),
+        *("not enforced", "--public-access-prevention"),
+    ),
+    Fault(
+        *("store.encryption", "warn"),
+        lambda s: s.say(encryption={"defaultKmsKeyName": f"{KEY}/cryptoKeyVersions/1"}),
+        *("uses the key of kek_uri", "another key"),
+    ),
+    Fault(
+        *("store.retention_policy", "warn"),
+        lambda s: s.say(retentionPolicy={"retentionPeriod": str(30 * DAY)}),
+        *("for 30 days: until", "--clear-retention-period"),
+    ),
+    Fault(
+        *("store.retention_policy", "warn"),
+        lambda s: s.say(retentionPolicy={"retentionPeriod": "60", "isLocked": True}),
+        *("for 60 seconds, and is locked", "without one"),
+    ),
+    Fault(
+        *("store.soft_delete", "warn"),
+        lambda s: s.say(softDeletePolicy={"retentionDurationSeconds": str(7 * DAY)}),
+        *("for 7 days", "--clear-soft-delete"),
+    ),
+    Fault(
+        *("store.versioning", "warn", lambda s: s.say(versioning={"enabled": True})),
+        *("noncurrent", "--no-versioning"),
+    ),
+    Fault(
+        *("store.lifecycle", "warn", lambda s: s.say(lifecycle={})),
+        *("No lifecycle rule", "docs/operations.md#retention"),
+    ),
+    Fault(
+        *("store.lifecycle", "warn", lambda s: rules(s, {"age": 70}, {"age": 30})),
+        *("after 30 days, and rows live 60 days", "--retention-days"),
+    ),
+    Fault(
+        *("store.lifecycle", "fail", known_rules),
+        *("after 70 days, and rows live 90 days", "an age above 90"),
+    ),
+    Fault(
+        *("clock", "warn", lambda s: clock(s, minutes=10)),
+        *("seconds behind the service's", "NTP"),
+    ),
+    Fault(
+        *("clock", "warn", lambda s: clock(s, minutes=-10)),
+        *("seconds ahead of the service's", "NTP"),
+    ),
+    Fault(
+        *("clock", "warn", lambda s: s.proxy.headers.update(Date="never")),
+        *("have no date", "proxy"),
+    ),
+]
+
+#: Those that have a test of their own below.
+ALONE = {
+    *("airflow", "libraries", "settings", "credentials"),
+    *("key.kind", "trusted_keks", "store.kind", "store.folder", "trusted_stores"),
+}
+
+
+def test_each_check_is_tried():
+    assert {fault.name for fault in FAULTS} | ALONE | IN_AIRFLOW == set(NAMES)
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault.name}-{fault.detail[:20]}")
+def test_a_fault_is_seen_and_what_to_do_is_said(fault, scene):
+    before = named(scene.look(), fault.name)
+    assert [(check.status, check.fix) for check in before] == [("pass", "")]
+    fault.arrange(scene)
+    (after,) = named(scene.look(), fault.name)
+    assert after.status == fault.status
+    assert fault.detail in after.detail
+    assert fault.fix in after.fix
+
+
+def test_where_all_is_well_all_passes_and_nothing_is_left(scene):
+    checks = scene.look()
+    assert {check.status for check in checks} == {"pass"}
+    assert {check.name for check in checks} == set(NAMES) - IN_AIRFLOW - {
+        *("airflow", "libraries"),
+        *("trusted_keks", "trusted_stores", "store.folder"),
+    }
+    assert scene.gcs.names(scene.bucket) == []
+    (upload,) = scene.proxy.seen("upload")
+    assert b'"name": "xcom/~doctor/' in upload.head
+    # The same calls that workers make, and three that only look.
+    assert scene.kms.traffic.calls() == {
+        "Encrypt": 1,
+        "Decrypt": 2,
+        "TestIamPermissions": 1,
+        "GetCryptoKey": 1,
+    }
+
+
+def test_what_a_round_trip_leaves_is_named(scene):
+    scene.proxy.fail("delete", "status", code=403, times=9)
+    (check,) = named(scene.look(), "store.round_trip")
+    (left,) = scene.gcs.names(scene.bucket)
+    assert f"gs://{scene.bucket}/{left}" in check.detail
+
+
+def test_what_is_bound_to_a_key_is_tried(scene, monkeypatch):
+    monkeypatch.setattr(KmsServer, "_check", lambda *_: True)
+    decrypt = KmsServer._decrypt
+
+    def careless(server, request):
+        request.additional_authenticated_data = doctor_key._AAD
+        return decrypt(server, request)
+
+    monkeypatch.setattr(KmsServer, "_decrypt", careless)
+    with KmsServer() as kms:
+        kms.create_key()
+        monkeypatch.setattr(cloud_kms, "make_client", kms.make_client)
+        (check,) = named(scene.look(), "key.round_trip")
+    assert check.status == "fail"
+    assert "opened with other additional data" in check.detail
+
+
+@pytest.mark.parametrize(
+    ("location", "members", "status"),
+    [
+        ("europe-west3", {"location": "EUROPE-WEST3"}, "pass"),
+        ("europe-west3", {"location": "EU"}, "pass"),
+        ("eur4", {"location": "EU"}, "pass"),
+        ("us-east1", {"location": "US"}, "pass"),
+        ("us-east1", {"location": "EU"}, "warn"),
+        ("global", {"location": "US"}, "warn"),
+        (
+            "europe-west4",
+            {
+                "location": "EU",
+                "customPlacementConfig": {"dataLocations": ["EUROPE-WEST1", "EUROPE-WEST4"]},
+            },
+            "pass",
+        ),
+        (
+            "us-west1",
+            {
+                "location": "NAM",
+                "customPlacementConfig": {"dataLocations": ["US-EAST1", "US-WEST1"]},
+            },
+            "pass",
+        ),
+        ("europe-west3", {"location": None}, "warn"),
+    ],
+)
+def test_a_location_that_holds_the_other_is_the_same(location, members, status, scene):
+    key = KEY.replace("europe-west3", location)
+    scene.kms.create_key(key)
+    scene.section["kek_uri"] = f"gcp-kms://{key}"
+    scene.say(**members)
+    (check,) = named(scene.look(), "store.location")
+    assert check.status == status
+
+
+@pytest.mark.parametrize(
+    ("conditions", "status"),
+    [
+        ([{"age": 61}], "pass"),
+        ([{"age": 60}], "warn"),
+        ([{"age": 70, "matchesPrefix": ["other/"]}], "warn"),
+        ([{"age": 70, "matchesPrefix": ["xcom/dag"]}], "warn"),
+        ([{"age": 70, "matchesPrefix": ["other/", "xc"]}], "pass"),
+        ([{"age": 70, "matchesStorageClass": ["NEARLINE"]}], "warn"),
+        # These say nothing of what rows name.
+        ([{"age": 70}, {"age": 1, "matchesPrefix": ["other/"]}], "pass"),
+        ([{"age": 70}, {"age": 1, "isLive": False}], "pass"),
+        ([{"age": 70}, {"age": 1, "numNewerVersions": 2}], "pass"),
+        ([{"age": 70, "isLive": True}], "pass"),
+        ([{"age": 70}, {"age": 1, "matchesPrefix": ["xcom/dag"]}], "warn"),
+    ],
+)
+def test_lifecycle_rules_are_read_as_the_service_reads_them(conditions, status, scene):
+    rules(scene, *conditions)
+    (check,) = named(scene.look(), "store.lifecycle")
+    assert check.status == status
+
+
+def test_cmek_with_another_key_passes(scene):
+    scene.say(encryption={"defaultKmsKeyName": OTHER_KEY})
+    (check,) = named(scene.look(), "store.encryption")
+    assert check.status == "pass"
+    assert OTHER_KEY in check.detail
+
+
+def test_a_service_out_of_reach_is_asked_no_more(scene):
+    scene.kms.traffic.fail("Encrypt", "UNAVAILABLE", 10_000)
+    scene.proxy.fail("upload", "status", code=503, times=10_000)
+    checks = scene.look()
+    failed = [check for check in checks if check.status == "fail"]
+    assert [check.name for check in failed] == ["key.round_trip", "store.round_trip"]
+    assert "out of reach or failing" in failed[0].detail
+    assert "out of reach or failing" in failed[1].detail
+    assert set(scene.kms.traffic.calls()) == {"Encrypt"}
+    assert set(scene.proxy.counts()) == {"upload"}
+
+
+def test_without_credentials_nothing_else_is_asked(scene, monkeypatch):
+    def refuse(_credentials):
+        raise DefaultCredentialsError("there are none")
+
+    monkeypatch.setattr(cloud_kms, "make_client", refuse)
+    checks = scene.look()
+    (check,) = named(checks, "key.round_trip")
+    assert "KeyAccessDenied" in check.detail
+    assert "no usable credentials" in check.detail
+    assert named(checks, "key.permissions") == named(checks, "key.metadata") == []
+    assert named(checks, "store.round_trip")[0].status == "pass"
+
+
+def test_a_key_or_bucket_that_does_not_exist_is_not_out_of_reach(scene):
+    trust(scene, kek_uri=f"gcp-kms://{OTHER_KEY}", store_uri="gs://no-such-bucket")
+    checks = {check.name: check for check in scene.look() if check.status == "fail"}
+    assert "there is no such key" in checks["key.round_trip"].detail
+    assert "there is no such key" in checks["key.metadata"].detail
+    assert (
+        f"lacks {ENCRYPT} and {DECRYPT}, or there is no such key"
+        in checks["key.permissions"].detail
+    )
+    assert "There is no bucket no-such-bucket" in checks["store.round_trip"].detail
+
+
+def test_what_hangs_is_left_behind(scene, monkeypatch):
+    monkeypatch.setattr(doctor_check, "PROBE_SECONDS", 0.3)
+    released = threading.Event()
+
+    def hang(_credentials):
+        released.wait(30)
+        raise KeyUnavailable("seen too late")
+
+    monkeypatch.setattr(cloud_kms, "make_client", hang)
+    try:
+        (check,) = named(scene.look(), "key.round_trip")
+    finally:
+        released.set()
+    assert check.status == "fail"
+    assert "no answer within 0.3 seconds" in check.detail
+
+
+def test_trusted_keys_need_only_be_read_with(scene, tmp_path):
+    scene.kms.create_key(OTHER_KEY)
+    create_key_file(tmp_path / "kek")
+    trust(scene, trusted_keks=f"gcp-kms://{OTHER_KEY}, local-kek://{tmp_path}/kek")
+    scene.kms.deny(ENCRYPT)
+    cloud, local = named(scene.look(), "trusted_keks")
+    assert (cloud.status, local.status) == ("pass", "pass")
+    assert OTHER_KEY in cloud.detail
+    scene.kms.deny(DECRYPT)
+    (tmp_path / "kek").chmod(0o644)
+    cloud, local = named(scene.look(), "trusted_keks")
+    assert (cloud.status, local.status) == ("fail", "fail")
+    assert f"gcp-kms://{OTHER_KEY}: The service account lacks {DECRYPT}" in cloud.detail
+    assert f"keys add-iam-policy-binding {OTHER_KEY} --role" in cloud.fix
+    assert "open to others than its owner" in local.detail
+
+
+def test_trusted_stores_need_only_be_read(scene, tmp_path):
+    trust(scene, trusted_stores=f"gs://{scene.bucket}/before, file://{tmp_path}")
+    cloud, local = named(scene.look(), "trusted_stores")
+    assert (cloud.status, local.status) == ("pass", "pass")
+    trust(scene, trusted_stores=f"gs://no-such-bucket/before, file://{tmp_path}/gone")
+    cloud, local = named(scene.look(), "trusted_stores")
+    assert (cloud.status, local.status) == ("fail", "fail")
+    assert "There is no bucket no-such-bucket" in cloud.detail
+    assert f"There is no directory {tmp_path}/gone" in local.detail
+
+
+def on_a_laptop(folder) -> Settings:
+    if not (folder / "kek").exists():
+        create_key_file(folder / "kek")
+    section = {"kek_uri": f"local-kek://{folder}/kek", "store_uri": f"file://{folder}/store"}
+    return load(section, None, None)
+
+
+def test_a_laptop_works_and_is_told_that_it_is_one(tmp_path, scene):
+    for name in ("key.kind", "store.kind"):
+        (check,) = named(scene.look(), name)
+        assert check.status == "pass"
+    settings = on_a_laptop(tmp_path)
+    found = {check.name: check for check in doctor.services(settings, lambda: None, None)}
+    assert {name: check.status for name, check in found.items()} == {
+        "credentials": "pass",
+        "key.kind": "warn",
+        "key.round_trip": "pass",
+        "store.kind": "warn",
+        "store.round_trip": "pass",
+        "store.folder": "pass",
+    }
+    assert "good for a laptop" in found["key.kind"].detail
+    assert "gcp-kms://" in found["key.kind"].fix
+    assert "good for a laptop" in found["store.kind"].detail
+    assert [path for path in (tmp_path / "store").rglob("*") if path.is_file()] == []
+
+
+def test_a_laptop_s_modes_are_looked_at(tmp_path):
+    settings = on_a_laptop(tmp_path)
+    store = tmp_path / "store"
+    store.mkdir(mode=0o755)
+    store.chmod(0o755)
+    (tmp_path / "kek").chmod(0o640)
+    found = {check.name: check for check in doctor.services(settings, lambda: None, None)}
+    assert found["store.folder"].status == "warn"
+    assert "(mode 0755)" in found["store.folder"].detail
+    assert found["store.folder"].fix == f"chmod 700 {store}"
+    assert found["key.round_trip"].status == "fail"
+    assert "ConfigError: The key file" in found["key.round_trip"].detail
+    assert "open to others than its owner" in found["key.round_trip"].detail
+    assert stat.S_IMODE(store.stat().st_mode) == 0o755
+    broken = replace(settings, store_uri=f"file://{tmp_path}/kek/store")
+    found = {check.name: check for check in doctor.services(broken, lambda: None, None)}
+    assert (found["store.round_trip"].status, found["store.folder"].status) == ("fail", "fail")
+
+
+def test_credentials_that_cannot_be_had_end_it(scene):
+    def none():
+        raise ConfigError("gcp_conn_id is 'x', and this connection gives no credentials")
+
+    settings = scene.settings
+    first = next(doctor.services(settings, lambda: None, None))
+    assert (first.name, first.status) == ("credentials", "pass")
+    (only,) = doctor.services(settings, none, None)
+    assert (only.name, only.status) == ("credentials", "fail")
+    assert "gives no credentials" in only.detail
+    assert scene.kms.traffic.calls() == {}
+
+
+def test_each_setting_is_shown_with_its_source():
+    held = Held(
+        {"kek_uri": URI, "instance": "prod", "threshold_bytes": "1", "compression": "none"},
+        '{"threshold_bytes": 2}',
+        "the-bucket",
+    )
+    environment = {"AIRFLOW__SECURE_XCOM__INSTANCE": "prod"}
+    sources = doctor_settings.sources(held, environment)
+    shown = [check.detail for check in doctor_settings.checks(load(*held), sources)][:6]
+    assert shown[:5] == [
+        "store_uri = gs://the-bucket (the Variable XCOM_BACKEND_DATA_GCS_NAME)",
+        f"kek_uri = {URI} (airflow.cfg [secure_xcom])",
+        "instance = prod (AIRFLOW__SECURE_XCOM__INSTANCE)",
+        "threshold_bytes = 2 (the Variable SECURE_XCOM)",
+        "compression = none (airflow.cfg [secure_xcom])",
+    ]
+    assert shown[5].startswith("defaults: trusted_keks, trusted_instances, ")
+    listed = set(shown[5].removeprefix("defaults: ").split(", "))
+    assert listed == {row.name for row in TABLE} - set(sources)
+
+
+def test_strict_says_what_it_would_refuse_and_what_it_lacks():
+    cloud = {"kek_uri": URI, "store_uri": "gs://bucket"}
+    off = doctor_settings.strict(load(cloud, None, None), measures=True)
+    assert off.status == "warn"
+    assert "instance is not set" in off.detail
+    assert "require_cloud_kms" not in off.detail
+    ready = doctor_settings.strict(load({**cloud, "instance": "prod"}, None, None), measures=True)
+    assert (ready.status, ready.fix) == ("pass", "")
+    assert "strict is off" in ready.detail
+    on = load({**cloud, "instance": "prod", "strict": "true"}, None, None)
+    assert doctor_settings.strict(on, measures=True).status == "pass"
+    refused = doctor_settings.strict(on, measures=False)
+    assert refused.status == "fail"
+    assert "every push is refused" in refused.detail
+
+
+@pytest.mark.parametrize(
+    ("version", "status"),
+    [
+        ("2.10.5", "pass"),
+        ("2.11.2", "pass"),
+        ("2.11.2+composer", "pass"),
+        ("3.3.2", "pass"),
+        ("3.4.0b2", "pass"),
+        ("2.9.3", "warn"),
+        ("3.0.6", "fail"),
+        ("3.5.0", "warn"),
+        ("4.0.0", "warn"),
+    ],
+)
+def test_versions_of_airflow_that_are_not_tested_are_told(version, status):
+    check = doctor_airflow.version(version)
+    assert check.status == status
+    assert f"Airflow {version}" in check.detail
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "status"),
+    [
+        ("google-api-core", "2.27.0", "pass"),
+        ("google-api-core", "2.28.0", "warn"),
+        ("google-api-core", "2.28.0rc0", "warn"),
+        ("google-api-core", "2.29.0", "warn"),
+        ("google-api-core", "2.30.2", "warn"),
+        ("google-api-core", "2.30.3", "pass"),
+        ("google-api-core", "2.31", "pass"),
+        ("ormsgpack", "1.13.0", "fail"),
+        ("ormsgpack", "1.13.1", "pass"),
+        ("pyarrow", "14.0.0", "fail"),
+        ("pyarrow", "14.0.1", "pass"),
+        ("pyarrow", "", "pass"),
+    ],
+)
+def test_slow_and_broken_libraries_are_told(name, version, status):
+    (check,) = doctor_libraries.checks({name: version}.get, "c")
+    assert (check.name, check.status) == ("libraries", status)
+    assert (f"{name} {version}" in check.detail) is bool(version)
+    assert (name in check.fix) is (status != "pass")
+
+
+def test_checksums_without_their_c_part_are_told():
+    (check,) = doctor_libraries.checks({}.get, "python")
+    assert check.status == "warn"
+    assert "google-crc32c" in check.detail
+
+
+def test_the_libraries_of_this_environment_are_sound():
+    (check,) = doctor_libraries.checks()
+    assert check.status == "pass"
+    assert f"ormsgpack {doctor_libraries.installed('ormsgpack')}" in check.detail
+
+
+def test_no_secret_is_shown(scene, tmp_path):
+    key = base64.b64decode((on_a_laptop(tmp_path) and tmp_path / "kek").read_bytes().split()[1])
+    encoded = {key.hex(), base64.b64encode(key).decode()}
+    checks = [*doctor.services(on_a_laptop(tmp_path), lambda: None, None), *scene.look()]
+    text = json.dumps(doctor_command.as_json(checks))
+    material = scene.kms._keys[KEY].material[1]
+    encoded |= {material.hex(), base64.b64encode(material).decode()}
+    assert not [secret for secret in encoded if secret in text]
+    assert "Bearer" not in text
+
+
+def run(monkeypatch, checks, *arguments):
+    monkeypatch.setattr(doctor, "examine", lambda _days: iter(checks))
+    return main(["doctor", *arguments])
+
+
+PASSED = doctor_check.passed("airflow", "Airflow 3.3.2")
+WARNED = doctor_check.warned("instance", "instance is not set", "Set it.")
+FAILED = doctor_check.failed("settings", "- one\n- another", "Set it.")
+
+
+@pytest.mark.parametrize(("checks", "status"), [([PASSED, WARNED], 0), ([PASSED, FAILED], 1)])
+def test_the_exit_status_says_whether_something_failed(checks, status, monkeypatch, capsys):
+    assert run(monkeypatch, checks, "--json") == status
+    assert json.loads(capsys.readouterr().out) == {
+        "ok": status == 0,
+        "checks": [
+            {
+                "name": check.name,
+                "status": check.status,
+                "detail": check.detail,
+                "fix": check.fix,
+            }
+            for check in checks
+        ],
+    }
+    assert run(monkeypatch, checks) == status
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0] == "pass  airflow: Airflow 3.3.2"
+    assert "      Fix: Set it." in shown
+    assert shown[-1].startswith("OK: 1 passed, 1 to" if status == 0 else "NOT OK: 1 passed, 0 to")
+
+
+def test_a_person_reads_lines_of_the_width():
+    stream = io.StringIO()
+    long = doctor_check.failed("settings", "- one\n" + "word " * 60, "fix " * 60)
+    doctor_command.show(long, Output(stream))
+    lines = stream.getvalue().splitlines()
+    assert lines[0] == "fail  settings: - one"
+    assert all(line.startswith("      ") for line in lines[1:])
+    assert max(map(len, lines)) <= 100
+
+
+def test_the_number_of_days_reaches_the_checks(monkeypatch, capsys):
+    seen = []
+    monkeypatch.setattr(doctor, "examine", lambda days: seen.append(days) or iter([PASSED]))
+    assert main(["doctor", "--retention-days", "30"]) == 0
+    assert main(["doctor"]) == 0
+    assert seen == [30, None]
+    with pytest.raises(SystemExit) as ended:
+        main(["doctor", "--retention-days", "a month"])
+    assert ended.value.code == 2
+    capsys.readouterr()
+
+
+def test_where_there_is_no_airflow_it_cannot_be_run(monkeypatch, capsys):
+    monkeypatch.setattr("secure_xcom.airflow.diagnosis.find_spec", lambda _name: None)
+    assert main(["doctor", "--json"]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "Airflow cannot be imported here" in printed.err
+
+
+def test_a_probe_hands_on_what_is_raised():
+    def broken():
+        raise SecureXComError("as it is")
+
+    with pytest.raises(SecureXComError, match="as it is"):
+        doctor_check.within(broken)
+    assert doctor_check.within(os.getpid) == os.getpid()
