@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import chain
 from uuid import UUID
 
@@ -65,6 +66,7 @@ class Preamble:
     length_bytes: int
 
 
+@lru_cache
 def marshal_key_block(wrapped: WrappedKey) -> bytes:
     """Section 2.1.
 
@@ -93,7 +95,8 @@ def marshal_key_block(wrapped: WrappedKey) -> bytes:
     )
 
 
-def parse_key_block(data: Buffer) -> WrappedKey:
+@lru_cache
+def parse_key_block(data: bytes) -> WrappedKey:
     """Section 2.1.
 
     Raises:
@@ -108,6 +111,7 @@ def parse_key_block(data: Buffer) -> WrappedKey:
     return WrappedKey(kek_uri, ciphertext, version)
 
 
+@lru_cache
 def _scope_fields(instance: str, coordinate: Coordinate) -> bytes:
     if not -1 <= coordinate.map_index <= _MAP_INDEX_MAX:
         raise FormatError(f"The map index {coordinate.map_index} is out of bounds.")
@@ -197,7 +201,7 @@ def marshal_preamble(key_block: bytes, header: bytes, commitment: bytes) -> byte
 
 
 def parse_preamble(data: Buffer) -> Preamble:
-    """Parse the preamble at the start of `data`, which may go on with the body.
+    """Parse the preamble at the start of `data`, which may go on with some of the body.
 
     Raises:
         FormatError: `data` does not start with a preamble.
@@ -225,7 +229,7 @@ def split_preamble(chunks: Iterable[Buffer]) -> tuple[Preamble, Iterator[Buffer]
         start = memoryview(b"".join((start, piece)) if start.nbytes else piece)
         if len(start) >= PREAMBLE_BYTES_MAX:
             break
-    preamble = parse_preamble(start)
+    preamble = parse_preamble(start[:PREAMBLE_BYTES_MAX])
     return preamble, chain((start[preamble.length_bytes :],), pieces)
 
 

@@ -30,7 +30,7 @@ class Fields:
     """A cursor over one structure; every read checks its bound first."""
 
     def __init__(self, data: Buffer, structure: str) -> None:
-        self._data = memoryview(data)
+        self._data = bytes(data)
         self._at = 0
         self._structure = structure
 
@@ -41,9 +41,9 @@ class Fields:
             FormatError: fewer are left.
         """
         end = self._at + length
-        if end > len(self._data):
+        piece = self._data[self._at : end]
+        if len(piece) != length:
             raise FormatError(f"The {self._structure} ends in the middle of a field.")
-        piece = bytes(self._data[self._at : end])
         self._at = end
         return piece
 

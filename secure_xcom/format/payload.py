@@ -22,6 +22,9 @@ TRAILER_BYTES = 2
 _PADDED_BELOW_BYTES = 4_096
 _PAD_TO_BYTES = 256
 
+_CODECS = frozenset(CodecId)
+_COMPRESSIONS = frozenset(Compression)
+
 _LEVEL = 1
 _WINDOW_LOG_MAX = 23
 _COMPRESS_FROM_BYTES = 4_096
@@ -212,9 +215,9 @@ def _parse(chunks: Iterator[Buffer], payload_bytes: int, max_value_bytes: int) -
     framed = _Framed(chunks, payload_bytes)
     codec_id = int.from_bytes(framed.head[:2], "big")
     raw_bytes = int.from_bytes(framed.head[4:], "big")
-    if codec_id not in set(CodecId):
+    if codec_id not in _CODECS:
         raise FormatError(f"The payload names codec {codec_id}, which this version does not know.")
-    if framed.head[2] not in set(Compression) or framed.head[3]:
+    if framed.head[2] not in _COMPRESSIONS or framed.head[3]:
         raise FormatError("The payload names a compression that this version does not know.")
     if raw_bytes > max_value_bytes:
         raise FormatError(

@@ -31,6 +31,8 @@ _REMOTE_MEMBERS = {
     "crc32c",
     "about",
 }
+#: What `isinstance` answers at once for a `dict`, and slowly for all else.
+_OBJECT = (dict, Mapping)
 _GENERATION = re.compile(r"[1-9][0-9]{0,19}")
 _SEGMENT = r"(?!\.)[A-Za-z0-9\-._~%]+"
 _NAME = re.compile(f"{_SEGMENT}(?:/{_SEGMENT})*")
@@ -40,7 +42,7 @@ ENVELOPE_BYTES_MAX = PREAMBLE_BYTES_MAX + body_length(PAYLOAD_BYTES_MAX)
 
 def is_tagged(row: object) -> bool:
     """Whether a row claims to be one of ours, well-formed or not."""
-    return isinstance(row, Mapping) and TAG in row
+    return isinstance(row, _OBJECT) and TAG in row
 
 
 def to_row(reference: Reference) -> dict[str, object]:
@@ -81,7 +83,7 @@ def from_row(row: object) -> Reference:
     Raises:
         FormatError: the row is not a reference of this version.
     """
-    if not isinstance(row, Mapping) or TAG not in row:
+    if not isinstance(row, _OBJECT) or TAG not in row:
         raise FormatError(f"The row is not a sealed XCom: it has no member {TAG}.")
     version = row[TAG]
     if type(version) is not int or version != VERSION:
@@ -95,7 +97,7 @@ def from_row(row: object) -> Reference:
         raise FormatError("The row's placement is neither inline nor offloaded.")
     if set(row) != members:
         raise FormatError("The row's members are not exactly those of a sealed XCom.")
-    if not isinstance(row["about"], Mapping):
+    if not isinstance(row["about"], _OBJECT):
         raise FormatError("The row's member about is not an object.")
     if placement == "inline":
         return Inline(_base64(row, "envelope"))
@@ -170,7 +172,7 @@ def dumps(reference: Reference) -> bytes:
 
 def is_folder(row: object) -> bool:
     """Whether a row claims to name the folder of a state, well-formed or not."""
-    return isinstance(row, Mapping) and FOLDER_TAG in row
+    return isinstance(row, _OBJECT) and FOLDER_TAG in row
 
 
 def folder_from_row(row: object) -> tuple[str, str]:
@@ -179,7 +181,7 @@ def folder_from_row(row: object) -> tuple[str, str]:
     Raises:
         FormatError: the row does not name a folder.
     """
-    if not isinstance(row, Mapping) or set(row) != {FOLDER_TAG, "store", "folder"}:
+    if not isinstance(row, _OBJECT) or set(row) != {FOLDER_TAG, "store", "folder"}:
         raise FormatError("The row's members are not exactly those of a state.")
     if type(row[FOLDER_TAG]) is not int or row[FOLDER_TAG] != VERSION:
         raise FormatError("The row is of a version of states that this release does not read.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Hashable, MutableMapping
 from concurrent.futures import CancelledError, Future
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 _Key = TypeVar("_Key", bound=Hashable)
@@ -60,8 +61,9 @@ class SingleFlight(Generic[_Key, _Value]):
             self._flights.pop(key, None)
 
     def _cached(self, key: _Key) -> _Value | None:
-        with self._lock:
-            return self._cache.get(key)
+        with self._lock, suppress(KeyError):
+            return self._cache[key]
+        return None
 
     def _fly(self, key: _Key, mine: Future[_Value], make: Callable[[], _Value]) -> None:
         try:
