@@ -8,6 +8,7 @@ import importlib.util
 import json
 import re
 import subprocess
+import typing
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 
 from secure_xcom import audit, errors
 from secure_xcom.cli import main
-from secure_xcom.model import Coordinate
+from secure_xcom.model import Coordinate, Expected, Inline, Remote, WrappedKey
 from secure_xcom.settings import SECTION, TABLE, load
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -118,14 +119,72 @@ def test_every_setting_that_is_named_exists(path):
     assert {word for word, close in misspelt.items() if close} == set()
 
 
-def test_the_audit_log_has_the_fields_that_operations_lists(caplog):
+AUDIT = page("docs/operations.md").partition("\n## Audit log\n")[2].partition("\n## ")[0]
+#: What the column of types says, as JSON has it.
+TYPES = {
+    "text": (str,),
+    "text or null": (str, type(None)),
+    "integer or null": (int, type(None)),
+}
+
+
+def audit_fields():
+    """The audit log's fields and their types, as operations.md lists them."""
+    return dict(re.findall(r"^\| `(\w+)` \| (.+?) \| .+ \|$", AUDIT, re.MULTILINE))
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"where": Coordinate("d", "r", "t", -1, "k")},
+        {"where": Expected()},
+        {"where": Expected("d"), "error": errors.AuthenticationError()},
+        {"where": Expected("d"), "error": errors.KeyUnavailable("away")},
+        {
+            "where": Coordinate("d", "r", "t", -1, "k"),
+            "reference": Inline(b"x" * 500),
+            "wrapped": WrappedKey("local-kek:///k", b"w", "7"),
+            "raw_bytes": 9,
+        },
+        {
+            "where": Coordinate("d", "r", "t", 3, "k"),
+            "reference": Remote("gs://b", "n", "1", 500, 7),
+            "wrapped": WrappedKey("local-kek:///k", b"w"),
+        },
+    ],
+)
+@pytest.mark.parametrize("operation", ["seal", "open", "delete"])
+def test_the_audit_log_has_the_fields_that_operations_lists(caplog, operation, event):
     caplog.set_level("INFO", audit.logger.name)
-    audit.record("seal", Coordinate("d", "r", "t", -1, "k"))
+    audit.record(operation, **event)
     written = json.loads(caplog.messages[-1])
-    table = page("docs/operations.md").partition("## Audit log")[2].partition("\nNames and")[0]
-    first_cells = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
-    listed = [name for cell in first_cells for name in re.findall(r"`(\w+)`", cell)]
-    assert sorted(listed) == sorted(written)
+    fields = audit_fields()
+    assert list(written) == list(fields)
+    assert [name for name in fields if type(written[name]) not in TYPES[fields[name]]] == []
+
+
+def test_the_example_of_the_audit_log_has_its_fields():
+    (example,) = re.findall(r"^```json\n(.+)\n```$", AUDIT, re.MULTILINE)
+    assert list(json.loads(example)) == list(audit_fields())
+
+
+def test_the_audit_log_has_the_operations_that_operations_lists():
+    (listed,) = re.findall(r"^\| `operation` \| text \| (.+) \|$", AUDIT, re.MULTILINE)
+    named = set(re.findall(r"`(\w+)`", listed))
+    assert named == {*typing.get_args(audit.Operation), "refuse"}
+
+
+def test_the_query_names_fields_and_values_that_there_are():
+    (query,) = re.findall(r"^```text\n(.+?)```$", AUDIT, re.MULTILINE | re.DOTALL)
+    *entry, texts = query.splitlines()
+    # Of Cloud Logging's own: which environment, and which log.
+    assert [re.match(r"\w+", line)[0] for line in entry] == ["resource", "log_id"]
+    *names, value = re.findall(r'"(\w+)"', texts)
+    assert set(names) <= set(audit_fields())
+    assert f"`{value}`" in AUDIT
+    inline = re.findall(r"`jsonPayload\.(\w+)=", AUDIT)
+    assert inline
+    assert set(inline) <= set(audit_fields())
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -176,7 +235,7 @@ def test_every_airflow_cfg_in_the_documents_works(block):
 @pytest.mark.parametrize("block", blocks("json"))
 def test_every_variable_in_the_documents_works(block):
     members = json.loads(block)
-    if "__secure_xcom__" in members:  # a row
+    if "__secure_xcom__" in members or "operation" in members:  # a row, or a line of the audit log
         return
     missing = {row.name: row.example for row in TABLE if row.default is None}
     protected = {name for name in members if not ROWS[name].tuning}

@@ -1,0 +1,180 @@
+"""The audit log: what each operation writes, through the layers that do it."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+from support.deployment import CANARY, WHERE, Deployment
+
+from secure_xcom import audit
+from secure_xcom.errors import SecureXComError
+from secure_xcom.model import Expected
+from secure_xcom.settings import load
+from secure_xcom.stack import build_states
+
+ASKED = Expected.exactly(WHERE)
+WHOSE = {
+    "dag_id": WHERE.dag_id,
+    "run_id": WHERE.run_id,
+    "task_id": WHERE.task_id,
+    "map_index": -1,
+    "key": WHERE.key,
+}
+
+
+@pytest.fixture
+def deployment(tmp_path):
+    return Deployment(tmp_path / "deployment")
+
+
+@pytest.fixture
+def lines(caplog):
+    """Take the lines that were written since the last time."""
+    caplog.set_level("INFO", audit.logger.name)
+
+    def take():
+        records = [record for record in caplog.records if record.name == audit.logger.name]
+        caplog.clear()
+        taken = [json.loads(record.getMessage()) for record in records]
+        for record, line in zip(records, taken, strict=True):
+            assert (record.levelno == logging.INFO) == (line["outcome"] == "ok")
+            assert CANARY not in record.getMessage()
+            assert line["actor"] is None
+        return taken
+
+    return take
+
+
+def states(deployment, threshold_bytes):
+    section = {
+        "kek_uri": deployment.kek_uri,
+        "store_uri": deployment.store_uri,
+        "threshold_bytes": str(threshold_bytes),
+    }
+    return build_states(load(section, None, None), "task")
+
+
+def told(line, *names):
+    return tuple(line[name] for name in names)
+
+
+@pytest.mark.parametrize("threshold_bytes", ["-1", "0"])
+def test_sealing_opening_and_deleting(deployment, lines, threshold_bytes):
+    stack = deployment.stack(threshold_bytes=threshold_bytes)
+    row = stack.put({"card": CANARY}, WHERE)
+    assert deployment.stack().get(row, ASKED) == {"card": CANARY}
+    stack.delete(row, ASKED)
+    sealed, opened, deleted = lines()
+    for line, operation in ((sealed, "seal"), (opened, "open"), (deleted, "delete")):
+        assert told(line, "operation", "outcome", "error") == (operation, "ok", None)
+        assert line.items() >= WHOSE.items()
+        assert line["placement"] == row["placement"]
+        assert told(line, "store", "object", "generation") == (
+            row.get("store"),
+            row.get("object"),
+            row.get("generation"),
+        )
+        assert line["sealed_bytes"] == row["about"]["sealed_bytes"]
+    for line in (sealed, opened):
+        assert told(line, "kek", "kek_version") == (deployment.kek_uri, "")
+    assert sealed["raw_bytes"] == opened["raw_bytes"] > len(CANARY)
+
+
+def test_what_is_opened_says_where_it_belongs_and_not_what_was_asked(deployment, lines):
+    deployment.stack().get(deployment.stack().put(CANARY, WHERE), Expected(key=WHERE.key))
+    assert lines()[-1].items() >= WHOSE.items()
+
+
+def test_what_is_refused_says_what_was_asked(deployment, lines):
+    row = deployment.stack().put(CANARY, WHERE)
+    with pytest.raises(SecureXComError):
+        deployment.stack().get(row, Expected("other", task_id="load"))
+    line = lines()[-1]
+    assert told(line, "operation", "outcome", "error") == (
+        *("refuse", "refused", "AuthenticationError"),
+    )
+    assert told(line, "dag_id", "run_id", "task_id", "kek") == (
+        *("other", None, "load", deployment.kek_uri),
+    )
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_a_row_that_cannot_be_parsed_is_refused(deployment, lines, many):
+    row = deployment.stack().put(CANARY, WHERE) | {"own": 1}
+    lines()
+    stack = deployment.stack()
+    read = (lambda: stack.get_many({3: (row, ASKED)})) if many else (lambda: stack.get(row, ASKED))
+    with pytest.raises(SecureXComError):
+        read()
+    (line,) = lines()
+    assert told(line, "operation", "outcome", "error") == ("refuse", "refused", "FormatError")
+    assert line.items() >= WHOSE.items()
+
+
+def test_a_missing_object_is_a_failure(deployment, lines):
+    row = deployment.stack(threshold_bytes="0").put(CANARY, WHERE)
+    deployment.objects()[row["object"]].unlink()
+    lines()
+    with pytest.raises(SecureXComError):
+        deployment.stack().get(row, ASKED)
+    (line,) = lines()
+    assert told(line, "operation", "outcome", "error") == ("open", "failed", "ObjectNotFound")
+    assert line["object"] == row["object"]
+
+
+def test_an_object_of_another_xcom_is_not_deleted(deployment, lines):
+    row = deployment.stack(threshold_bytes="0").put(CANARY, WHERE)
+    lines()
+    with pytest.raises(SecureXComError):
+        deployment.stack().delete(row, Expected("other"))
+    (line,) = lines()
+    assert told(line, "operation", "outcome", "dag_id") == ("refuse", "refused", "other")
+    assert line["object"] == row["object"]
+
+
+@pytest.mark.parametrize(
+    ("value", "settings"),
+    [(object(), {}), ("x" * 100, {"max_value_bytes": "10"})],
+    ids=["no codec", "too long"],
+)
+def test_what_could_not_be_sealed_is_a_failure(deployment, lines, value, settings):
+    with pytest.raises(SecureXComError):
+        deployment.stack(**settings).put(value, WHERE)
+    (line,) = lines()
+    assert told(line, "operation", "outcome", "error") == ("seal", "failed", "CodecError")
+    assert line.items() >= WHOSE.items()
+
+
+def test_states_have_their_lines(deployment, lines):
+    long = states(deployment, 0)
+    row = long.to_row(CANARY, WHERE)
+    assert long.from_row(row, ASKED) == CANARY
+    long.to_row(CANARY, WHERE)
+    long.delete(ASKED)
+    written = lines()
+    assert [line["operation"] for line in written] == ["seal", "open", "seal", "delete", "delete"]
+    first, _, second, older, newest = written
+    assert (older["object"], newest["object"]) == (first["object"], second["object"])
+    assert all(line.items() >= WHOSE.items() for line in written)
+    for malformed in (row, row.replace("~state", "~other"), row[:-1], "{}"):
+        with pytest.raises(SecureXComError):
+            long.from_row(malformed, ASKED)
+    assert [told(line, "operation", "error") for line in lines()] == [
+        ("open", "ObjectNotFound"),
+        ("refuse", "ConfigError"),
+        ("refuse", "FormatError"),
+        ("refuse", "FormatError"),
+    ]
+
+
+def test_a_command_says_its_name(deployment, caplog):
+    caplog.set_level("INFO", audit.logger.name)
+    with audit.acting("inspect:alice"):
+        deployment.stack().put(CANARY, WHERE)
+    deployment.stack().put(CANARY, WHERE)
+    assert [json.loads(text)["actor"] for text in caplog.messages if text[0] == "{"] == [
+        "inspect:alice",
+        None,
+    ]
