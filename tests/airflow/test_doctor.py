@@ -1,0 +1,162 @@
+"""`secure-xcom doctor` in real Airflow homes: on a laptop's key and store, and in the cloud."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from servers.gcs import GcsServer
+from servers.kms import URI, KmsServer
+from support.deployed import BACKEND, switch_on
+from support.doctoring import IN_AIRFLOW
+from support.environments import DEFAULT
+
+#: The command, in an Airflow whose measures were taken away first.
+BROKEN = """
+import contextlib, sys
+with contextlib.redirect_stdout(sys.stderr):
+    from airflow import settings
+from secure_xcom.airflow import policy
+from secure_xcom.cli import main
+
+if hasattr(settings, "get_policy_plugin_manager"):
+    manager = settings.get_policy_plugin_manager()
+else:
+    manager = settings.POLICY_PLUGIN_MANAGER
+manager.unregister(policy)
+try:
+    from airflow.sdk.execution_time import task_runner
+    from airflow.sdk._shared import secrets_masker
+    del task_runner._serialize_rendered_fields
+except ImportError:
+    from airflow.models.renderedtifields import RenderedTaskInstanceFields
+    from airflow.utils.log import secrets_masker
+    del RenderedTaskInstanceFields._redact
+secrets_masker.redact = lambda value, *_, **__: value
+sys.exit(main(["doctor", "--json"]))
+"""
+
+EACH = pytest.mark.parametrize("environment", ["2.11.2", DEFAULT], indirect=True)
+
+
+def said(done):
+    """What was found, by name; nothing else is on standard output."""
+    report = json.loads(done.stdout)
+    assert set(report) == {"ok", "checks"}
+    assert report["ok"] is (done.returncode == 0)
+    found = {}
+    for check in report["checks"]:
+        assert set(check) == {"name", "status", "detail", "fix"}
+        found.setdefault(check["name"], []).append(check)
+    return found
+
+
+@EACH
+def test_a_laptop(home):
+    env = switch_on(home)
+    with home.connect() as database:
+        database.execute(
+            "INSERT INTO variable (key, val, is_encrypted) VALUES ('SECURE_XCOM', ?, 0)",
+            ('{"threshold_bytes": 77}',),
+        )
+    done = home.run("secure-xcom", "doctor", "--json", env=env, check=False)
+    found = said(done)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert home.environment.airflow in found["airflow"][0]["detail"]
+    for name in IN_AIRFLOW - {"strict"}:
+        assert [check["status"] for check in found[name]] == ["pass"], found[name]
+    settings = [check["detail"] for check in found["settings"]]
+    assert f"kek_uri = local-kek://{home.path}/kek (AIRFLOW__SECURE_XCOM__KEK_URI)" in settings
+    assert "threshold_bytes = 77 (the Variable SECURE_XCOM)" in settings
+    assert {name for name in found if found[name][0]["status"] == "warn"} == {
+        *("instance", "strict", "key.kind", "store.kind"),
+    }
+    # The command leaves the store as empty as it was.
+    assert list((home.path / "store").iterdir()) == []
+
+
+@EACH
+def test_the_cloud(home, tmp_path):
+    with KmsServer(tmp_path) as kms, GcsServer() as gcs:
+        kms.create_key()
+        gcs.create_bucket("the-bucket")
+        (home.path / "airflow.cfg").write_text(
+            f"[core]\nxcom_backend = {BACKEND}\n"
+            f"[secure_xcom]\nkek_uri = {URI}\ninstance = prod\nstrict = true\n"
+        )
+        env = {
+            **kms.environment,
+            **gcs.environment,
+            "AIRFLOW_VAR_XCOM_BACKEND_DATA_GCS_NAME": "the-bucket",
+        }
+        kms.deny("cloudkms.cryptoKeyVersions.useToDecrypt")
+        done = home.run("secure-xcom", "doctor", "--json", env=env, check=False)
+        found = said(done)
+        kms.deny()
+        shown = home.run("secure-xcom", "doctor", env=env, check=False)
+        calls = kms.traffic.calls()
+        assert gcs.names("the-bucket") == []
+    assert done.returncode == 1
+    failed = {name for name in found if found[name][0]["status"] == "fail"}
+    assert failed == {"key.round_trip", "key.permissions"}
+    assert found["strict"][0]["status"] == "pass"
+    settings = [check["detail"] for check in found["settings"]]
+    assert f"kek_uri = {URI} (airflow.cfg [secure_xcom])" in settings
+    assert "store_uri = gs://the-bucket (the Variable XCOM_BACKEND_DATA_GCS_NAME)" in settings
+    # As a person sees it, once the permission is there.
+    assert shown.returncode == 0, shown.stdout + shown.stderr
+    assert "\npass  key.round_trip: a data key was wrapped by its version 1 and" in shown.stdout
+    assert "\npass  store.round_trip: an object was written, read and deleted\n" in shown.stdout
+    assert "\nwarn  key.rotation: The key is not rotated by itself.\n      Fix: gcloud kms" in (
+        shown.stdout
+    )
+    assert shown.stdout.splitlines()[-1].startswith("OK: ")
+    assert calls["Encrypt"] == 2
+    assert "PRIVATE KEY" not in done.stdout + done.stderr + shown.stdout + shown.stderr
+
+
+@EACH
+def test_measures_that_are_off(home):
+    env = switch_on(home) | {
+        "AIRFLOW__CORE__XCOM_BACKEND": "airflow.models.xcom.BaseXCom",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home.path}/gone/airflow.db",
+    }
+    done = home.run("python", "-c", BROKEN, env=env, check=False)
+    found = said(done)
+    assert done.returncode == 1
+    status = {name: found[name][0]["status"] for name in IN_AIRFLOW}
+    assert status == dict.fromkeys(IN_AIRFLOW, "fail") | {"variables": "warn", "strict": "warn"}
+    assert "airflow.models.xcom.BaseXCom: XComs are not sealed" in found["backend"][0]["detail"]
+    assert f"Set it to {BACKEND}" in found["backend"][0]["fix"]
+    assert "OperationalError" in found["variables"][0]["detail"]
+    assert "entry points" in found["policy"][0]["fix"]
+    assert "has no place known" in found["rendered_fields"][0]["detail"]
+    assert "it shows what it was given" in found["masking"][0]["detail"]
+
+
+@EACH
+def test_measures_that_settings_switch_off_and_a_backend_that_is_not_there(home):
+    off = {"mask_pulled_values": "false", "log_return_values": "true"}
+    env = switch_on(home, **off)
+    found = said(home.run("secure-xcom", "doctor", "--json", env=env, check=False))
+    assert found["policy"][0]["status"] == found["masking"][0]["status"] == "warn"
+    assert "log_return_values is true" in found["policy"][0]["detail"]
+    assert "mask_pulled_values is false" in found["masking"][0]["detail"]
+    wrong = env | {"AIRFLOW__CORE__XCOM_BACKEND": "no_such_package.Backend"}
+    done = home.run("secure-xcom", "doctor", "--json", env=wrong, check=False)
+    backend = said(done)["backend"][0]
+    assert backend["status"] == "fail"
+    assert "no_such_package" in backend["detail"]
+    assert BACKEND in backend["fix"]
+
+
+@pytest.mark.parametrize("environment", ["2.11.2"], indirect=True)
+def test_settings_that_are_wrong(home):
+    env = switch_on(home, kek_uri="local-kek:relative", threshold_bytes="48k")
+    done = home.run("secure-xcom", "doctor", env=env, check=False)
+    assert done.returncode == 1
+    (begin,) = [line for line in done.stdout.splitlines() if line.startswith("fail")]
+    assert begin.startswith("fail  settings: ConfigError: ")
+    assert '- kek_uri, from airflow.cfg [secure_xcom], is "local-kek:relative"' in done.stdout
+    assert '- threshold_bytes, from airflow.cfg [secure_xcom], is "48k"' in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("NOT OK: ")
