@@ -63,6 +63,7 @@ def record(  # noqa: PLR0913 - they are the members of a section
     targets: list[dict[str, Any]] = (),
     notes: list[str] = (),
     environment: dict[str, Any] | None = None,
+    **more: list[dict[str, Any]],
 ) -> None:
     """Put a section in the place of the one of that name.
 
@@ -71,6 +72,7 @@ def record(  # noqa: PLR0913 - they are the members of a section
         targets: made by `target`.
         notes: sentences that belong under the table, such as what was left out and why.
         environment: where it was measured, if that was not this process.
+        more: further tables of the section, by name.
     """
     sections = load(path)
     sections[name] = {
@@ -78,6 +80,7 @@ def record(  # noqa: PLR0913 - they are the members of a section
         "rows": rows,
         "targets": list(targets),
         "notes": list(notes),
+        **more,
     }
     save(path, sections)
 

@@ -1,0 +1,95 @@
+"""All values of a mapped task, read by the task that reduces them, 20 ms away.
+
+This package reads as `get_all` does, each time with no connection and no key; each value has a data
+key of its own, and so costs a call of KMS, 20 ms away as well. The peers read one value after
+another, as Airflow has them do; they read fewer, and their time is scaled, which they take in
+proportion.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import values
+from names import FAR, NEAR, OURS, PEERS
+from results import target
+from timing import Peak, spread, timed
+
+if TYPE_CHECKING:
+    from bench import Bench
+
+#: The figure that the target is for.
+COUNT = 1_000
+_TASK = "mapped"
+
+
+def measure(bench: Bench) -> dict[str, Any]:
+    """A reduce over 1,000, in the same rounds as the peers; then over 1 to 10,000."""
+    counts = [1, 4, 12] if bench.quick else [1, 10, 100, COUNT, 10_000]
+    at_peers = 4 if bench.quick else 30
+    values_ = values.mapped(counts[-1])
+    bench.link(NEAR)
+    bench.say(f"pushing {len(values_)} values")
+    rows_of = {name: _push(bench, name, values_[:at_peers]) for name in PEERS}
+    rows_of[OURS] = _push(bench, OURS, values_)
+    bench.link(FAR)
+    count = counts[-2]
+    times: dict[str, list[float]] = {name: [] for name in rows_of}
+    for _ in bench.rounds(least=3, most=5, seconds=40.0):
+        bench.say(f"reading {count}")
+        times[OURS].append(_pull(bench, OURS, rows_of[OURS][:count], values_))
+        for name in PEERS:
+            seconds = _pull(bench, name, rows_of[name], values_)
+            times[name].append(seconds * count / at_peers)
+    fastest = min(PEERS, key=lambda name: spread(times[name]).median)
+    rows = []
+    for name, samples in times.items():
+        found = spread(samples)
+        row = {"backend": name, "values": count, "read": count if name == OURS else at_peers}
+        row |= {"s": found.median, "s_low": found.low, "s_high": found.high}
+        ratio = spread([mine / one for mine, one in zip(times[OURS], samples, strict=True)])
+        row |= {"ratio": ratio.median, "ratio_low": ratio.low, "ratio_high": ratio.high}
+        rows.append(row | {"rounds": len(samples)})
+    ratio = next(row for row in rows if row["backend"] == fastest)
+    aim = target(
+        "reduce over 1,000 offloaded values of 100 KB, 20 ms latency: pull",
+        "≤ 0.05",
+        f"{ratio['ratio']:.3f} ({ratio['ratio_low']:.3f}-{ratio['ratio_high']:.3f}) of {fastest}'s",
+        holds=ratio["ratio"] <= 0.05,
+    )
+    points = [_point(bench, OURS, rows_of[OURS][:number], values_) for number in counts]
+    points += [
+        _point(bench, name, rows_of[name][:number], values_)
+        for name in PEERS
+        for number in (1, at_peers)
+    ]
+    bench.cloud.empty()
+    return {"rows": rows, "points": points, "targets": [aim]}
+
+
+def _push(bench: Bench, name: str, values_: list[Any]) -> list[object]:
+    backend = bench.backends[name]
+
+    def push(index: int) -> object:
+        return backend.push(values_[index], task=_TASK, map_index=index)
+
+    # The first one alone: what a process needs once is not made by several threads at once.
+    first = push(0)
+    with ThreadPoolExecutor(8 if name == OURS else 1) as pool:
+        return [first, *pool.map(push, range(1, len(values_)))]
+
+
+def _pull(bench: Bench, name: str, rows: list[object], values_: list[Any]) -> float:
+    backend = bench.backends[name]
+    backend.forget()
+    seconds, found = timed(lambda: backend.pull_all(rows, _TASK))
+    bench.check(found, values_[: len(rows)], name)
+    return seconds
+
+
+def _point(bench: Bench, name: str, rows: list[object], values_: list[Any]) -> dict[str, Any]:
+    bench.say(f"{name}: {len(rows)}")
+    with Peak() as peak:
+        seconds = _pull(bench, name, rows, values_)
+    return {"backend": name, "values": len(rows), "s": seconds, "peak MB": peak.bytes / 1e6}
