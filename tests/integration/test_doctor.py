@@ -11,6 +11,7 @@ import datetime as dt
 import io
 import json
 import os
+import re
 import stat
 import threading
 from collections.abc import Callable
@@ -22,6 +23,7 @@ import pytest
 from google.auth.exceptions import DefaultCredentialsError
 from servers.kms import KEY, URI, KmsServer
 from support.doctoring import IN_AIRFLOW
+from support.environments import ROOT
 
 from secure_xcom.airflow.configuration import Held
 from secure_xcom.cli import (
@@ -746,6 +748,15 @@ def test_the_exit_status_says_whether_something_failed(checks, status, monkeypat
     assert shown[0] == "pass  airflow: Airflow 3.3.2"
     assert "      Fix: Set it." in shown
     assert shown[-1].startswith("OK: 1 passed, 1 to" if status == 0 else "NOT OK: 1 passed, 0 to")
+
+
+def test_the_documents_list_each_check_and_show_what_json_is():
+    section = (ROOT / "docs/operations.md").read_text().partition("## Doctor\n")[2]
+    section = section.partition("\n## ")[0]
+    cells = re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)
+    assert [name for cell in cells for name in re.findall(r"`([\w.]+)`", cell)] == list(NAMES)
+    (example,) = re.findall(r"^\{.*\}$", section, re.MULTILINE)
+    assert json.loads(example) == doctor_command.as_json([PASSED])
 
 
 def test_a_person_reads_lines_of_the_width():
