@@ -81,6 +81,11 @@ def option(section: str, name: str) -> str:
     return str(_conf().get(section, name, fallback="") or "")
 
 
+def state_store_backend() -> object:
+    """Give the class that `[workers] state_store_backend` names; None where it names none."""
+    return _conf().getimport("workers", "state_store_backend", fallback=None)
+
+
 def log_return_values() -> bool:
     """Whether tasks may log what they return; what is not a switch does not switch it on."""
     text: str = _conf().get(SECTION, "log_return_values", fallback="")

@@ -273,7 +273,8 @@ def _check_coordinate(where: Expected, settings: Settings) -> None:
             ConfigError(
                 f"strict is on, and XCom {_named(where)} was read by code that does not say which "
                 "dag, task and key it wants, so that a moved value could not be told. Pull it with "
-                "ti.xcom_pull or an XComArg, and not with deserialize_value."
+                "ti.xcom_pull or an XComArg, or through the state stores of the context, and not "
+                "with deserialize_value and its like."
             ),
         )
 
@@ -376,3 +377,19 @@ def check_policy(where: Expected) -> None:
     """
     settings, _ = _process.current()
     _check_policy(where, settings.unsealed_reads)
+
+
+def check_coordinate(where: Expected) -> None:
+    """Check that a read says what it wants, where `strict` asks for that.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    settings, _ = _process.current()
+    _check_coordinate(where, settings)
+
+
+def is_strict() -> bool:
+    """Whether `strict` is on."""
+    settings, _ = _process.current()
+    return settings.strict

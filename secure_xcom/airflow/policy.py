@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -24,6 +25,7 @@ _LOGS = "show_return_value_in_logs"
 @_hookimpl
 def task_policy(task: Any) -> None:  # noqa: ANN401 - an operator, mapped or not, of some version
     """Switch "Done. Returned value was: …" off, where this backend is the configured one."""
+    _bind_states()
     if _is_configured():
         rendered.install()
     partial = getattr(task, "partial_kwargs", None)
@@ -58,6 +60,19 @@ def _is_configured() -> bool:
     from secure_xcom.airflow import configuration  # noqa: PLC0415 - not at import
 
     return is_ours(configuration.backend())
+
+
+@cache
+def _bind_states() -> None:
+    """Import the state store's backend, since Airflow does so in the midst of the first read.
+
+    What that read is of has to be noted before; so a module that does has to be there already.
+    """
+    from secure_xcom.airflow import configuration  # noqa: PLC0415 - not at import
+
+    # Airflow itself complains of one that cannot be imported, where it is used.
+    with suppress(Exception):
+        configuration.state_store_backend()
 
 
 @cache

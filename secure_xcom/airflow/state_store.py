@@ -16,7 +16,8 @@ from contextvars import ContextVar
 from datetime import datetime
 from typing import Any, TypeAlias
 
-from airflow.sdk.execution_time.context import TaskStateStoreAccessor
+from airflow.sdk.execution_time import context
+from airflow.sdk.execution_time.context import AssetStateStoreAccessor, TaskStateStoreAccessor
 from airflow.sdk.state import AssetScope, BaseStoreBackend, TaskScope
 
 from secure_xcom.airflow import core
@@ -27,8 +28,6 @@ from secure_xcom.model import Coordinate, Expected
 
 Scope: TypeAlias = TaskScope | AssetScope
 JsonValue: TypeAlias = Any
-
-_asked: ContextVar[Expected] = ContextVar("secure_xcom_state", default=Expected())  # noqa: B039 - it is frozen
 
 
 class SecureStateStoreBackend(BaseStoreBackend):
@@ -46,7 +45,7 @@ class SecureStateStoreBackend(BaseStoreBackend):
 
     def deserialize_task_state_store_from_ref(self, stored: str) -> JsonValue:
         """Open a task's state, which is compared with what its accessor was asked for."""
-        return _opened("task", stored, _asked.get())
+        return _opened("task", stored)
 
     def serialize_asset_state_store_to_ref(
         self, *, value: JsonValue, key: str, scope: AssetScope
@@ -55,8 +54,8 @@ class SecureStateStoreBackend(BaseStoreBackend):
         return _states(scope).to_row(json.dumps(value), _coordinate(scope, key))
 
     def deserialize_asset_state_store_from_ref(self, stored: str) -> JsonValue:
-        """Open an asset's state, of which no more is known than that it is one."""
-        return _opened("asset", stored, Expected())
+        """Open an asset's state, which is compared as far as name and URI can be."""
+        return _opened("asset", stored)
 
     def get(self, scope: Scope, key: str, *, session: object = None) -> str | None:
         """The JSON text that `set` wrote last; None if there is none."""
@@ -137,7 +136,11 @@ def _coordinate(scope: Scope, key: str) -> Coordinate:
     )
 
 
-def _opened(kind: str, stored: str, expected: Expected) -> JsonValue:
+def _opened(kind: str, stored: str) -> JsonValue:
+    asked = _asked.get() or _Asked(Expected())
+    asked.has_opened = True
+    expected = asked.expected
+    core.check_coordinate(expected)
     try:
         row = loads(stored)
     except FormatError:
@@ -151,42 +154,95 @@ def _opened(kind: str, stored: str, expected: Expected) -> JsonValue:
     return value
 
 
+class _Missing:
+    """Stands in for a default, so that a missing state can be told from one that is equal to it."""
+
+
+class _Asked:
+    """What an accessor was asked for, and whether its answer came through this backend."""
+
+    def __init__(self, expected: Expected) -> None:
+        self.expected = expected
+        self.has_opened = False
+
+
+class _AssetState(Expected):
+    """An asset's state, of which the name or the URI is known.
+
+    Only the server knows which URI is which name, so what was sealed by the one and is asked for by
+    the other cannot be compared; `strict` does not take that.
+    """
+
+    def matches(self, coordinate: Coordinate) -> bool:
+        """Whether it can be the one that is asked for."""
+        if coordinate.run_id == self.run_id or core.is_strict():
+            return super().matches(coordinate)
+        return Expected(self.dag_id, None, None, -1, self.key).matches(coordinate)
+
+
+_asked: ContextVar[_Asked | None] = ContextVar("secure_xcom_state", default=None)
+
+
 @contextmanager
-def _asking(expected: Expected) -> Iterator[None]:
-    token = _asked.set(expected)
+def _asking(asked: _Asked) -> Iterator[None]:
+    token = _asked.set(asked)
     try:
         yield
     finally:
         _asked.reset(token)
 
 
-def _expected(accessor: Any, key: str) -> Expected:  # noqa: ANN401 - Airflow's own, untyped
-    # A test on each version holds this name.
+def _of_task(accessor: Any, key: str) -> Expected:  # noqa: ANN401 - Airflow's own, untyped
+    # A test on each version holds this name, and those below.
     return Expected.exactly(_coordinate(accessor._scope, key))  # noqa: SLF001
 
 
-def _bind(stock: Callable[..., Any]) -> Callable[..., Any]:
-    """Have an accessor's reading say what it reads."""
+def _of_asset(accessor: Any, key: str) -> Expected:  # noqa: ANN401
+    scope = AssetScope(name=accessor._name, uri=accessor._uri)  # noqa: SLF001
+    where = _coordinate(scope, key)
+    return _AssetState(where.dag_id, where.run_id, where.task_id, where.map_index, where.key)
+
+
+def _bind(accessor: type, expected: Callable[[Any, str], Expected]) -> None:
+    """Have an accessor's reading say what it reads, and take nothing past this backend.
+
+    What does not look like a reference of some backend Airflow hands out as it is.
+    """
+    stock = accessor.get  # type: ignore[attr-defined]
 
     @functools.wraps(stock)
-    def read(self: Any, key: str, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-        with _asking(_expected(self, key)):
-            return stock(self, key, *args, **kwargs)
+    def get(self: Any, key: str, default: JsonValue = None) -> JsonValue:  # noqa: ANN401
+        asked = _Asked(expected(self, key))
+        with _asking(asked):
+            return _checked(asked, stock(self, key, _Missing), default)
 
-    return read
+    accessor.get = get  # type: ignore[attr-defined]
+    if not hasattr(accessor, "aget"):  # from 3.3 on for assets, from 3.4 on for tasks
+        return
+    astock = accessor.aget
+
+    @functools.wraps(astock)
+    async def aget(self: Any, key: str, default: JsonValue = None) -> JsonValue:  # noqa: ANN401
+        asked = _Asked(expected(self, key))
+        with _asking(asked):
+            return _checked(asked, await astock(self, key, _Missing), default)
+
+    accessor.aget = aget
 
 
-def _abind(stock: Callable[..., Any]) -> Callable[..., Any]:
-    """Do the same for an asynchronous one."""
-
-    @functools.wraps(stock)
-    async def read(self: Any, key: str, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-        with _asking(_expected(self, key)):
-            return await stock(self, key, *args, **kwargs)
-
-    return read
+def _checked(asked: _Asked, value: JsonValue, default: JsonValue) -> JsonValue:
+    if value is _Missing:
+        return default
+    if not asked.has_opened and _is_configured():
+        core.check_policy(asked.expected)
+        core.note_opened(value)
+    return value
 
 
-TaskStateStoreAccessor.get = _bind(TaskStateStoreAccessor.get)  # type: ignore[method-assign]
-if hasattr(TaskStateStoreAccessor, "aget"):  # from 3.4 on
-    TaskStateStoreAccessor.aget = _abind(TaskStateStoreAccessor.aget)
+def _is_configured() -> bool:
+    """Whether the state store's backend is this one; tests and tools import it without that."""
+    return isinstance(context._get_worker_state_store_backend(), SecureStateStoreBackend)  # noqa: SLF001
+
+
+_bind(TaskStateStoreAccessor, _of_task)
+_bind(AssetStateStoreAccessor, _of_asset)

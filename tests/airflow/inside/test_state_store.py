@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import inspect
 import json
+import os
+import subprocess
+import sys
 from uuid import uuid4
 
 import pytest
@@ -22,10 +26,11 @@ from secure_xcom.errors import (
 if VERSION < (3, 3):
     pytest.skip("Airflow has state stores from 3.3 on", allow_module_level=True)
 
-from airflow.sdk.execution_time.context import TaskStateStoreAccessor
+from airflow.sdk.execution_time import comms, context, task_runner
+from airflow.sdk.execution_time.context import AssetStateStoreAccessor, TaskStateStoreAccessor
 from airflow.sdk.state import AssetScope, BaseStoreBackend, TaskScope
 
-from secure_xcom.airflow.state_store import SecureStateStoreBackend, _asking, _expected
+from secure_xcom.airflow.state_store import SecureStateStoreBackend, _of_asset, _of_task
 
 TASK = TaskScope("dag", "run", "task", 3)
 ASSET = AssetScope(name="orders")
@@ -162,24 +167,163 @@ def test_every_method_of_the_interface_is_ours():
     assert stock - set(ours) == {"cleanup"}
 
 
-def test_a_row_of_another_key_or_task_is_refused_where_the_accessor_says_what_it_reads(backend):
-    stored = backend.serialize_task_state_store_to_ref(value=1, key="k", scope=TASK)
-    accessor = TaskStateStoreAccessor(uuid4(), TASK)
-    with _asking(_expected(accessor, "k")):
-        assert backend.deserialize_task_state_store_from_ref(stored) == 1
-    other = TaskStateStoreAccessor(uuid4(), TaskScope("dag", "run", "task", 4))
-    for elsewhere in (_expected(accessor, "k2"), _expected(other, "k")):
-        with _asking(elsewhere), pytest.raises(AuthenticationError):
-            backend.deserialize_task_state_store_from_ref(stored)
+@pytest.fixture
+def configured(monkeypatch):
+    """Name a backend of state stores, or none, as airflow.cfg does."""
+    known = context._get_worker_state_store_backend
+
+    def name(backend):
+        monkeypatch.setenv("AIRFLOW__WORKERS__STATE_STORE_BACKEND", backend)
+        known.cache_clear()
+
+    yield name
+    known.cache_clear()
 
 
-def test_the_accessor_is_bound():
-    """Fails when Airflow renames what `state_store` wraps."""
-    assert hasattr(TaskStateStoreAccessor.get, "__wrapped__")
-    accessor = TaskStateStoreAccessor(uuid4(), TASK)
-    assert _expected(accessor, "k").task_id == "task"
-    if hasattr(TaskStateStoreAccessor, "aget"):
-        assert hasattr(TaskStateStoreAccessor.aget, "__wrapped__")
+@pytest.fixture
+def served(deployment, configured, monkeypatch):
+    """Have the accessors read what is given here, as if the server had sent it."""
+    assert deployment is not None
+    configured("secure_xcom.airflow.state_store.SecureStateStoreBackend")
+    kinds = {
+        TaskStateStoreAccessor: comms.TaskStateStoreResult,
+        AssetStateStoreAccessor: comms.AssetStateStoreResult,
+    }
+
+    def read(accessor, key, row, *, at_once=True):
+        class Comms:
+            def send(self, _):
+                if row is None:
+                    return comms.ErrorResponse(error=MISSING[type(accessor)])
+                return kinds[type(accessor)](value=row)
+
+            async def asend(self, message):
+                return self.send(message)
+
+        monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", Comms(), raising=False)
+        if at_once:
+            return accessor.get(key, "default")
+        return asyncio.run(accessor.aget(key, "default"))
+
+    return read
+
+
+MISSING = {
+    TaskStateStoreAccessor: comms.ErrorType.TASK_STORE_NOT_FOUND,
+    AssetStateStoreAccessor: comms.ErrorType.ASSET_STORE_NOT_FOUND,
+}
+
+
+def of_task(scope=TASK):
+    return TaskStateStoreAccessor(uuid4(), scope)
+
+
+def sealed(backend, scope, key="k", value=1):
+    side = sides(backend)["task" if isinstance(scope, TaskScope) else "asset"]
+    return context._wrap_external_ref(side[1](value=value, key=key, scope=scope))
+
+
+def ways(accessor):
+    """Reading at once, and where this version has it, on the event loop."""
+    return [True, False] if hasattr(type(accessor), "aget") else [True]
+
+
+def test_a_row_of_another_key_or_task_is_refused(backend, served):
+    row = sealed(backend, TASK)
+    for at_once in ways(of_task()):
+        assert served(of_task(), "k", row, at_once=at_once) == 1
+        assert served(of_task(), "k", None, at_once=at_once) == "default"
+        with pytest.raises(AuthenticationError):
+            served(of_task(), "k2", row, at_once=at_once)
+        with pytest.raises(AuthenticationError):
+            served(of_task(TaskScope("dag", "run", "task", 4)), "k", row, at_once=at_once)
+
+
+def test_a_row_of_another_asset_is_refused_as_far_as_its_name_is_known(backend, served):
+    row = sealed(backend, ASSET)
+    orders, bills = (AssetStateStoreAccessor(name=name) for name in ("orders", "bills"))
+    by_uri = AssetStateStoreAccessor(uri="s3://orders")
+    for at_once in ways(orders):
+        assert served(orders, "k", row, at_once=at_once) == 1
+        # That it is another asset's, only the server knows.
+        assert served(by_uri, "k", row, at_once=at_once) == 1
+        for accessor, key in ((orders, "k2"), (bills, "k"), (by_uri, "k2")):
+            with pytest.raises(AuthenticationError):
+                served(accessor, key, row, at_once=at_once)
+
+
+def test_strict_compares_all_of_an_assets_state(backend, served, monkeypatch):
+    row = sealed(backend, ASSET)
+    be_strict(monkeypatch)
+    assert served(AssetStateStoreAccessor(name="orders"), "k", row) == 1
+    with pytest.raises(AuthenticationError):
+        served(AssetStateStoreAccessor(uri="s3://orders"), "k", row)
+
+
+def test_strict_refuses_states_that_are_read_without_a_word_of_where(side, monkeypatch):
+    scope, to_ref, from_ref = side
+    row = to_ref(value=1, key="k", scope=scope)
+    assert from_ref(row) == 1
+    be_strict(monkeypatch)
+    with pytest.raises(ConfigError, match="state stores"):
+        from_ref(row)
+
+
+def be_strict(monkeypatch):
+    settings, stack = core._process.current()
+    strict = dataclasses.replace(settings, strict=True)
+    monkeypatch.setattr(core._process, "current", lambda: (strict, stack))
+
+
+@pytest.mark.parametrize("accessor", [of_task(), AssetStateStoreAccessor(name="orders")])
+@pytest.mark.parametrize("row", [{"card": CANARY}, CANARY, 7, None])
+def test_what_airflow_hands_out_past_the_backend_follows_the_policy(
+    served, configure, accessor, row
+):
+    """A row without the mark of a reference never reaches a backend's methods."""
+    if row is None:
+        assert served(accessor, "k", row) == "default"
+        return
+    for at_once in ways(accessor):
+        configure(unsealed_reads="deny")
+        with pytest.raises(UnsealedError) as refused:
+            served(accessor, "k", row, at_once=at_once)
+        assert CANARY not in str(refused.value)
+        for policy in ("warn", "allow"):
+            configure(unsealed_reads=policy)
+            assert served(accessor, "k", row, at_once=at_once) == row
+
+
+def test_under_another_backend_or_none_the_accessors_are_as_they_were(served, configured):
+    configured("")
+    assert served(of_task(), "k", {"a": 1}) == {"a": 1}
+
+
+def test_the_accessors_are_bound():
+    """Fails when Airflow renames what `state_store` wraps or looks at."""
+    for accessor in (TaskStateStoreAccessor, AssetStateStoreAccessor):
+        assert hasattr(accessor.get, "__wrapped__")
+        assert hasattr(accessor, "aget") == hasattr(getattr(accessor, "aget", None), "__wrapped__")
+    assert _of_task(of_task(), "k").task_id == "task"
+    assert _of_asset(AssetStateStoreAccessor(name="orders"), "k").task_id == "orders"
+    assert context._get_worker_state_store_backend() is None
+
+
+def test_the_policy_binds_them_before_the_first_read():
+    """Airflow imports the backend in the midst of the first read, which is too late for it."""
+    code = """
+import sys
+from airflow import settings
+from airflow.providers.standard.operators.bash import BashOperator
+
+name = "secure_xcom.airflow.state_store"
+assert name not in sys.modules
+settings.task_policy(BashOperator(task_id="t", bash_command="true"))
+raise SystemExit(0 if name in sys.modules else "the accessors are not bound")
+"""
+    backend = f"{SecureStateStoreBackend.__module__}.{SecureStateStoreBackend.__name__}"
+    env = {**os.environ, "AIRFLOW__WORKERS__STATE_STORE_BACKEND": backend}
+    subprocess.run([sys.executable, "-c", code], check=True, env=env)
 
 
 def test_a_state_is_no_xcom_and_a_tasks_state_no_assets(backend, configure):
