@@ -10,13 +10,13 @@ encryption and its nonce-reuse misuse-resistance" (CRYPTO 2015), with a key deri
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from io import BytesIO
-from itertools import chain, repeat
+from itertools import chain, count, repeat
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from secure_xcom.errors import AuthenticationError, FormatError
@@ -84,41 +84,34 @@ def _regroup(
     yield gathered.getbuffer()[: gathered.tell()], True
 
 
-def _cipher(content_key: bytes, associated_data: bytes, salt: bytes) -> AESGCM:
-    return AESGCM(HKDF(hashes.SHA256(), 32, salt, associated_data).derive(content_key))
+def _segment_key(content_key: bytes, associated_data: bytes, salt: bytes) -> algorithms.AES:
+    return algorithms.AES(HKDF(hashes.SHA256(), 32, salt, associated_data).derive(content_key))
 
 
 def _nonce(prefix: bytes, index: int, *, last: bool) -> bytes:
     return prefix + index.to_bytes(4, "big") + (b"\x01" if last else b"\x00")
 
 
-def _reusing(cipher: AESGCM, verb: str, full_bytes: int) -> Callable[[bytes, Buffer], bytes]:
-    """Encrypt or decrypt segments; full ones into memory that is used again once nobody holds it.
+class _Memory:
+    """Memory for segments, used again once nobody holds what was made in it.
 
     Fresh memory comes from the system page by page, which takes longer than the cipher. A `BytesIO`
     gives its memory out as `bytes`, and takes another if that is still held when it is written to:
     so what was given out never changes. There are two, since a loop over segments holds one while
     it asks for the next.
-
-    Args:
-        cipher: with `encrypt_into` and `decrypt_into`, from cryptography 47 on.
-        verb: `encrypt` or `decrypt`.
-        full_bytes: what a full segment becomes.
     """
-    plain = getattr(cipher, verb)
-    into = getattr(cipher, f"{verb}_into", None)
-    given_bytes = _PLAINTEXT_BYTES + SEGMENT_BYTES - full_bytes
-    memory: deque[BytesIO] = deque(maxlen=2)
 
-    def run(nonce: bytes, data: Buffer) -> bytes:
-        if into is None or len(data) != given_bytes:
-            return bytes(plain(nonce, data, None))
-        memory.append(memory[0] if len(memory) > 1 else BytesIO(bytes(full_bytes)))
-        with memory[-1].getbuffer() as target:
-            into(nonce, data, None, target)
-        return memory[-1].getvalue()
+    def __init__(self) -> None:
+        self._full: deque[BytesIO] = deque(maxlen=2)
 
-    return run
+    def of(self, length_bytes: int) -> BytesIO:
+        """Memory of that length. A shorter one than a full segment's is the first, or the last."""
+        full = self._full
+        if length_bytes < SEGMENT_BYTES and len(full) < 2:  # noqa: PLR2004 - see above
+            return BytesIO(bytes(length_bytes))
+        full.append(full[0] if len(full) > 1 else BytesIO(bytes(SEGMENT_BYTES)))
+        full[-1].truncate(length_bytes)
+        return full[-1]
 
 
 def seal(
@@ -137,35 +130,96 @@ def seal(
     """
     left = PAYLOAD_BYTES_MAX
     salt, prefix = random[:_SALT_BYTES], random[_SALT_BYTES:]
-    encrypt = _reusing(_cipher(content_key, associated_data, salt), "encrypt", SEGMENT_BYTES)
+    key = _segment_key(content_key, associated_data, salt)
+    memory = _Memory()
     yield bytes((BODY_HEADER_BYTES,)) + salt + prefix
     pieces = _regroup(payload, chain((_FIRST_PLAINTEXT_BYTES,), repeat(_PLAINTEXT_BYTES)))
     for index, (piece, last) in enumerate(pieces):
         left -= len(piece)
         if left < 0:
             raise FormatError(f"The value is longer than {PAYLOAD_BYTES_MAX} bytes once encoded.")
-        yield encrypt(_nonce(prefix, index, last=last), piece)
+        cipher = Cipher(key, modes.GCM(_nonce(prefix, index, last=last))).encryptor()
+        segment = memory.of(len(piece) + TAG_BYTES)
+        with segment.getbuffer() as target:
+            cipher.update_into(piece, target)
+            cipher.finalize()
+            target[len(piece) :] = cipher.tag
+        yield segment.getvalue()
 
 
-def open_(content_key: bytes, associated_data: bytes, body: Iterable[Buffer]) -> Iterator[bytes]:
+class _Stream:
+    """A stream of which so many bytes are taken at a time."""
+
+    def __init__(self, chunks: Iterable[Buffer]) -> None:
+        self._chunks = iter(chunks)
+        self._rest = memoryview(b"")
+
+    def take(self, length: int) -> Iterator[memoryview]:
+        """Yield the next `length` bytes, in the pieces that they come in, each good until the next.
+
+        Raises:
+            AuthenticationError: the stream ends before.
+        """
+        while length:
+            piece = self._rest[:length]
+            self._rest = self._rest[len(piece) :]
+            length -= len(piece)
+            if piece:
+                yield piece
+            elif (chunk := next(self._chunks, None)) is not None:
+                self._rest = memoryview(chunk).cast("B")
+            else:
+                raise AuthenticationError
+
+    def end(self) -> None:
+        """Be at the end.
+
+        Raises:
+            AuthenticationError: more comes.
+        """
+        if self._rest or any(map(len, self._chunks)):
+            raise AuthenticationError
+
+
+def open_(
+    content_key: bytes, associated_data: bytes, body: Iterable[Buffer], body_bytes: int
+) -> Iterator[memoryview]:
     """Yield the payload of a body, each piece authenticated; the whole is, once the iteration ends.
+
+    Args:
+        content_key: 32 bytes.
+        associated_data: what the body is bound to.
+        body: its bytes, in pieces of any size, each good until the next one is asked for.
+        body_bytes: how many they are said to be, which says which segment is the last.
 
     Raises:
         AuthenticationError: a segment, the order, or the end is not what was sealed.
     """
-    segments = _regroup(
-        body, chain((BODY_HEADER_BYTES, _FIRST_CIPHERTEXT_BYTES), repeat(SEGMENT_BYTES))
-    )
-    first, is_all = next(segments)
-    start = bytes(first)
-    if is_all or start[0] != BODY_HEADER_BYTES:
+    stream = _Stream(body)
+    start = b"".join(map(bytes, stream.take(BODY_HEADER_BYTES)))
+    if start[0] != BODY_HEADER_BYTES:
         raise AuthenticationError
     salt, prefix = start[1 : 1 + _SALT_BYTES], start[1 + _SALT_BYTES :]
-    decrypt = _reusing(_cipher(content_key, associated_data, salt), "decrypt", _PLAINTEXT_BYTES)
-    for index, (segment, last) in enumerate(segments):
-        if len(segment) <= TAG_BYTES:
+    key = _segment_key(content_key, associated_data, salt)
+    memory = _Memory()
+    left, room = body_bytes - BODY_HEADER_BYTES, _FIRST_CIPHERTEXT_BYTES
+    for index in count():
+        plaintext_bytes = min(left, room) - TAG_BYTES
+        if plaintext_bytes <= 0:
             raise AuthenticationError
+        cipher = Cipher(key, modes.GCM(_nonce(prefix, index, last=left <= room))).decryptor()
+        # Longer than what it is to hold, at least by a tag: cryptography 42 wants that.
+        plaintext = memory.of(min(body_bytes, SEGMENT_BYTES))
+        opened_bytes = 0
+        with plaintext.getbuffer() as target:
+            for piece in stream.take(plaintext_bytes):
+                opened_bytes += cipher.update_into(piece, target[opened_bytes:])
         try:
-            yield decrypt(_nonce(prefix, index, last=last), segment)
+            cipher.finalize_with_tag(b"".join(map(bytes, stream.take(TAG_BYTES))))
         except InvalidTag:
             raise AuthenticationError from None
+        yield memoryview(plaintext.getvalue())[:plaintext_bytes]
+        if left <= room:
+            break
+        left, room = left - room, SEGMENT_BYTES
+    stream.end()

@@ -179,7 +179,7 @@ class Sealed:
         )
         keys = envelope.derive(data_key, preamble.header_bytes, header.salt)
         envelope.check_commitment(keys, preamble.commitment)
-        opened = body.open_(keys.content_key, keys.header_hash, rest)
+        opened = body.open_(keys.content_key, keys.header_hash, rest, body_bytes)
         return parse_payload(opened, payload_bytes, self._max_value_bytes)
 
     def fetch(self, reference: Reference) -> None:

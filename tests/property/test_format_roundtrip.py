@@ -98,7 +98,7 @@ def test_a_body_opens_by_ours_and_by_the_independent_reader(chunks, chunk_bytes)
     payload = b"".join(chunks) or b"x"
     sealed = b"".join(body.seal(bytes(32), b"hh", chunks + [b"x"] * (not any(chunks)), bytes(39)))
     cut = (sealed[at : at + chunk_bytes] for at in range(0, len(sealed), chunk_bytes))
-    assert b"".join(body.open_(bytes(32), b"hh", cut)) == payload
+    assert b"".join(body.open_(bytes(32), b"hh", cut, len(sealed))) == payload
     assert independent.open_body(bytes(32), b"hh", sealed) == payload
 
 

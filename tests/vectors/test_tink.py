@@ -78,7 +78,7 @@ def test_we_open_what_tink_seals(size):
     key, payload, sink = os.urandom(32), os.urandom(size), Kept()
     with primitive(key).new_encrypting_stream(sink, ASSOCIATED_DATA) as stream:
         stream.write(payload)
-    assert b"".join(body.open_(key, ASSOCIATED_DATA, [sink.contents])) == payload
+    assert b"".join(body.open_(key, ASSOCIATED_DATA, [sink.contents], len(sink.contents))) == payload
 
 
 def test_tink_takes_bytes_after_a_full_last_segment_and_we_do_not():
@@ -90,4 +90,4 @@ def test_tink_takes_bytes_after_a_full_last_segment_and_we_do_not():
     with primitive(key).new_decrypting_stream(io.BytesIO(sealed), ASSOCIATED_DATA) as stream:
         assert stream.read() == payload
     with pytest.raises(AuthenticationError):
-        list(body.open_(key, ASSOCIATED_DATA, [sealed]))
+        list(body.open_(key, ASSOCIATED_DATA, [sealed], len(sealed)))
