@@ -47,7 +47,9 @@ def _one(bench: Bench, link: str, name: str, value: object) -> list[dict[str, An
     else:
         number = {}
     times = {(one, what): [] for one in taking for what in (PUSH, PULL)}
-    for _ in bench.rounds(least=5, most=25, seconds=10.0):
+    # The peers take many seconds for the largest one.
+    least = 3 if name == values.LARGE_FRAME else 5
+    for _ in bench.rounds(least=least, most=25, seconds=10.0):
         for one, backend in taking.items():
             repeat = number.get(one, 1)
             push, pull = _round(backend, value, repeat, one)

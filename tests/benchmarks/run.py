@@ -17,6 +17,7 @@ import gc
 import importlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -62,6 +63,8 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=None)
     parser.add_argument("--in-process", action="store_true", help=argparse.SUPPRESS)
     wanted = parser.parse_args()
+    # The servers are stopped on the way out, whoever ends this.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     if wanted.quick and wanted.out is None:
         parser.error("--quick needs --out: what it measures is not for docs/performance.md")
     out = (wanted.out or PATH).resolve()

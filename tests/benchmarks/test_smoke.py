@@ -1,20 +1,117 @@
-"""The benchmarks run, and what they read is right; their figures are for a person to look at."""
+"""The benchmark runs, and what it reads is right; its figures are for a person to look at."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 
-def test_mapped():
-    program = Path(__file__).parent / "mapped.py"
-    options = ("--count", "6", "--peer-count", "2", "--value-bytes", "2000", "--json")
-    done = subprocess.run(
-        [sys.executable, program, *options], capture_output=True, text=True, check=False
+HERE = Path(__file__).parent
+DOCS = HERE.parents[1] / "docs"
+
+
+@pytest.fixture
+def module(monkeypatch):
+    """A module of the benchmark, by name."""
+    monkeypatch.syspath_prepend(HERE)
+    return importlib.import_module
+
+
+def test_the_quick_form_runs(module, tmp_path):
+    names, values, sections = module("names"), module("values"), list(module("run").SECTIONS)
+    out = tmp_path / "results.json"
+    command = [sys.executable, HERE / "run.py", "--quick", "--out", out, "--only", *sections]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    # It ends otherwise if what a backend read is not what it wrote.
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(out.read_text())
+    assert list(found) == sections
+
+    every = {names.OURS, names.OURS_HELD, names.STOCK, *names.PEERS}
+    for section in ("loopback", "shaped link"):
+        took = {}
+        for row in found[section]["rows"]:
+            took.setdefault((row["value"], row["operation"]), set()).add(row["backend"])
+        for value in values.makers(quick=True):
+            expected = {names.OURS, names.OURS_HELD} if value == values.BYTES else every
+            assert took[value, "push"] == took[value, "pull"] == expected
+    # Calls are counted, and so the same on each machine.
+    assert [one["what"] for one in found["calls"]["targets"] if not one["holds"]] == []
+    ours = [row for row in found["cost"]["rows"] if row["backend"] == names.OURS]
+    assert len(ours) == 3
+    for row in ours:
+        for operation in ("KMS", "class A", "class B"):
+            assert row[f"{operation}, counted"] == row[f"{operation}, model"]
+    assert {row["backend"] for row in found["scale"]["rows"]} == {names.OURS, *names.PEERS}
+    about = json.dumps([section["environment"] for section in found.values()])
+    assert '"cryptography"' in about
+    report = module("report")
+    assert len(report.plots(found)) == 6
+
+
+def test_a_value_that_came_back_changed_stops_it(module):
+    bench = module("bench").Bench(None, {}, quick=True)
+    bench.check([1], [1], "anyone")
+    for found in ([2], (1,), "gs://bucket/name"):
+        with pytest.raises(SystemExit, match="not what was written"):
+            bench.check(found, [1], "anyone")
+
+
+def test_the_model_of_costs(module):
+    """By hand, for the shapes of the page."""
+    cost = module("cost")
+    each = cost._OURS
+    orchestration, pipeline, fan_out = (
+        cost.model(shape.tasks, each, keys=True) for shape in cost.shapes(7)
     )
-    assert done.returncode == 0, done.stderr
-    figures = json.loads(done.stdout.splitlines()[-1])
-    assert (figures["count"], figures["peer_count"]) == (6, 2)
-    assert figures["ratio"] > 0
+    assert orchestration == {"KMS": 10 + 5}
+    assert pipeline == {"KMS": 10 + 9, "class A": 3, "class B": 3}
+    assert fan_out == {"KMS": 7 + 1 + 7, "class A": 7, "class B": 7}
+
+
+def test_the_page_is_what_the_results_make(module):
+    report, results = module("report"), module("results").load()
+    page = (DOCS / report.PAGE).read_text(encoding="utf-8")
+    assert report.filled(page, results) == page
+    plots = report.plots(results)
+    stored = {f"performance/{path.name}" for path in (DOCS / "performance").glob("*")}
+    assert stored == set(plots)
+    for name, text in plots.items():
+        assert (DOCS / name).read_text(encoding="utf-8") == text, name
+        assert f"]({name})" in page
+
+
+def test_the_page_has_a_place_for_every_section(module):
+    report, run = module("report"), module("run")
+    page = (DOCS / report.PAGE).read_text(encoding="utf-8")
+    for name in (*run.SECTIONS, *run.PROGRAMS, "targets", "prices", "environment"):
+        assert f"<!-- table: {name} -->" in page
+
+
+def test_a_target_that_is_missed_is_said(module):
+    report, results = module("report"), module("results")
+    missed = results.target("speed", "≤ 1", "2", holds=False, why="It is far.")
+    silent = results.target("weight", "≤ 1", "3", holds=False)
+    reached = results.target("size", "≤ 1", "1", holds=True, why="Not said.")
+    section = {"rows": [], "targets": [missed, silent, reached], "notes": []}
+    told = report.table("targets", {"some": section})
+    assert "| speed | ≤ 1 | 2 | **no** | It is far. |" in told
+    assert "| weight | ≤ 1 | 3 | **no** | Not looked into yet. |" in told
+    assert "| size | ≤ 1 | 1 | yes |  |" in told
+    # What was not measured does not hold.
+    assert "| 10,000 dicts, shaped link, new key: pull | ≤ 0.6 | not measured | **no** |" in told
+
+
+def test_a_ratio_is_judged_by_its_bound(module):
+    report, names, values = module("report"), module("names"), module("values")
+    about = {"value": values.DICTS, "operation": "push", "backend": names.OURS}
+    for ratio, verdict in ((0.5, "yes"), (0.501, "**no**")):
+        row = about | {"ratio": ratio, "ratio_low": 0.4, "ratio_high": 0.6, "against": "common-io"}
+        section = {"rows": [row], "targets": [], "notes": []}
+        told = report.table("targets", {"loopback": section})
+        line = next(line for line in told.splitlines() if "loopback, new key: push" in line)
+        assert f"| {verdict} |" in line
