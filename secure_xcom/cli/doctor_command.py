@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -81,13 +82,20 @@ def as_json(checks: Sequence[Check]) -> dict[str, object]:
 
 
 def show(check: Check, output: Output) -> None:
-    """Show one check, and what to do about it."""
-    lines = f"{check.name}: {check.detail}".splitlines()
+    """Show one check, and what to do about it: in one line, so that a command can be copied."""
+    begin = f"{check.status}  {check.name}: "
+    for line in check.detail.splitlines():
+        for part in textwrap.wrap(
+            begin + line,
+            output.width,
+            subsequent_indent=_INDENT,
+            break_long_words=False,
+            break_on_hyphens=False,
+        ):
+            output.line(part, _STYLES[check.status])
+        begin = _INDENT
     if check.fix:
-        lines.append(f"Fix: {check.fix}")
-    for number, line in enumerate(lines):
-        begin = _INDENT if number else f"{check.status}  "
-        output.paragraph(begin + line, _STYLES[check.status], _INDENT)
+        output.line(f"{_INDENT}Fix: {check.fix}", _STYLES[check.status])
 
 
 def conclude(checks: Sequence[Check], output: Output) -> None:
