@@ -51,6 +51,15 @@ _INLINE = (
     "two random numbers, encrypts and puts the envelope into base64; each of these calls takes "
     "some microseconds, and so do Airflow's settings, the audit log and the checks around them."
 )
+#: By section: title, what is across and up, and the column.
+_PLOTS = (
+    ("scale", "Push, by size", "bytes", "seconds", "push s"),
+    ("scale", "Pull, by size", "bytes", "seconds", "pull s"),
+    ("scale", "Push, memory above the value", "bytes", "MB", "push peak MB"),
+    ("scale", "Pull, memory with the value", "bytes", "MB", "pull peak MB"),
+    ("mapped", "Reduce, by mapped values", "values of 100 KB", "seconds", "s"),
+    ("mapped", "Reduce, memory", "values of 100 KB", "MB", "peak MB"),
+)
 _SHAPED = (
     "KMS and storage are two round trips, one after the other: what the object begins with is the "
     "wrapped key. The fastest peer makes two or three."
@@ -81,6 +90,8 @@ def table(name: str, results: Results) -> str:
         return _environment(results)
     if name == "prices":
         return _markdown(results["cost"]["prices"]) if "cost" in results else _MISSING
+    if name.endswith(" plots"):
+        return _shown(name.removesuffix(" plots"), results)
     if name not in results:
         return _MISSING
     section = results[name]
@@ -230,26 +241,30 @@ def _environment(results: Results) -> str:
 def plots(results: Results) -> dict[str, str]:
     """The plots by file name, below the folder of the documentation."""
     made = {}
-    scale = results.get("scale", {"rows": []})["rows"]
-    points = results.get("mapped", {}).get("points", [])
-    for title, rows, across, up, column in (
-        ("Push, by size", scale, "bytes", "seconds", "push s"),
-        ("Pull, by size", scale, "bytes", "seconds", "pull s"),
-        ("Push, memory above the value", scale, "bytes", "MB", "push peak MB"),
-        ("Pull, memory with the value", scale, "bytes", "MB", "pull peak MB"),
-        ("Reduce, by mapped values", points, "values of 100 KB", "seconds", "s"),
-        ("Reduce, memory", points, "values of 100 KB", "MB", "peak MB"),
-    ):
+    for section, title, across, up, column in _PLOTS:
+        found = results.get(section, {})
+        # Those of a reduce are apart from its comparison.
+        rows = found.get("points", found.get("rows", []))
         x = "bytes" if across == "bytes" else "values"
-        names = list(dict.fromkeys(row["backend"] for row in rows))
         series = {
             name: [(row[x], row[column]) for row in rows if row["backend"] == name]
-            for name in names
+            for name in dict.fromkeys(row["backend"] for row in rows)
         }
         if rows:
-            file = title.lower().replace(",", "").replace(" ", "-")
-            made[f"performance/{file}.svg"] = log_log(title, across, up, series)
+            made[_file(title)] = log_log(title, across, up, series)
     return made
+
+
+def _shown(section: str, results: Results) -> str:
+    """The plots of a section, as the page shows them."""
+    if section not in results:
+        return _MISSING
+    titles = [title for of, title, *_ in _PLOTS if of == section]
+    return "".join(f"![{title}]({_file(title)})\n" for title in titles)
+
+
+def _file(title: str) -> str:
+    return f"performance/{title.lower().replace(',', '').replace(' ', '-')}.svg"
 
 
 def _find(rows: list[Row], **wanted: str) -> Row | None:
