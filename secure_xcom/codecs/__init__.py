@@ -60,9 +60,11 @@ def decode(payload: Payload) -> object:
     """
     if payload.codec is CodecId.BYTES:
         return octets.decode(payload)
-    source = Source(payload.buffers)
-    if payload.codec is CodecId.PLAIN:
+    codec, source = payload.codec, Source(payload.buffers)
+    # A caller that has let go of it too does not hold the bytes while the value is made of them.
+    del payload
+    if codec is CodecId.PLAIN:
         return plain.decode(source)
-    if payload.codec is CodecId.SERDE:
+    if codec is CodecId.SERDE:
         return serde.decode(source)
-    return plain.decode_leaf(payload.codec, source)
+    return plain.decode_leaf(codec, source)

@@ -189,11 +189,11 @@ def unpack(source: Source, leaf: Callable[[CodecId, Source], object]) -> object:
             faults.append(error)
             raise ValueError from None
 
+    packed = b"".join((b"\x92", *tree, ormsgpack.packb(sentinel)))
+    tree.clear()
     pair: object = None
     try:
-        pair = ormsgpack.unpackb(
-            b"".join((b"\x92", *tree, ormsgpack.packb(sentinel))), ext_hook=ext_hook
-        )
+        pair = ormsgpack.unpackb(packed, ext_hook=ext_hook)
     except ValueError:
         if faults:
             raise faults[0] from None
