@@ -13,7 +13,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import values
-from names import FAR, NEAR, OURS
+from names import FAR, NEAR, OURS, OURS_HELD
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,8 +27,11 @@ _PARTS = (
     ("/secure_xcom/format/", "sealing"),
     ("/secure_xcom/keys/", "keys, KMS"),
     ("/secure_xcom/stores/", "storage"),
+    ("/secure_xcom/layers/", "layers"),
+    ("/secure_xcom/airflow/", "backend"),
     ("/secure_xcom/", "the rest"),
 )
+_EVERY_SECONDS = 0.0005
 PARTS = tuple(dict.fromkeys(part for _, part in _PARTS))
 
 
@@ -40,18 +43,28 @@ class Samples:
         self._thread_id = threading.get_ident()
 
     def during(self, call: Callable[[], Any]) -> Any:
-        ended = threading.Event()
-        thread = threading.Thread(target=self._sample, args=(ended,))
+        begun, ended = threading.Event(), threading.Event()
+        thread = threading.Thread(target=self._sample, args=(begun, ended))
+        switch_seconds = sys.getswitchinterval()
+        sys.setswitchinterval(_EVERY_SECONDS)
         thread.start()
+        begun.wait()
         try:
             return call()
         finally:
             ended.set()
             thread.join()
+            sys.setswitchinterval(switch_seconds)
 
-    def _sample(self, ended: threading.Event) -> None:
+    def shares(self) -> dict[str, float]:
+        """The parts of the time, in percent."""
+        total = sum(self.seconds.values()) or 1.0
+        return {part: 100 * self.seconds[part] / total for part in PARTS}
+
+    def _sample(self, begun: threading.Event, ended: threading.Event) -> None:
         last = time.perf_counter()
-        while not ended.wait(0.0005):
+        begun.set()
+        while not ended.wait(_EVERY_SECONDS):
             frame = sys._current_frames().get(self._thread_id)
             now = time.perf_counter()
             self.seconds[_part(frame)] += now - last
@@ -68,8 +81,9 @@ def _part(frame: FrameType | None) -> str:
 
 
 def measure(bench: Bench) -> dict[str, Any]:
-    """Each value that leaves the process, near and far."""
-    rows = []
+    """A value that stays, with the key held, and each that leaves the process, near and far."""
+    bench.link(NEAR)
+    rows = _profile(bench, NEAR, values.SMALL, values.small(), repeat=200 if bench.quick else 500)
     makers = values.makers(quick=bench.quick)
     for link in (NEAR, FAR):
         bench.link(link)
@@ -80,16 +94,18 @@ def measure(bench: Bench) -> dict[str, Any]:
     return {"rows": rows}
 
 
-def _profile(bench: Bench, link: str, name: str, value: object) -> list[dict[str, Any]]:
-    backend = bench.backends[OURS]
+def _profile(
+    bench: Bench, link: str, name: str, value: object, *, repeat: int = 1
+) -> list[dict[str, Any]]:
+    backend = bench.backends[OURS if repeat == 1 else OURS_HELD]
     backend.pull(backend.push(value))
     push, pull = Samples(), Samples()
     count = 0
     for _ in bench.rounds(least=3, most=50, seconds=1.5):
-        row = push.during(lambda: backend.push(value))
-        found = pull.during(lambda row=row: backend.pull(row))
+        row = push.during(lambda: [backend.push(value) for _ in range(repeat)])[0]
+        found = pull.during(lambda row=row: [backend.pull(row) for _ in range(repeat)])[0]
         bench.check(found, value, OURS)
-        count += 1
+        count += repeat
         del found
         bench.cloud.empty()
     return [
@@ -98,10 +114,7 @@ def _profile(bench: Bench, link: str, name: str, value: object) -> list[dict[str
             "link": link,
             "operation": operation,
             "ms": sum(samples.seconds.values()) / count * 1e3,
-            **{
-                f"{part}, %": 100 * samples.seconds[part] / sum(samples.seconds.values())
-                for part in PARTS
-            },
+            **{f"{part}, %": share for part, share in samples.shares().items()},
         }
         for operation, samples in (("push", push), ("pull", pull))
     ]

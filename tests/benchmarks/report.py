@@ -125,8 +125,10 @@ def _ratio(results: Results, section: str, of: tuple[str, str, str], bound: floa
     if row is None or "ratio" not in row:
         return [target(what, f"≤ {bound}", "not measured", holds=False, why="Not measured yet.")]
     measured = f"{_spread(row, 'ratio')} of {row['against']}'s"
-    why = _INLINE if value == values.SMALL else _profile_of(results, row, section)
-    if backend == OURS and section == "shaped link":
+    why = _profile_of(results, row, section)
+    if value == values.SMALL:
+        why = f"{_INLINE} {why}"
+    elif backend == OURS and section == "shaped link":
         why = f"{_SHAPED} {why}"
     made = [target(what, f"≤ {bound}", measured, holds=row["ratio"] <= bound, why=why)]
     if value == values.SMALL:

@@ -95,9 +95,17 @@ def _groups(names: list[str], *, quick: bool) -> list[list[str]]:
 def _run(names: list[str], out: Path, *, quick: bool) -> int:
     options = [*(["--quick"] if quick else []), "--out", out]
     if names[0] in PROGRAMS:
-        return subprocess.call([sys.executable, HERE / PROGRAMS[names[0]], *options])
-    options += ["--in-process", "--only", *names]
-    return subprocess.call([sys.executable, Path(__file__), *options])
+        program = [HERE / PROGRAMS[names[0]], *options]
+    else:
+        program = [Path(__file__), *options, "--in-process", "--only", *names]
+    with subprocess.Popen([sys.executable, *program]) as child:
+        try:
+            return child.wait()
+        except BaseException:
+            # It has servers to stop.
+            child.terminate()
+            child.wait(30)
+            raise
 
 
 def _measure(names: list[str], out: Path, *, quick: bool) -> None:
