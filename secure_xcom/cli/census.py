@@ -11,12 +11,11 @@ from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
 
 from secure_xcom.cli import around, census_control, census_values
 from secure_xcom.cli.census_look import NAMES, STORE, Found, look
-from secure_xcom.cli.daemons import daemons
+from secure_xcom.cli.daemons import Daemons, daemons
 from secure_xcom.cli.demo import airflow_version
 from secure_xcom.cli.demo_values import has_frames
 from secure_xcom.cli.home import Home, ProgramFailed, throw_away_home
@@ -157,7 +156,8 @@ def _run_dag(home: Home, outcome: Outcome, progress: Progress) -> None:
     shutil.copyfile(Path(__file__).with_name("census_dag.py"), home.dags / "census_dag.py")
     airflow = (sys.executable, "-m", "airflow")
     expected = _expected()
-    has_api_server = find_spec("airflow.sdk") is not None
+    # Not by a look for modules: that would import Airflow here, on the user's own settings.
+    has_api_server = int(outcome.airflow_version.partition(".")[0]) >= 3  # noqa: PLR2004
     with (
         progress.step(f"{len(expected)} tasks under Airflow's own daemons"),
         daemons(
@@ -168,55 +168,70 @@ def _run_dag(home: Home, outcome: Outcome, progress: Progress) -> None:
             printed=home.printed,
         ) as running,
     ):
-        until = time.monotonic() + _TIMEOUT_SECONDS
-        done = -1
-        while not (is_over := _is_over(home)) and time.monotonic() < until:
-            if ended := running.ended():
-                break
-            states = around.states(home.database, DAG_ID).values()
-            now = sum(state in {"success", "failed", "upstream_failed"} for state in states)
-            if now > done:
-                done = now
-                progress.detail(f"{done} have ended")
-            time.sleep(_POLL_SECONDS)
-        ended = running.ended()
-    if not is_over and not ended:
-        outcome.problems.append(f"The DAG did not end within {_TIMEOUT_SECONDS:.0f} s.")
-    outcome.problems += [f"{daemon} ended while the DAG ran." for daemon in ended]
+        outcome.problems += _wait(home, running, progress)
+    if not outcome.problems:
+        _check_states(home, outcome, expected)
+
+
+def _wait(home: Home, running: Daemons, progress: Progress) -> list[str]:
+    """Wait until the DAG has run; what kept it from that."""
+    until = time.monotonic() + _TIMEOUT_SECONDS
+    told = 0
+    while True:
+        is_over = _any(home, "SELECT 1 FROM dag_run WHERE state IN ('success', 'failed')")
+        if faults := [f"{daemon} ended while the DAG ran." for daemon in running.ended()]:
+            return faults
+        if is_over:
+            return []
+        if trace := _any(home, "SELECT stacktrace FROM import_error"):
+            return [f"The DAG cannot be imported: {str(trace).strip().splitlines()[-1]}"]
+        if time.monotonic() > until:
+            return [f"The DAG did not end within {_TIMEOUT_SECONDS:.0f} s."]
+        states = around.states(home.database, DAG_ID).values()
+        ended = sum(state in {"success", "failed", "upstream_failed"} for state in states)
+        if ended > told:
+            told = ended
+            progress.detail(f"{told} have ended")
+        time.sleep(_POLL_SECONDS)
+
+
+def _check_states(home: Home, outcome: Outcome, expected: Mapping[tuple[str, int], str]) -> None:
+    """Check that each task got as far as it has to, for its copies to be there."""
     seen = around.states(home.database, DAG_ID)
     for (task, index), state in expected.items():
-        if (now_in := seen.get((task, index), "not there")) != state:
+        if (now := seen.get((task, index), "not there")) != state:
             name = task if index == -1 else f"{task}[{index}]"
-            fault = f"Task {name} is {now_in}, not {state}"
+            fault = f"Task {name} is {now}, not {state}"
             if outcome.backend == "secure":
                 outcome.problems.append(f"{fault}.")
             else:
-                outcome.notes.append(
-                    f"{fault}: this backend may not take what it returns or pulls."
-                )
+                outcome.notes.append(f"{fault}; this backend may not take its value.")
 
 
-def _is_over(home: Home) -> bool:
+def _any(home: Home, query: str) -> object:
     with closing(sqlite3.connect(home.database)) as connection:
-        rows = connection.execute("SELECT state FROM dag_run WHERE dag_id = ?", (DAG_ID,))
-        return any(state in {"success", "failed"} for (state,) in rows)
+        row = connection.execute(query).fetchone()
+    return row[0] if row else None
 
 
 def _look(home: Home, outcome: Outcome, texts: Mapping[str, str], canaries: Path) -> None:
     control = texts[census_values.CONTROL]
     with census_control.planted(home, control, canaries) as planted:
         found = look(home, texts, left_out=[canaries])
-    outcome.problems += [
-        f"The look cannot be relied upon: it misses what was planted in {place}."
-        for place in census_control.missed(found, control)
-    ]
-    logs = b"".join(file.read_bytes() for file in (home.path / "logs").rglob("*.log"))
-    for name in census_values.MARKS:
-        if outcome.backend == "secure" and census_values.mark(name).encode() not in logs:
-            outcome.problems.append(
-                f"Of the task logs, the part after the values is missing: {name}."
-            )
     for surface in (STORE, NAMES):
         found.looked[surface] -= len(planted)
+    # Where the DAG did not run to its end, that is the problem, and not all that follows from it.
+    if not outcome.problems:
+        outcome.problems += [
+            f"The look cannot be relied upon: it misses what was planted: {place}."
+            for place in census_control.missed(found, control)
+        ]
+    if not outcome.problems and outcome.backend == "secure":
+        logs = b"".join(file.read_bytes() for file in (home.path / "logs").rglob("*.log"))
+        outcome.problems += [
+            f"A task log breaks off where values were in use: {name}."
+            for name in census_values.MARKS
+            if census_values.mark(name).encode() not in logs
+        ]
     found.places = [place for place in found.places if place.value != census_values.CONTROL]
     outcome.found = found

@@ -43,6 +43,8 @@ def show(outcome: Outcome, output: Output) -> None:
         output.field("logs", "the logs")
         output.field("printed", "what Airflow's processes printed")
         output.field("canaries", "what was looked for")
+    elif not outcome.ok:
+        output.paragraph("Nothing was kept. To look around, run it again with --keep DIR.")
 
 
 def _show_table(outcome: Outcome, output: Output) -> None:

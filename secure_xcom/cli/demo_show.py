@@ -70,7 +70,7 @@ def _show_verdict(outcome: Outcome, output: Output) -> None:
     output.paragraph(
         "Every value came back as its task returned it, both in the DAG and when read again after "
         "it. Rendered fields and task logs, which Airflow writes by itself, were not looked at: "
-        "see docs/threat-model.md."
+        "secure-xcom census does that."
     )
     output.line()
     output.line(

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,7 +21,6 @@ BACKEND = "secure_xcom.airflow.backend.SecureXComBackend"
 
 #: All that a program inherits: how to find programs, modules and libraries, and how to write.
 _INHERITED = (
-    "PATH",
     "PYTHONPATH",
     "VIRTUAL_ENV",
     "LD_LIBRARY_PATH",
@@ -87,6 +87,8 @@ class Home:
         """The whole environment of a program in this home; nothing of it is the user's own."""
         variables = {
             **{name: os.environ[name] for name in _INHERITED if name in os.environ},
+            # Airflow starts itself by its name, and must not find another one.
+            "PATH": f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ.get('PATH', '')}",
             "HOME": str(self.path),
             "TMPDIR": str(self.temporary),
             "AIRFLOW_HOME": str(self.path),

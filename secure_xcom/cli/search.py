@@ -34,11 +34,9 @@ _TO_STANDARD = bytes.maketrans(b"-_", b"+/")
 #: What begins and ends a Parquet file, and what begins a message of Arrow's stream: a mark and the
 #: length of the schema, which is short.
 _PARQUET = re.compile(rb"PAR1")
-_ARROW = re.compile(rb"\xff\xff\xff\xff..[\x00-\x0f]\x00", re.DOTALL)
+_ARROW = re.compile(rb"(?=\xff\xff\xff\xff..[\x00-\x0f]\x00)", re.DOTALL)
 #: How many beginnings and ends of Parquet are tried with one another, at most.
 _PARQUET_MARKS = 32
-#: Integers up to here are exact as floating-point numbers, too.
-_FLOAT_EXACT = 1 << 53
 
 
 class _Decompressor(Protocol):
@@ -109,7 +107,7 @@ def _spellings(text: str) -> dict[str, bytes]:
     if text.isascii() and text.isdigit() and int(text) < 1 << 64:
         for order, mark in (("big", ">"), ("little", "<")):
             spellings[f"as an integer ({order}-endian)"] = struct.pack(f"{mark}Q", int(text))
-            if int(text) < _FLOAT_EXACT:
+            if int(float(text)) == int(text):
                 spellings[f"as a float ({order}-endian)"] = struct.pack(f"{mark}d", int(text))
     return spellings
 

@@ -2,4 +2,26 @@
 
 from __future__ import annotations
 
+import os
+
+import pytest
+
 collect_ignore = ["dags", "inside"]
+
+
+@pytest.fixture
+def user(tmp_path):
+    """The environment of a user who has an Airflow of their own, which must not be touched."""
+    home = tmp_path / "user"
+    (home / "airflow").mkdir(parents=True)
+    (home / "airflow" / "airflow.cfg").write_text("[core]\nxcom_backend = theirs.Backend\n")
+    (tmp_path / "temporary").mkdir()
+    return {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")} | {
+        "HOME": str(home),
+        "TMPDIR": str(tmp_path / "temporary"),
+        "AIRFLOW_HOME": str(home / "airflow"),
+        "AIRFLOW__CORE__XCOM_BACKEND": "theirs.Backend",
+        "AIRFLOW__CORE__DAGS_FOLDER": str(home / "dags"),
+        "AIRFLOW__SECURE_XCOM__KEK_URI": "local-kek:///nowhere",
+        "AIRFLOW_VAR_SECURE_XCOM": '{"threshold_bytes": -1}',
+    }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import re
 import sqlite3
 import stat
@@ -36,24 +35,6 @@ measured = {name: value for name, value in os.environ.items() if name.startswith
 demo.run = functools.partial(demo.run, overrides=measured | json.loads(sys.argv[1]))
 raise SystemExit(main(["demo", *sys.argv[2:]]))
 """
-
-
-@pytest.fixture
-def user(tmp_path):
-    """The environment of a user who has an Airflow of their own, which must not be touched."""
-    home = tmp_path / "user"
-    (home / "airflow").mkdir(parents=True)
-    (home / "airflow" / "airflow.cfg").write_text("[core]\nxcom_backend = theirs.Backend\n")
-    (tmp_path / "temporary").mkdir()
-    return {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")} | {
-        "HOME": str(home),
-        "TMPDIR": str(tmp_path / "temporary"),
-        "AIRFLOW_HOME": str(home / "airflow"),
-        "AIRFLOW__CORE__XCOM_BACKEND": "theirs.Backend",
-        "AIRFLOW__CORE__DAGS_FOLDER": str(home / "dags"),
-        "AIRFLOW__SECURE_XCOM__KEK_URI": "local-kek:///nowhere",
-        "AIRFLOW_VAR_SECURE_XCOM": '{"threshold_bytes": -1}',
-    }
 
 
 @pytest.fixture

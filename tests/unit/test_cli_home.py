@@ -99,7 +99,8 @@ def test_programs_know_nothing_of_the_user_s_airflow(monkeypatch, tmp_path):
     monkeypatch.setenv("AIRFLOW_VAR_SECURE_XCOM", '{"threshold_bytes": -1}')
     monkeypatch.setenv("AIRFLOW_CONN_X", "x://")
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/home/of/the/user/key.json")
-    with throw_away_home(tmp_path / "home", {"EXTRA": "1"}) as home:
+    overrides = {"EXTRA": "1", "AIRFLOW__CORE__LOAD_EXAMPLES": None}
+    with throw_away_home(tmp_path / "home", overrides) as home:
         home.run("look", "-c", "import os; print(*map('='.join, os.environ.items()), sep='\\n')")
         printed = (home.printed / "look.log").read_text()
     seen = dict(line.split("=", 1) for line in printed.splitlines())
@@ -107,7 +108,11 @@ def test_programs_know_nothing_of_the_user_s_airflow(monkeypatch, tmp_path):
     assert seen["AIRFLOW__CORE__XCOM_BACKEND"].startswith("secure_xcom.")
     assert seen["AIRFLOW__SECURE_XCOM__STORE_URI"] == f"file://{home.path}/store"
     assert seen["AIRFLOW__SECURE_XCOM__KEK_URI"] == f"local-kek://{home.path}/kek"
+    assert seen["TMPDIR"] == str(home.temporary)
+    # As Airflow calls itself by its name, so also where this environment is not the active one.
+    assert seen["PATH"].split(os.pathsep)[0] == str(Path(sys.executable).parent)
     assert seen["EXTRA"] == "1"
+    assert "AIRFLOW__CORE__LOAD_EXAMPLES" not in seen
     assert "of/the/user" not in printed
     assert {name for name in seen if name.startswith(("AIRFLOW_VAR", "AIRFLOW_CONN"))} == set()
     assert "AIRFLOW__SECURE_XCOM__UNSEALED_READS" not in seen
