@@ -115,7 +115,7 @@ def run(
             with progress.step("look at every table, object, log and file"):
                 _look(home, outcome, texts, canaries)
         except ProgramFailed as error:
-            outcome.problems.append(f"{error} What it printed is in {error.printed.name}.")
+            outcome.problems.append(f"{error} {_last_line(error.printed)}")
     outcome.seconds = time.monotonic() - began
     return outcome
 
@@ -179,8 +179,12 @@ def _wait(home: Home, running: Daemons, progress: Progress) -> list[str]:
     told = 0
     while True:
         is_over = _any(home, "SELECT 1 FROM dag_run WHERE state IN ('success', 'failed')")
-        if faults := [f"{daemon} ended while the DAG ran." for daemon in running.ended()]:
-            return faults
+        if ended := running.ended():
+            return [
+                f"airflow {name} ended while the DAG ran (exit {code}). "
+                f"{_last_line(home.printed / name)}"
+                for name, code in ended.items()
+            ]
         if is_over:
             return []
         if trace := _any(home, "SELECT stacktrace FROM import_error"):
@@ -188,11 +192,16 @@ def _wait(home: Home, running: Daemons, progress: Progress) -> list[str]:
         if time.monotonic() > until:
             return [f"The DAG did not end within {_TIMEOUT_SECONDS:.0f} s."]
         states = around.states(home.database, DAG_ID).values()
-        ended = sum(state in {"success", "failed", "upstream_failed"} for state in states)
-        if ended > told:
-            told = ended
+        now = sum(state in {"success", "failed", "upstream_failed"} for state in states)
+        if now > told:
+            told = now
             progress.detail(f"{told} have ended")
         time.sleep(_POLL_SECONDS)
+
+
+def _last_line(printed: Path) -> str:
+    lines = printed.with_suffix(".log").read_text(errors="replace").strip().splitlines()
+    return f"What it printed ends with: {lines[-1]}" if lines else "It printed nothing."
 
 
 def _check_states(home: Home, outcome: Outcome, expected: Mapping[tuple[str, int], str]) -> None:

@@ -159,7 +159,7 @@ def secure_xcom_census() -> None:  # noqa: C901, PLR0915 - many small tasks
     octets() >> holding
     control = BashOperator(
         task_id="control",
-        bash_command="echo {{ control() }} | tee $TMPDIR/control",
+        bash_command='echo {{ control() }} | tee "$TMPDIR/control"',
         trigger_rule="all_done",
     )
     (

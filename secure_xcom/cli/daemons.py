@@ -26,13 +26,10 @@ class Daemons:
     #: The processes, by the command that started each.
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
-    def ended(self) -> list[str]:
-        """Name those that have ended although nobody told them to, with their exit status."""
-        return [
-            f"airflow {name} (exit {code})"
-            for name, process in self.processes.items()
-            if (code := process.poll()) is not None
-        ]
+    def ended(self) -> dict[str, int]:
+        """Give the exit status of each that has ended although nobody told it to."""
+        codes = {name: process.poll() for name, process in self.processes.items()}
+        return {name: code for name, code in codes.items() if code is not None}
 
 
 @contextmanager

@@ -109,7 +109,7 @@ def test_nothing_readable_is_left(environment, census, tmp_path):
     assert fields["shell"]["bash_command"] == SEALED
     # What no value went into is as readable as ever.
     control = canaries["control"]
-    assert fields["control"]["bash_command"] == f"echo {control} | tee $TMPDIR/control"
+    assert fields["control"]["bash_command"] == f'echo {control} | tee "$TMPDIR/control"'
     logs = "\n".join(path.read_text() for path in (keep / "logs").rglob("*.log"))
     assert control in logs
     assert "cannot charge" in logs

@@ -208,8 +208,10 @@ def test_a_dag_that_has_run_is_waited_for_no_longer(home, monkeypatch):
 
 def test_a_daemon_that_has_ended_is_a_problem_even_if_the_dag_has_run(home, monkeypatch):
     sql(home, "INSERT INTO dag_run VALUES ('success')")
-    ended = wait(home, monkeypatch, ("scheduler", Ended(None)), ("triggerer", Ended(3)))
-    assert ended == ["airflow triggerer (exit 3) ended while the DAG ran."]
+    (home.printed / "triggerer.log").write_text("one\nthe last line\n\n")
+    [problem] = wait(home, monkeypatch, ("scheduler", Ended(None)), ("triggerer", Ended(3)))
+    assert problem.startswith("airflow triggerer ended while the DAG ran (exit 3). ")
+    assert problem.endswith("What it printed ends with: the last line")
 
 
 def test_a_dag_that_does_not_end_is_a_problem(home, monkeypatch):
@@ -298,7 +300,7 @@ def test_daemons_that_end_are_named_and_all_are_ended(tmp_path):
         [sys.executable, program], tmp_path, {}, has_api_server=True, printed=tmp_path
     ) as running:
         running.processes["scheduler"].wait(30)
-        assert running.ended() == ["airflow scheduler (exit 3)"]
+        assert running.ended() == {"scheduler": 3}
         url = running.environment["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"]
         assert running.environment["AIRFLOW__API__PORT"] in url
     assert set(running.processes) == {"api-server", "dag-processor", "scheduler", "triggerer"}
@@ -377,6 +379,15 @@ def test_without_the_provider_its_backend_cannot_be_looked_at(tmp_path, monkeypa
         census._switched("common-io", Home(tmp_path, {}))
 
 
+def test_a_program_that_fails_is_a_problem_with_what_it_printed(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/bin/ls")
+    made = census.run(tmp_path / "home", "secure", Progress(Output(io.StringIO())))
+    assert not made.ok
+    [problem] = made.problems
+    assert problem.startswith("airflow db migrate failed (exit 2). What it printed ends with: ")
+    assert made.found.looked == {}
+
+
 def outcome(**changes):
     found = Found(
         [
@@ -409,8 +420,8 @@ def test_a_person_sees_surface_by_surface_what_was_found():
     assert "run it again with --keep DIR" in text
     clean = outcome(found=Found(looked=Counter({"table xcom": 7})), backend="secure")
     assert "OK: nothing readable (the secure backend, Airflow 3.3.2, 41 s)" in shown(clean)
-    clean.problems = ["airflow scheduler (exit 1) ended while the DAG ran."]
-    assert "  - airflow scheduler (exit 1) ended" in shown(clean)
+    clean.problems = ["airflow scheduler ended while the DAG ran (exit 1)."]
+    assert "  - airflow scheduler ended while" in shown(clean)
     assert "NOT OK: this census cannot be relied upon" in shown(clean)
 
 
