@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -124,6 +125,12 @@ def credentials(settings: Settings) -> Credentials | None:
             f"({type(error).__name__}): check that it exists and what it holds, or unset "
             "gcp_conn_id to use application default credentials."
         ) from error
+
+
+def load_connections() -> None:
+    """Import what `credentials` takes, if it is there."""
+    with suppress(ImportError):
+        import airflow.providers.google.common.hooks.base_google  # noqa: F401, PLC0415
 
 
 def legacy_bucket() -> str:

@@ -16,7 +16,7 @@ from airflow.utils.json import XComDecoder, XComEncoder
 from sqlalchemy import select
 from sqlalchemy.orm import Query, reconstructor
 
-from secure_xcom.airflow import core
+from secure_xcom.airflow import core, preload
 from secure_xcom.airflow.unopened import Held, is_unopened, unopened
 from secure_xcom.errors import FormatError, SecureXComError, UnsealedError
 from secure_xcom.format.reference import is_tagged, loads
@@ -198,3 +198,6 @@ def _plain(stored: Any, object_hook: Any) -> Any:
             "The XCom is not JSON. It may be a pickle of the time when enable_xcom_pickling was "
             "on: those are never read, because a pickle runs code. Clear the task that wrote it."
         ) from None
+
+
+preload.install()

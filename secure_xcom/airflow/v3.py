@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from airflow.sdk.bases.xcom import BaseXCom
 from airflow.sdk.execution_time.lazy_sequence import LazyXComSequence
 
-from secure_xcom.airflow import core, witness
+from secure_xcom.airflow import core, preload, witness
 from secure_xcom.airflow.unopened import Held, is_unopened, unopened
 from secure_xcom.model import Expected
 
@@ -300,3 +300,4 @@ def _forget_reader(key: int, reader: _Reader) -> None:
 
 
 _bind_lazy_sequences()
+preload.install()

@@ -1,16 +1,32 @@
 """Key encryption keys and the data keys they wrap."""
+# ruff: noqa: PLC0415 - every call of Airflow's command line imports this, and uses none of it
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from secure_xcom.errors import ConfigError
-from secure_xcom.keys import cloud_kms, local
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
 
     from secure_xcom.keys.protocol import Kek
+
+#: What the URIs of KEKs in Cloud KMS, and of those in files, begin with.
+CLOUD_SCHEME = "gcp-kms://"
+LOCAL_SCHEME = "local-kek://"
+
+
+def load(uri: str) -> None:
+    """Import what the first use of a KEK would; nothing is read or called.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    if uri.startswith(CLOUD_SCHEME):
+        from secure_xcom.keys import cloud_kms
+
+        cloud_kms.load()
 
 
 def open_kek(uri: str, *, credentials: Credentials | None = None) -> Kek:
@@ -23,10 +39,14 @@ def open_kek(uri: str, *, credentials: Credentials | None = None) -> Kek:
     Raises:
         ConfigError: the URI names no KEK.
     """
-    if uri.startswith(cloud_kms.SCHEME):
-        return cloud_kms.CloudKms(uri, credentials=credentials)
-    if uri.startswith(local.SCHEME):
-        return local.LocalKek(uri)
+    if uri.startswith(CLOUD_SCHEME):
+        from secure_xcom.keys.cloud_kms import CloudKms
+
+        return CloudKms(uri, credentials=credentials)
+    if uri.startswith(LOCAL_SCHEME):
+        from secure_xcom.keys.local import LocalKek
+
+        return LocalKek(uri)
     raise ConfigError(
         f"{uri!r} names no key encryption key. Allowed are "
         "gcp-kms://projects/P/locations/L/keyRings/R/cryptoKeys/K, and local-kek:///absolute/path "

@@ -11,6 +11,7 @@ import logging
 import re
 import threading
 from collections.abc import Callable
+from importlib import import_module
 from typing import TYPE_CHECKING, TypeVar
 
 import google_crc32c
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
 
     MakeClient = Callable[[Credentials | None], KeyManagementServiceClient]
 
-SCHEME = "gcp-kms://"
-
 #: How long one attempt at a call may take, and how long attempts go on.
 ATTEMPT_SECONDS = 10.0
 DEADLINE_SECONDS = 60.0
@@ -57,9 +56,31 @@ _URI = re.compile(
     r"/cryptoKeys/[a-zA-Z0-9_-]{1,63})"
 )
 
+#: What the first call imports: the client, and where default credentials come from.
+_MODULES = (
+    "google.cloud.kms_v1",
+    "google.auth.compute_engine",
+    "google.auth.transport.grpc",
+    "google.auth.transport.requests",
+    "google.oauth2.credentials",
+    "google.oauth2.service_account",
+)
+
 #: Clients that a parent process made. Letting go of one would close its channel, which the parent
 #: uses, so a child keeps them, unused.
 _abandoned: list[object] = []
+
+
+def load() -> None:
+    """Import what the first call would.
+
+    Raises:
+        ImportError: the client is not installed.
+    """
+    # A fork in the middle of an import would leave the child a lock that nobody opens.
+    with forking.calls():
+        for name in _MODULES:
+            import_module(name)
 
 
 def make_client(credentials: Credentials | None) -> KeyManagementServiceClient:

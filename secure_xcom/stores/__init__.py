@@ -1,16 +1,32 @@
 """Stores: objects under unguessable names, created once and never changed."""
+# ruff: noqa: PLC0415 - every call of Airflow's command line imports this, and uses none of it
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from secure_xcom.errors import ConfigError
-from secure_xcom.stores import file, gcs
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
 
     from secure_xcom.stores.protocol import Store
+
+#: What the URIs of stores in Cloud Storage, and of directories, begin with.
+CLOUD_SCHEME = "gs://"
+LOCAL_SCHEME = "file://"
+
+
+def load(uri: str) -> None:
+    """Import what the first use of a store would; nothing is read or called.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    if uri.startswith(CLOUD_SCHEME):
+        from secure_xcom.stores import gcs, gcs_wire  # noqa: F401
+
+        gcs_wire.load()
 
 
 def open_store(uri: str, *, credentials: Credentials | None = None) -> Store:
@@ -23,10 +39,14 @@ def open_store(uri: str, *, credentials: Credentials | None = None) -> Store:
     Raises:
         ConfigError: the URI names no store.
     """
-    if uri.startswith(gcs.SCHEME):
-        return gcs.Gcs(uri, credentials=credentials)
-    if uri.startswith(file.SCHEME):
-        return file.Directory(uri)
+    if uri.startswith(CLOUD_SCHEME):
+        from secure_xcom.stores.gcs import Gcs
+
+        return Gcs(uri, credentials=credentials)
+    if uri.startswith(LOCAL_SCHEME):
+        from secure_xcom.stores.file import Directory
+
+        return Directory(uri)
     raise ConfigError(
         f"{uri!r} names no store. Allowed are gs://bucket/prefix, and file:///absolute/directory "
         "on a laptop."

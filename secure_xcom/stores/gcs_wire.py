@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from http import HTTPStatus
+from importlib import import_module
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import quote
@@ -48,6 +49,14 @@ BACKOFF_SECONDS = (0.25, 16.0)
 #: A batch of reads has no more threads than this (`stack.py`).
 _CONNECTIONS = 32
 
+#: What the first request imports: the client, and where default credentials come from.
+_MODULES = (
+    "google.cloud.storage",
+    "google.auth.compute_engine",
+    "google.oauth2.credentials",
+    "google.oauth2.service_account",
+)
+
 #: Held while Google's modules are imported: a fork in the middle of it would leave the child a
 #: module lock that nobody opens.
 _importing = threading.RLock()
@@ -58,6 +67,17 @@ os.register_at_fork(
 )
 
 _log = logging.getLogger(__name__)
+
+
+def load() -> None:
+    """Import what the first request would.
+
+    Raises:
+        ImportError: the client is not installed.
+    """
+    with _importing:
+        for name in _MODULES:
+            import_module(name)
 
 
 def make_client(credentials: Credentials | None) -> Client:
