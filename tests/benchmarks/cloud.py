@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -84,8 +85,19 @@ class Cloud:
                 self.kms.traffic.delay(method, LATENCY_SECONDS)
         return found
 
+    def add_bucket(self) -> str:
+        """Make another bucket, and give its name."""
+        name = f"{BUCKET}-{secrets.token_hex(4)}"
+        request = urllib.request.Request(  # noqa: S310 - our own
+            f"{self.near_url}/storage/v1/b?project=test-project",
+            json.dumps({"name": name}).encode(),
+            {"Content-Type": "application/json"},
+        )
+        urllib.request.urlopen(request, timeout=60).close()  # noqa: S310
+        return name
+
     def empty(self) -> None:
-        """Delete all objects, or the server's memory would fill up."""
+        """Delete all objects of the one bucket, or the server's memory would fill up."""
         path = f"{self.near_url}/storage/v1/b/{BUCKET}/o"
         with urllib.request.urlopen(path, timeout=60) as answer:  # noqa: S310 - our own
             names = [item["name"] for item in json.load(answer).get("items", ())]
