@@ -41,6 +41,7 @@ class Vector:
     keks: dict[str, str] = field(default_factory=lambda: {KEK_URI: kek(KEK_URI).hex()})
     stores: list[str] = field(default_factory=lambda: [STORE_URI])
     max_value_bytes: int = 8 * 2**30
+    state: str = ""
     data_key: str = ""
     encoded: dict[str, Any] = field(default_factory=dict)
     value: str = ""
@@ -49,6 +50,8 @@ class Vector:
     def dump(self) -> str:
         lines = [f"comment: {self.comment}", f"expect: {self.expect}"]
         lines += [f"{member}: {json.dumps(getattr(self, member))}" for member in _SETTINGS]
+        if self.state:
+            lines.append(f"state: {self.state}")
         if self.data_key:
             lines.append(f"data_key: {self.data_key}")
         if self.encoded:
@@ -72,6 +75,7 @@ def load(name: str, file_text: str) -> Vector:
     vector = Vector(name, lines["comment"], lines["expect"], lines["row"])
     for member in _SETTINGS:
         setattr(vector, member, json.loads(lines[member]))
+    vector.state = lines.get("state", "")
     vector.data_key = lines.get("data_key", "")
     vector.encoded = json.loads(lines.get("encoded", "{}"))
     vector.value = lines.get("value", "")

@@ -43,7 +43,7 @@ def check(holds: object, otherwise: str) -> None:
 
 def read(vector: Vector, data: bytes | None) -> tuple[int, int, bytes]:
     """Sections 7 and 8. `data` is the object of the vector, if there is one."""
-    reference = row(vector.row)
+    reference = state(vector) if vector.state else row(vector.row)
     limit = 12_329 + body_bytes(vector.max_value_bytes + vector.max_value_bytes // 256 + 270)
     if "envelope" in reference:
         envelope = reference["envelope"]
@@ -63,8 +63,33 @@ def read(vector: Vector, data: bytes | None) -> tuple[int, int, bytes]:
     return open_envelope(vector, envelope)
 
 
-def row(text: str) -> dict[str, Any]:
-    """Section 7."""
+def state(vector: Vector) -> dict[str, Any]:
+    """Section 7.1."""
+    found = parsed(vector.row)
+    if "__secure_xcom_state__" not in found:
+        return row(vector.row)
+    check(set(found) == {"__secure_xcom_state__", "store", "folder"}, "FormatError")
+    check(type(found["__secure_xcom_state__"]) is int, "FormatError")
+    check(found["__secure_xcom_state__"] == 1, "FormatError")
+    check(type(found["store"]) is str and type(found["folder"]) is str, "FormatError")
+    check(found["folder"].endswith("/"), "FormatError")
+    check_name(found["folder"][:-1])
+    check(found["store"] in vector.stores, "ConfigError")
+    name, generation, data = vector.object or ("", "", b"")
+    check(name.startswith(found["folder"]), "ObjectNotFound")
+    crc32c = struct.pack(">I", google_crc32c.value(data))
+    length = len(data)
+    return {
+        "store": found["store"],
+        "object": name,
+        "generation": generation,
+        "length_bytes": length,
+        "crc32c": crc32c,
+    }
+
+
+def parsed(text: str) -> dict[str, Any]:
+    """A row is one JSON object, and no member stands twice."""
 
     def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         check(len(dict(pairs)) == len(pairs), "FormatError")
@@ -75,6 +100,12 @@ def row(text: str) -> dict[str, Any]:
     except ValueError:
         raise Refused("FormatError") from None
     check(type(found) is dict, "FormatError")
+    return dict(found)
+
+
+def row(text: str) -> dict[str, Any]:
+    """Section 7."""
+    found = parsed(text)
     check(type(found.get("__secure_xcom__")) is int, "FormatError")
     check(found["__secure_xcom__"] == 1, "FormatError")
     check(found.get("placement") in ("inline", "offloaded"), "FormatError")
@@ -87,16 +118,20 @@ def row(text: str) -> dict[str, Any]:
         return {"envelope": base64_bytes(found["envelope"])}
     for member in ("store", "object", "generation"):
         check(type(found[member]) is str, "FormatError")
-    segments = found["object"].split("/")
-    check(len(found["object"]) <= 800, "FormatError")
-    check(all(re.fullmatch(r"[A-Za-z0-9.\-_~%]+", segment) for segment in segments), "FormatError")
-    check(not any(segment.startswith(".") for segment in segments), "FormatError")
+    check_name(found["object"])
     check(re.fullmatch("[1-9][0-9]{0,19}", found["generation"]), "FormatError")
     check(type(found["length_bytes"]) is int, "FormatError")
     check(1 <= found["length_bytes"] <= 1_099_528_417_633, "FormatError")
     found["crc32c"] = base64_bytes(found["crc32c"])
     check(len(found["crc32c"]) == 4, "FormatError")
     return found
+
+
+def check_name(name: str) -> None:
+    segments = name.split("/")
+    check(len(name) <= 800, "FormatError")
+    check(all(re.fullmatch(r"[A-Za-z0-9.\-_~%]+", segment) for segment in segments), "FormatError")
+    check(not any(segment.startswith(".") for segment in segments), "FormatError")
 
 
 def base64_bytes(text: object) -> bytes:
@@ -171,7 +206,8 @@ def open_envelope(vector: Vector, envelope: bytes) -> tuple[int, int, bytes]:
     check(not 1 <= len(body) % 1_048_576 <= 16, "FormatError")
 
     check(kek_uri in vector.keks, "ConfigError")
-    check(instance in vector.instances, "AuthenticationError")
+    mark = f"#{vector.state}-state" if vector.state else ""
+    check(instance in [own + mark for own in vector.instances], "AuthenticationError")
     for name, value in vector.asked.items():
         check(context[name] == value, "AuthenticationError")
 
