@@ -48,13 +48,16 @@ def test_without_the_policy_nothing_is_written(strict, monkeypatch):
     assert "4111" not in str(refused.value)
 
 
-def test_without_a_guard_of_rendered_fields_nothing_is_written(strict, monkeypatch):
+def test_without_a_guard_of_rendered_fields_nothing_is_written_or_read(strict, monkeypatch):
     def missing():
         raise ConfigError("no place known")
 
+    row = push("value")
     monkeypatch.setattr(rendered, "ensure", missing)
     with pytest.raises(ConfigError, match="no place known"):
         push("value")
+    with pytest.raises(ConfigError, match="no place known"):
+        read(row)
 
 
 @pytest.mark.parametrize("unknown", ["dag_id", "task_id", "key"])
@@ -75,9 +78,9 @@ def test_without_strict_it_is_read(deployment):
     assert SecureXComBackend.deserialize_value(SimpleNamespace(value=stored(row))) == "value"
 
 
-@pytest.mark.parametrize("elsewhere", ["dag_id", "run_id", "task_id", "key"])
+@pytest.mark.parametrize("elsewhere", ["dag_id", "run_id", "task_id", "map_index", "key"])
 def test_a_value_of_another_place_is_refused(strict, elsewhere):
-    row = push("value", **{elsewhere: "elsewhere"})
+    row = push("value", **{elsewhere: 7 if elsewhere == "map_index" else "elsewhere"})
     with pytest.raises(SecureXComError, match="authenticated"):
         read(row)
 
