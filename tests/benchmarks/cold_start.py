@@ -1,6 +1,6 @@
 """What the first push and the first pull cost a task, which is a freshly forked process.
 
-    uv run python tests/benchmarks/cold_start.py [--airflow 2.11.2 3.3.2] [--rounds 5] [--record]
+    uv run python tests/benchmarks/cold_start.py [--airflow 2.11.2 3.3.2] [--rounds 5] [--out FILE]
 
 For each Airflow and executor, the backends take turns: their processes are forked in the chain
 that Airflow forks them in (`cold_start_inside.py`), and each task says the CPU and the time from
@@ -84,8 +84,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tasks", type=int, default=3, help="of each kind, in each round")
     parser.add_argument("--no-commands", action="store_true")
-    parser.add_argument("--record", action="store_true", help="into results.json")
+    parser.add_argument("--out", type=Path, help="a results file to record it in")
+    parser.add_argument("--quick", action="store_true", help="one of everything, to see it run")
     wanted = parser.parse_args()
+    if wanted.quick:
+        wanted.airflow, wanted.executors, wanted.no_commands = [DEFAULT], ["local"], True
+        wanted.rounds = wanted.tasks = 1
     figures: Figures = defaultdict(list)
     commands: Figures = defaultdict(list)
     with Cloud(), _metadata() as address, tempfile.TemporaryDirectory() as scratch:
@@ -113,10 +117,10 @@ def main() -> None:
     targets = _targets(rows)
     for one in targets:
         print(f"{one['what']}: {one['measured']} ({one['target']}) {'' if one['holds'] else 'NOT'}")
-    if wanted.record:
-        results.record(results.PATH, "cold start", rows, targets=targets, notes=NOTES)
+    if wanted.out:
+        results.record(wanted.out, "cold start", rows, targets=targets, notes=NOTES)
         if command_rows:
-            results.record(results.PATH, "cold start: commands", command_rows)
+            results.record(wanted.out, "cold start: commands", command_rows)
 
 
 NOTES = [

@@ -62,9 +62,9 @@ def measure(bench: Bench) -> dict[str, Any]:
         "≤ 0.05",
         f"{ratio['ratio']:.3f} ({ratio['ratio_low']:.3f}-{ratio['ratio_high']:.3f}) of {fastest}'s",
         holds=ratio["ratio"] <= 0.05,
-        why=f"The process takes {spread(cpu_seconds).median:.1f} s of CPU for it, for {count} calls "
-        "of KMS and as many downloads, most of it in Python and so by one thread at a time; the "
-        "emulators take theirs from the same cores.",
+        why=f"The process takes {spread(cpu_seconds).median:.1f} s of CPU for it, for {count} "
+        "calls of KMS and as many downloads, most of it in Python and so by one thread at a time; "
+        "the emulators take theirs from the same cores.",
     )
     points = [_point(bench, OURS, rows_of[OURS][:number], values_) for number in counts]
     points += [

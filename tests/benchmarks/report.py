@@ -24,7 +24,7 @@ from results import PATH, Section, load, target  # noqa: E402
 
 DOCS = HERE.parents[1] / "docs"
 PAGE = "performance.md"
-_PART = re.compile(r"(<!-- table: (?P<name>[a-z -]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_PART = re.compile(r"(<!-- table: (?P<name>[a-z: -]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 Results = dict[str, Section]
 Row = dict[str, Any]

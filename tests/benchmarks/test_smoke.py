@@ -88,7 +88,8 @@ def test_the_page_is_what_the_results_make(module):
 def test_the_page_has_a_place_for_every_section(module):
     report, run = module("report"), module("run")
     page = (DOCS / report.PAGE).read_text(encoding="utf-8")
-    for name in (*run.SECTIONS, *run.PROGRAMS, "targets", "prices", "environment"):
+    measured = module("results").load()
+    for name in {*run.SECTIONS, *run.PROGRAMS, *measured, "targets", "prices", "environment"}:
         assert f"<!-- table: {name} -->" in page
 
 
