@@ -34,8 +34,7 @@ def run(home, env):
     return {dag.pop("dag"): dag for dag in found}
 
 
-# The beta's examples were not yet seen to run to their end in this way.
-@pytest.mark.parametrize("version", [one for one in VERSIONS if "b" not in one])
+@pytest.mark.parametrize("version", VERSIONS)
 def test_examples_end_the_same(version, tmp_path):
     environment = provide(version)
     stock = run(new_home(environment, tmp_path / "stock"), {})
