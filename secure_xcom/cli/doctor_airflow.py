@@ -32,12 +32,11 @@ def version(found: str) -> Check:
 
 
 def unloadable(error: BaseException) -> Check:
-    """Airflow could not even be imported: on 3.1 to 3.3 an unloadable backend does that."""
+    """What it means that Airflow could not be imported."""
     return failed(
-        "backend",
+        "airflow",
         f"Airflow cannot be imported with this configuration ({_shown(error)}).",
-        f"If the message speaks of [core] xcom_backend, set it to {BACKEND}, and install "
-        "secure-xcom in the environment of every Airflow process; otherwise airflow.cfg.",
+        "Set right what the message speaks of, in airflow.cfg or in the environment.",
     )
 
 

@@ -168,3 +168,10 @@ def test_settings_that_are_wrong(home):
     assert '- kek_uri, from airflow.cfg [secure_xcom], is "local-kek:relative"' in done.stdout
     assert '- threshold_bytes, from airflow.cfg [secure_xcom], is "48k"' in done.stdout
     assert done.stdout.splitlines()[-1].startswith("NOT OK: ")
+
+    (home.path / "airflow.cfg").write_text("[core\n")
+    done = home.run("secure-xcom", "doctor", "--json", check=False)
+    ((name, (check,)),) = said(done).items()
+    assert (name, check["status"]) == ("airflow", "fail")
+    assert "Airflow cannot be imported" in check["detail"]
+    assert "MissingSectionHeaderError" in check["detail"]

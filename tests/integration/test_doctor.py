@@ -19,9 +19,11 @@ from dataclasses import dataclass, field, replace
 from email.utils import format_datetime
 from typing import TYPE_CHECKING
 
+import grpc
 import pytest
 from google.auth.exceptions import DefaultCredentialsError
 from servers.kms import KEY, URI, KmsServer
+from servers.wire import Refused
 from support.doctoring import IN_AIRFLOW
 from support.environments import ROOT
 
@@ -404,6 +406,23 @@ def test_what_is_bound_to_a_key_is_tried(scene, monkeypatch):
         (check,) = named(scene.look(), "key.round_trip")
     assert check.status == "fail"
     assert "opened with other additional data" in check.detail
+
+
+def test_a_refusal_for_another_reason_proves_nothing(scene, monkeypatch):
+    decrypt = KmsServer._decrypt
+
+    def forbidding(server, request):
+        if request.additional_authenticated_data != doctor_key._AAD:
+            raise Refused(grpc.StatusCode.PERMISSION_DENIED, "a reason")
+        return decrypt(server, request)
+
+    monkeypatch.setattr(KmsServer, "_decrypt", forbidding)
+    with KmsServer() as kms:
+        kms.create_key()
+        monkeypatch.setattr(cloud_kms, "make_client", kms.make_client)
+        (check,) = named(scene.look(), "key.round_trip")
+    assert check.status == "fail"
+    assert "KeyAccessDenied" in check.detail
 
 
 @pytest.mark.parametrize(
