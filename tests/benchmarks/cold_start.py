@@ -76,20 +76,7 @@ Figures = dict[tuple[str, ...], list[float]]
 
 def main() -> None:
     """Run it."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--airflow", nargs="+", default=["2.11.2", DEFAULT])
-    parser.add_argument("--executors", nargs="+", default=["local", "celery"])
-    parser.add_argument("--backends", nargs="+", default=list(BACKENDS), choices=BACKENDS)
-    parser.add_argument("--credentials", choices=("metadata", "key-file"), default="metadata")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--tasks", type=int, default=3, help="of each kind, in each round")
-    parser.add_argument("--no-commands", action="store_true")
-    parser.add_argument("--out", type=Path, help="a results file to record it in")
-    parser.add_argument("--quick", action="store_true", help="one of everything, to see it run")
-    wanted = parser.parse_args()
-    if wanted.quick:
-        wanted.airflow, wanted.executors, wanted.no_commands = [DEFAULT], ["local"], True
-        wanted.rounds = wanted.tasks = 1
+    wanted = _wanted()
     figures: Figures = defaultdict(list)
     commands: Figures = defaultdict(list)
     with Cloud(), _metadata() as address, tempfile.TemporaryDirectory() as scratch:
@@ -121,6 +108,24 @@ def main() -> None:
         results.record(wanted.out, "cold start", rows, targets=targets, notes=NOTES)
         if command_rows:
             results.record(wanted.out, "cold start: commands", command_rows)
+
+
+def _wanted() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--airflow", nargs="+", default=["2.11.2", DEFAULT])
+    parser.add_argument("--executors", nargs="+", default=["local", "celery"])
+    parser.add_argument("--backends", nargs="+", default=list(BACKENDS), choices=BACKENDS)
+    parser.add_argument("--credentials", choices=("metadata", "key-file"), default="metadata")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--tasks", type=int, default=3, help="of each kind, in each round")
+    parser.add_argument("--no-commands", action="store_true")
+    parser.add_argument("--out", type=Path, help="a results file to record it in")
+    parser.add_argument("--quick", action="store_true", help="one of everything, to see it run")
+    wanted = parser.parse_args()
+    if wanted.quick:
+        wanted.airflow, wanted.executors, wanted.no_commands = [DEFAULT], ["local"], True
+        wanted.rounds = wanted.tasks = 1
+    return wanted
 
 
 NOTES = [
