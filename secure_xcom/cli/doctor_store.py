@@ -84,6 +84,12 @@ def trusted(uri: str, credentials: Credentials | None) -> Check:
         within(lambda: list(store.get(absent, generation="1", length_bytes=0, crc32c=0)))
     except ObjectNotFound:
         return passed(name, f"{uri} may be read")
+    except StoreAccessDenied as error:
+        check = refused(name, error)
+        # https://cloud.google.com/storage/docs/json_api/v1/status-codes: of what may not be listed,
+        # the service does not say that it is not there.
+        also = "An object that is not there looks the same to who lacks storage.objects.list."
+        return failed(name, f"{check.detail} {also}", check.fix)
     except SecureXComError as error:
         return refused(name, error)
     return failed(
@@ -164,7 +170,7 @@ def _metadata(store: Gcs, kek_uri: str, retention_days: int | None) -> Iterator[
             "access, encryption, retention, soft delete, versioning and lifecycle of the bucket "
             "were not looked at.",
             "Run the command with an account that has it, or grant it: gcloud storage buckets "
-            f"add-iam-policy-binding gs://{bucket} --role roles/storage.bucketViewer "
+            f"add-iam-policy-binding gs://{bucket} --role roles/storage.legacyBucketReader "
             "--member serviceAccount:ACCOUNT",
         )
     except StoreUnavailable as error:

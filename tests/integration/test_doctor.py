@@ -272,7 +272,7 @@ FAULTS = [
     ),
     Fault(
         *("store.metadata", "warn", deny_metadata),
-        *("lacks storage.buckets.get", "--role roles/storage.bucketViewer"),
+        *("lacks storage.buckets.get", "--role roles/storage.legacyBucketReader"),
     ),
     Fault(
         *("store.metadata", "warn"),
@@ -572,6 +572,12 @@ def test_trusted_stores_need_only_be_read(scene, tmp_path):
     assert (cloud.status, local.status) == ("fail", "fail")
     assert "There is no bucket no-such-bucket" in cloud.detail
     assert f"There is no directory {tmp_path}/gone" in local.detail
+    trust(scene, trusted_stores=f"gs://{scene.bucket}/before")
+    scene.proxy.fail("download", "status", code=403, skip=1, times=9)
+    (denied,) = named(scene.look(), "trusted_stores")
+    assert denied.status == "fail"
+    assert "lacks storage.objects.get" in denied.detail
+    assert "storage.objects.list" in denied.detail
 
 
 def on_a_laptop(folder) -> Settings:
