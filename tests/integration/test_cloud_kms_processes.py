@@ -14,6 +14,8 @@ import pytest
 from servers.kms import URI, KmsServer
 from servers.wire import Remote
 
+from secure_xcom.keys.local import create_key_file
+
 TESTS = Path(__file__).parents[1]
 THERE_AND_BACK = f"""
 from secure_xcom.keys import open_kek
@@ -210,3 +212,48 @@ os._exit(0)
 def test_a_fork_during_the_first_import_leaves_the_child_able_to_import(kms):
     answer = run(IMPORTS, kms.environment)
     assert answer.stdout == "0\n", answer.stderr
+
+
+LOADED = """
+import sys
+from secure_xcom.model import Coordinate, Expected
+from secure_xcom.settings import load
+from secure_xcom.stack import build
+
+kek_uri, store_uri, value = sys.argv[1:]
+stack = build(load({"kek_uri": kek_uri, "store_uri": store_uri}, None, None))
+where = Coordinate("d", "r", "t", -1, "k")
+row = stack.put(value, where)
+assert stack.get(row, Expected.exactly(where)) == value
+print(row["placement"], *(
+    name for name in ("google.cloud.kms_v1", "google.cloud.storage", "requests", "grpc", "pandas")
+    if name in sys.modules
+))
+"""
+
+
+def test_a_push_loads_the_clients_that_it_calls_and_no_other(kms, tmp_path, gcs_server, bucket):
+    key_file = tmp_path / "kek"
+    create_key_file(key_file)
+    local, folder, store = f"local-kek://{key_file}", f"file://{tmp_path}/store", f"gs://{bucket}"
+    environment = kms.environment | gcs_server.environment
+
+    def loaded(*arguments):
+        answer = run(LOADED, environment, *arguments)
+        assert answer.returncode == 0, answer.stderr
+        placement, *modules = answer.stdout.split()
+        return placement, modules
+
+    long = os.urandom(60_000).hex()
+    assert loaded(local, folder, "short") == ("inline", [])
+    assert loaded(local, folder, long) == ("offloaded", [])
+    # An inline value needs no storage, though one is named.
+    assert loaded(local, store, "short") == ("inline", [])
+    placement, modules = loaded(URI, store, "short")
+    assert placement == "inline"
+    assert "google.cloud.kms_v1" in modules
+    assert not {"google.cloud.storage", "pandas"} & {*modules}
+    placement, modules = loaded(local, store, long)
+    assert placement == "offloaded"
+    assert "google.cloud.storage" in modules
+    assert not {"google.cloud.kms_v1", "pandas"} & {*modules}
