@@ -53,6 +53,20 @@ def test_the_quick_form_runs(module, tmp_path):
     assert len(report.plots(found)) == 6
 
 
+@pytest.mark.parametrize("section", ["sealing", "peak memory", "cold start"])
+def test_the_programs_run(module, tmp_path, section):
+    out = tmp_path / "results.json"
+    command = [sys.executable, HERE / "run.py", "--quick", "--out", out, "--only", section]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(out.read_text())
+    assert found[section]["rows"]
+    told = module("report").table("targets", found)
+    assert found[section]["targets"]
+    for one in found[section]["targets"]:
+        assert f"| {one['what']} | {one['target']} |" in told
+
+
 def test_a_value_that_came_back_changed_stops_it(module):
     bench = module("bench").Bench(None, {}, quick=True)
     bench.check([1], [1], "anyone")
