@@ -17,6 +17,7 @@ from itertools import chain, count, repeat
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from secure_xcom.errors import AuthenticationError, FormatError
@@ -32,6 +33,8 @@ RANDOM_BYTES = _SALT_BYTES + _NONCE_PREFIX_BYTES
 _FIRST_CIPHERTEXT_BYTES = SEGMENT_BYTES - BODY_HEADER_BYTES
 _FIRST_PLAINTEXT_BYTES = _FIRST_CIPHERTEXT_BYTES - TAG_BYTES
 _PLAINTEXT_BYTES = SEGMENT_BYTES - TAG_BYTES
+#: Segments below this take one call of a cipher that is made faster: 2 instead of 7 µs.
+_AT_ONCE_BYTES = 65_536
 PAYLOAD_BYTES_MIN = 256
 PAYLOAD_BYTES_MAX = 2**40
 
@@ -84,8 +87,8 @@ def _regroup(
     yield gathered.getbuffer()[: gathered.tell()], True
 
 
-def _segment_key(content_key: bytes, associated_data: bytes, salt: bytes) -> algorithms.AES:
-    return algorithms.AES(HKDF(hashes.SHA256(), 32, salt, associated_data).derive(content_key))
+def _segment_key(content_key: bytes, associated_data: bytes, salt: bytes) -> bytes:
+    return HKDF(hashes.SHA256(), 32, salt, associated_data).derive(content_key)
 
 
 def _nonce(prefix: bytes, index: int, *, last: bool) -> bytes:
@@ -138,13 +141,19 @@ def seal(
         left -= len(piece)
         if left < 0:
             raise FormatError(f"The value is longer than {PAYLOAD_BYTES_MAX} bytes once encoded.")
-        cipher = Cipher(key, modes.GCM(_nonce(prefix, index, last=last))).encryptor()
-        segment = memory.of(len(piece) + TAG_BYTES)
-        with segment.getbuffer() as target:
-            cipher.update_into(piece, target)
-            cipher.finalize()
-            target[len(piece) :] = cipher.tag
-        yield segment.getvalue()
+        yield _sealed(key, _nonce(prefix, index, last=last), piece, memory)
+
+
+def _sealed(key: bytes, nonce: bytes, plaintext: Buffer, memory: _Memory) -> bytes:
+    if len(plaintext) < _AT_ONCE_BYTES:
+        return AESGCM(key).encrypt(nonce, plaintext, None)
+    cipher = Cipher(algorithms.AES(key), modes.GCM(nonce)).encryptor()
+    segment = memory.of(len(plaintext) + TAG_BYTES)
+    with segment.getbuffer() as target:
+        cipher.update_into(plaintext, target)
+        cipher.finalize()
+        target[len(plaintext) :] = cipher.tag
+    return segment.getvalue()
 
 
 class _Stream:
@@ -204,22 +213,33 @@ def open_(
     memory = _Memory()
     left, room = body_bytes - BODY_HEADER_BYTES, _FIRST_CIPHERTEXT_BYTES
     for index in count():
-        plaintext_bytes = min(left, room) - TAG_BYTES
-        if plaintext_bytes <= 0:
+        segment_bytes = min(left, room)
+        if segment_bytes <= TAG_BYTES:
             raise AuthenticationError
-        cipher = Cipher(key, modes.GCM(_nonce(prefix, index, last=left <= room))).decryptor()
-        # Longer than what it is to hold, at least by a tag: cryptography 42 wants that.
-        plaintext = memory.of(min(body_bytes, SEGMENT_BYTES))
-        opened_bytes = 0
-        with plaintext.getbuffer() as target:
-            for piece in stream.take(plaintext_bytes):
-                opened_bytes += cipher.update_into(piece, target[opened_bytes:])
+        nonce = _nonce(prefix, index, last=left <= room)
         try:
-            cipher.finalize_with_tag(b"".join(map(bytes, stream.take(TAG_BYTES))))
+            yield _opened(key, nonce, stream, segment_bytes, memory)
         except InvalidTag:
             raise AuthenticationError from None
-        yield memoryview(plaintext.getvalue())[:plaintext_bytes]
         if left <= room:
             break
         left, room = left - room, SEGMENT_BYTES
     stream.end()
+
+
+def _opened(
+    key: bytes, nonce: bytes, stream: _Stream, segment_bytes: int, memory: _Memory
+) -> memoryview:
+    if segment_bytes < _AT_ONCE_BYTES:
+        segment = b"".join(map(bytes, stream.take(segment_bytes)))
+        return memoryview(AESGCM(key).decrypt(nonce, segment, None))
+    cipher = Cipher(algorithms.AES(key), modes.GCM(nonce)).decryptor()
+    # Longer than what it is to hold by a tag: cryptography 42 wants that. And the first one's is as
+    # long as that of full ones, to be used again.
+    plaintext = memory.of(min(segment_bytes + BODY_HEADER_BYTES, SEGMENT_BYTES))
+    opened_bytes = 0
+    with plaintext.getbuffer() as target:
+        for piece in stream.take(segment_bytes - TAG_BYTES):
+            opened_bytes += cipher.update_into(piece, target[opened_bytes:])
+    cipher.finalize_with_tag(b"".join(map(bytes, stream.take(TAG_BYTES))))
+    return memoryview(plaintext.getvalue())[:opened_bytes]

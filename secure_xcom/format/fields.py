@@ -68,7 +68,7 @@ class Fields:
         Raises:
             FormatError: the length is out of bounds, or fewer bytes are left.
         """
-        length = self.unsigned(2)
+        length = int.from_bytes(self.take(2), "big")
         if not least <= length <= most:
             raise FormatError(
                 f"The {self._structure}'s {name} claims {length} bytes; "
