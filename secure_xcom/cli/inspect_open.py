@@ -16,8 +16,8 @@ from typing import cast
 
 from secure_xcom import audit
 from secure_xcom.cli import inspect_stores as stores
-from secure_xcom.cli.inspect_clear import Report
 from secure_xcom.cli.inspect_input import File, Object, Row
+from secure_xcom.cli.inspect_report import Report
 from secure_xcom.codecs.refusal import type_name
 from secure_xcom.errors import (
     AuthenticationError,

@@ -6,8 +6,8 @@ import base64
 import json
 from pathlib import Path
 
-from secure_xcom.cli.inspect_clear import Check, Report
 from secure_xcom.cli.inspect_open import Opened
+from secure_xcom.cli.inspect_report import Check, Report
 from secure_xcom.cli.output import Output, escaped, size
 
 _KINDS = {
