@@ -49,7 +49,7 @@ def _one(bench: Bench, link: str, name: str, value: object) -> list[dict[str, An
     times = {(one, what): [] for one in taking for what in (PUSH, PULL)}
     # The peers take many seconds for the largest one.
     least = 3 if name == values.LARGE_FRAME else 5
-    for _ in bench.rounds(least=least, most=25, seconds=10.0):
+    for _ in bench.rounds(least=least, most=25, seconds=6.0):
         for one, backend in taking.items():
             repeat = number.get(one, 1)
             push, pull = _round(backend, value, repeat, one)
@@ -120,7 +120,7 @@ def plain(bench: Bench) -> list[dict[str, Any]]:
     for backend in ours.values():
         _takes(bench, backend, data)
     bucket.blob("warm").upload_from_string(data)
-    for number in bench.rounds(least=7, most=25, seconds=30.0):
+    for number in bench.rounds(least=7, most=25, seconds=15.0):
         for name, backend in ours.items():
             push, pull = _round(backend, data, 1, name)
             times[name, PUSH].append(push)

@@ -39,7 +39,7 @@ def measure(bench: Bench) -> dict[str, Any]:
     count = counts[-2]
     times: dict[str, list[float]] = {name: [] for name in rows_of}
     cpu_seconds: list[float] = []
-    for _ in bench.rounds(least=3, most=5, seconds=40.0):
+    for _ in bench.rounds(least=3, most=5, seconds=15.0):
         bench.say(f"reading {count}")
         before = time.process_time()
         times[OURS].append(_pull(bench, OURS, rows_of[OURS][:count], values_))

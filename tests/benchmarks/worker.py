@@ -36,7 +36,7 @@ def _paced(bench: Bench, name: str, value: object) -> dict[str, float]:
     backend = bench.backends[name]
     for _ in range(3):
         backend.push(value)
-    count = RATE // 5 if bench.quick else RATE * 5
+    count = RATE // 5 if bench.quick else RATE * 3
     started, cpu_started, late = time.monotonic(), time.process_time(), 0.0
     for number in range(count):
         wait = started + number / RATE - time.monotonic()
