@@ -66,6 +66,8 @@ def daemons(
             "AIRFLOW__API__PORT": str(port),
             "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
+            # A machine that is busy answers late, and that is not what is looked at here.
+            "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",
         }
         server = ("api-server", "--host", "127.0.0.1", "--workers", "1", "--apps", "execution")
         commands = [server, ("dag-processor",), *commands]

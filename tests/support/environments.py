@@ -204,7 +204,7 @@ class Home:
         self,
         *args: str | Path,
         env: Mapping[str, str] | None = None,
-        timeout_seconds: float = 300,
+        timeout_seconds: float = 600,
         check: bool = True,
     ) -> subprocess.CompletedProcess[str]:
         """Run a program of the environment (`airflow`, `python`, …) to its end.
@@ -316,7 +316,7 @@ def run_in(
     environment: Environment,
     *args: str | Path,
     env: Mapping[str, str] | None = None,
-    timeout_seconds: float = 300,
+    timeout_seconds: float = 600,
     check: bool = True,
 ) -> subprocess.CompletedProcess[str]:
     """Run one program in a home that is thrown away afterwards; see `Home.run`."""
