@@ -221,8 +221,12 @@ FAULTS = [
         *("is ASYMMETRIC_DECRYPT", "create a key with --purpose encryption"),
     ),
     Fault(
-        *("key.algorithm", "fail", lambda s: s.kms.describe_key(algorithm="AES_256_GCM")),
-        *("is AES_256_GCM", "GOOGLE_SYMMETRIC_ENCRYPTION"),
+        *(
+            "key.algorithm",
+            "fail",
+            lambda s: s.kms.describe_key(algorithm="RSA_DECRYPT_OAEP_2048_SHA256"),
+        ),
+        *("is RSA_DECRYPT_OAEP_2048_SHA256", "GOOGLE_SYMMETRIC_ENCRYPTION"),
     ),
     Fault(
         *("key.algorithm", "warn"),
