@@ -252,17 +252,16 @@ def plots(results: Results) -> dict[str, str]:
             name: [(row[x], row[column]) for row in rows if row["backend"] == name]
             for name in dict.fromkeys(row["backend"] for row in rows)
         }
-        if rows:
+        if any(y > 0 for points in series.values() for _, y in points):
             made[_file(title)] = log_log(title, across, up, series)
     return made
 
 
 def _shown(section: str, results: Results) -> str:
     """The plots of a section, as the page shows them."""
-    if section not in results:
-        return _MISSING
-    titles = [title for of, title, *_ in _PLOTS if of == section]
-    return "".join(f"![{title}]({_file(title)})\n" for title in titles)
+    made = plots(results)
+    titles = [title for of, title, *_ in _PLOTS if of == section and _file(title) in made]
+    return "".join(f"![{title}]({_file(title)})\n" for title in titles) or _MISSING
 
 
 def _file(title: str) -> str:
