@@ -49,7 +49,11 @@ def backend_is_ours() -> bool:
 
 
 def unseen_variables() -> str:
-    """Say why the Variables of the metadata database cannot be looked up; empty if they can."""
+    """Have this process look up Variables in the metadata database, and say why it cannot.
+
+    Returns:
+        The class of the error; empty if they can be looked up.
+    """
     if _is_supervised():
         return ""
     if rendered.is_airflow_3():
