@@ -43,7 +43,7 @@ class Fields:
         end = self._at + length
         piece = self._data[self._at : end]
         if len(piece) != length:
-            raise FormatError(f"The {self._structure} ends in the middle of a field.")
+            raise self._short()
         self._at = end
         return piece
 
@@ -68,13 +68,18 @@ class Fields:
         Raises:
             FormatError: the length is out of bounds, or fewer bytes are left.
         """
-        length = int.from_bytes(self.take(2), "big")
-        if not least <= length <= most:
+        start = self._at + 2
+        length = int.from_bytes(self._data[self._at : start], "big")
+        end = start + length
+        if start <= len(self._data) and not least <= length <= most:
             raise FormatError(
                 f"The {self._structure}'s {name} claims {length} bytes; "
                 f"{least} to {most} are allowed."
             )
-        return self.take(length)
+        if end > len(self._data):
+            raise self._short()
+        self._at = end
+        return self._data[start:end]
 
     def text(self, name: str, *, least: int, most: int) -> str:
         """A length-prefixed text.
@@ -86,6 +91,9 @@ class Fields:
             return self.blob(name, least=least, most=most).decode()
         except UnicodeDecodeError:
             raise FormatError(f"The {self._structure}'s {name} is not UTF-8.") from None
+
+    def _short(self) -> FormatError:
+        return FormatError(f"The {self._structure} ends in the middle of a field.")
 
     @property
     def position(self) -> int:
