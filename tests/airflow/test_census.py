@@ -120,6 +120,9 @@ def test_nothing_readable_is_left(environment, census, tmp_path):
 def test_another_backend_leaves_values_in_clear(census):
     said = census(provide(DEFAULT), "--backend", "common-io")
     assert said["backend"] == "common-io"
+    # All else has run as it should.
+    [note] = said["notes"]
+    assert note.startswith("Task octets is failed")
     assert {"dict", "number in a dict", "string", "mapped number"} <= set.union(
         *on(said, "table xcom").values()
     )

@@ -305,7 +305,7 @@ def test_daemons_that_end_are_named_and_all_are_ended(tmp_path):
         assert running.environment["AIRFLOW__API__PORT"] in url
     assert set(running.processes) == {"api-server", "dag-processor", "scheduler", "triggerer"}
     assert all(process.poll() is not None for process in running.processes.values())
-    assert (tmp_path / "scheduler.log").read_text() == "told: scheduler\n"
+    assert (tmp_path / "scheduler.log").read_text() == "told: scheduler --skip-serve-logs\n"
 
 
 def test_values_hold_the_texts_and_nothing_else_does(tmp_path, monkeypatch):
