@@ -40,8 +40,8 @@ SEGMENT_BYTES = 1_048_560
 AIM = 0.8
 #: Said where a target does not hold.
 WHY = (
-    "What is lost above the cipher's own call is in the last column: a context for each segment, and "
-    "the first use of each piece of memory, which the system gives out page by page."
+    "What is lost above the cipher's own call is in the last column: a context for each segment, "
+    "and the first use of each piece of memory, which the system gives out page by page."
 )
 PROGRAM = r"""
 #include <openssl/crypto.h>

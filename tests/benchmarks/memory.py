@@ -29,7 +29,7 @@ MIB = 2**20
 #: What a push may take beyond the encoded form of a value, and a pull beyond that and the value.
 ROOM_MIB = 16
 #: Said where a target does not hold.
-WHY = "Beside the encoded form there are 8 MiB until an object is known to be longer, and two segments."
+WHY = "Beside the encoded form, 8 MiB are held until an object is known to be longer."
 KINDS = {"bytes": "bytes, random", "table": "Arrow table", "list": "list of int"}
 
 
