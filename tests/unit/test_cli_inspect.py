@@ -21,8 +21,8 @@ from support.deployment import CANARY, WHERE, Deployment
 from vectors import generate
 from vectors.case import load
 
-from secure_xcom.cli import inspect_clear, inspect_input, inspect_stores, main
-from secure_xcom.errors import SecureXComError
+from secure_xcom.cli import inspect_clear, inspect_input, inspect_open, inspect_stores, main
+from secure_xcom.errors import ConfigError, FormatError, SecureXComError
 from secure_xcom.model import Expected
 from secure_xcom.settings import load as load_settings
 from secure_xcom.stack import build_states
@@ -595,6 +595,14 @@ def test_it_fails_closed(deployment, inspect, tmp_path, monkeypatch, place, chan
             (operation, error)
         ]
     assert not output.exists()
+
+
+def test_a_file_is_not_read_that_is_longer_than_a_value_may_be(tmp_path):
+    missing = inspect_input.File(tmp_path / "missing", 1001, 0, b"")
+    with pytest.raises(FormatError, match="1000"):
+        inspect_open._read(missing, 1000)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        inspect_open._read(missing, 1001)
 
 
 def test_an_envelope_that_was_altered_is_not_opened(deployment, inspect, tmp_path):
