@@ -23,7 +23,9 @@ try:
 except ImportError:
     from airflow.operators.trigger_dagrun import TriggerDagRunOperator
 
-from reading_trigger import ReadingTrigger
+from reading_trigger import EndingTrigger, ReadingTrigger
+
+from secure_xcom.airflow import core
 
 CANARY = os.environ.get("CANARY", "")
 UTC = dt.timezone.utc  # noqa: UP017 - this file runs on older Pythons, too
@@ -40,6 +42,13 @@ class Deferred(BaseOperator):
         pushed = context["ti"].xcom_pull(task_ids="deferred", key="pushed")
         assert pushed == {"card": CANARY}
         return event["length"]
+
+
+class Ended(BaseOperator):
+    """Waits for a trigger that ends it."""
+
+    def execute(self, context):  # noqa: ARG002 - Airflow's own signature
+        self.defer(trigger=EndingTrigger(), method_name="execute_complete")
 
 
 @dag(schedule="@once", start_date=dt.datetime(2026, 1, 1, tzinfo=UTC), catchup=False)
@@ -84,6 +93,22 @@ def live():  # noqa: C901 - many small tasks
     a, b = small(), large()
     check(a, b) >> choose() >> [taken(), left_out()]
     a >> Deferred(task_id="deferred")
+
+    @task
+    def read_what_the_trigger_wrote():
+        ti = get_current_context()["ti"]
+        found = {}
+        for policy in ("deny", "warn", "allow"):
+            os.environ["AIRFLOW__SECURE_XCOM__UNSEALED_READS"] = policy
+            core._process.forget()
+            try:
+                found[policy] = ti.xcom_pull(task_ids="ended")
+            except Exception as error:  # noqa: BLE001 - noted
+                found[policy] = type(error).__name__
+        found["control key"] = ti.xcom_pull(task_ids="ended", key="_link_page")
+        return found
+
+    Ended(task_id="ended") >> read_what_the_trigger_wrote()
 
     b >> TriggerDagRunOperator(task_id="trigger", trigger_dag_id="triggered")
 

@@ -1,8 +1,10 @@
-"""A trigger that pulls and pushes an XCom, on the triggerer's event loop; for `plugins/`."""
+"""Triggers for `plugins/`: one pulls and pushes an XCom on the triggerer's event loop, one ends its
+task with XComs.
+"""
 
 from __future__ import annotations
 
-from airflow.triggers.base import BaseTrigger, TriggerEvent
+from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 from asgiref.sync import sync_to_async
 
 try:
@@ -29,3 +31,13 @@ class ReadingTrigger(BaseTrigger):
         pushed = {"dag_id": "live", "task_id": "deferred", "run_id": self.run_id}
         await set_(key="pushed", value=value, **pushed)
         yield TriggerEvent({"length": len(value["card"])})
+
+
+class EndingTrigger(BaseTrigger):
+    """Ends its task, with XComs that the server writes."""
+
+    def serialize(self):
+        return "reading_trigger.EndingTrigger", {}
+
+    async def run(self):
+        yield TaskSuccessEvent(xcoms={"return_value": {"by": "trigger"}, "_link_page": "address"})
