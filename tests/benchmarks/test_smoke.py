@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -130,3 +131,18 @@ def test_a_ratio_is_judged_by_its_bound(module):
         told = report.table("targets", {"loopback": section})
         line = next(line for line in told.splitlines() if "loopback, new key: push" in line)
         assert f"| {verdict} |" in line
+
+
+def test_points_lie_on_their_decades(module):
+    points = [(100, 100), (1, 1), (10, 10), (5, 0)]
+    text = module("plots").log_log("a & b", "x", "y", {"one": points})
+    drawn = ET.fromstring(text)  # noqa: S314 - it was made here
+    circles = [one for one in drawn if one.tag.endswith("circle") and one.get("r") == "3"]
+    at = [(float(one.get("cx")), float(one.get("cy"))) for one in circles]
+    (left, bottom), (middle, centre), (right, top) = at
+    assert left < middle < right
+    assert top < centre < bottom
+    assert middle - left == right - middle
+    assert bottom - centre == centre - top
+    labels = {one.text: float(one.get("x")) for one in drawn if one.get("text-anchor") == "middle"}
+    assert (labels["1"], labels["10"], labels["100"]) == (left, middle, right)
