@@ -25,6 +25,8 @@ ROW_BYTES_MAX = 1 << 24
 _BLOCK_BYTES = 1 << 20
 #: How often the server may have encoded a row as JSON again.
 _WRAPPED_MOST = 2
+#: What Airflow puts around a reference of a state store's backend, in the database.
+STATE_REFERENCE = "__airflow_state_ref__"
 #: How PostgreSQL's tools show a column of bytes that begins with a brace.
 _HEXADECIMAL = "\\x7b"
 
@@ -130,7 +132,10 @@ def _row(origin: str, data: bytes) -> Row:
             text = bytes.fromhex(text[2:].decode("ascii"))
         except ValueError:
             raise FormatError("The row looks like hexadecimal digits, and is not.") from None
-    value = _parsed(text)
+    value = parsed = _parsed(text)
+    if isinstance(parsed, dict) and list(parsed) == [STATE_REFERENCE]:
+        reference = str(parsed[STATE_REFERENCE])
+        return Row(origin, _parsed(reference.encode(errors="surrogatepass")))
     for wrapped in range(1, _WRAPPED_MOST + 1):
         if not isinstance(value, str):
             break
@@ -138,7 +143,7 @@ def _row(origin: str, data: bytes) -> Row:
         if is_tagged(inner) or is_folder(inner):
             return Row(origin, inner, wrapped)
         value = inner if isinstance(inner, str) and inner != value else value
-    return Row(origin, _parsed(text))
+    return Row(origin, parsed)
 
 
 def _parsed(text: bytes) -> object:

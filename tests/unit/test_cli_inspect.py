@@ -343,6 +343,14 @@ def test_states_are_recognised_and_opened(deployment, found, threshold_bytes):
         assert report["object"]["store"] == report["row"]["store"]
 
 
+def test_a_state_is_read_as_airflow_keeps_it_in_its_table(deployment, found):
+    kept = json.dumps({"__airflow_state_ref__": state(deployment, 0)})
+    code, report = found(kept)
+    assert (code, report["kind"], report["notes"]) == (0, "state", [])
+    assert report["envelope"]["task_id"] == "load"
+    assert found(json.dumps({"__airflow_state_ref__": [CANARY]}))[1]["kind"] == "unsealed"
+
+
 def test_the_object_of_a_state_is_told_from_that_of_an_xcom(deployment, found):
     row = json.loads(state(deployment, 0))
     (path,) = (deployment.store_folder / "~state/task" / row["folder"]).iterdir()

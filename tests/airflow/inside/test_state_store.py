@@ -31,6 +31,7 @@ from airflow.sdk.execution_time.context import AssetStateStoreAccessor, TaskStat
 from airflow.sdk.state import AssetScope, BaseStoreBackend, TaskScope
 
 from secure_xcom.airflow.state_store import SecureStateStoreBackend, _of_asset, _of_task
+from secure_xcom.cli.inspect_input import STATE_REFERENCE
 
 TASK = TaskScope("dag", "run", "task", 3)
 ASSET = AssetScope(name="orders")
@@ -307,6 +308,7 @@ def test_the_accessors_are_bound():
     assert _of_task(of_task(), "k").task_id == "task"
     assert _of_asset(AssetStateStoreAccessor(name="orders"), "k").task_id == "orders"
     assert context._get_worker_state_store_backend() is None
+    assert context._wrap_external_ref("row") == {STATE_REFERENCE: "row"}  # for `inspect`
 
 
 def test_the_policy_binds_them_before_the_first_read():
