@@ -78,7 +78,9 @@ def test_we_open_what_tink_seals(size):
     key, payload, sink = os.urandom(32), os.urandom(size), Kept()
     with primitive(key).new_encrypting_stream(sink, ASSOCIATED_DATA) as stream:
         stream.write(payload)
-    assert b"".join(body.open_(key, ASSOCIATED_DATA, [sink.contents], len(sink.contents))) == payload
+    assert (
+        b"".join(body.open_(key, ASSOCIATED_DATA, [sink.contents], len(sink.contents))) == payload
+    )
 
 
 def test_tink_takes_bytes_after_a_full_last_segment_and_we_do_not():
