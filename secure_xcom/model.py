@@ -48,15 +48,12 @@ class Expected:
 
     def matches(self, coordinate: Coordinate) -> bool:
         """Whether every field that is known here equals the coordinate's."""
-        return all(
-            known is None or known == actual
-            for known, actual in (
-                (self.dag_id, coordinate.dag_id),
-                (self.run_id, coordinate.run_id),
-                (self.task_id, coordinate.task_id),
-                (self.map_index, coordinate.map_index),
-                (self.key, coordinate.key),
-            )
+        return (
+            self.dag_id in (None, coordinate.dag_id)
+            and self.run_id in (None, coordinate.run_id)
+            and self.task_id in (None, coordinate.task_id)
+            and self.map_index in (None, coordinate.map_index)
+            and self.key in (None, coordinate.key)
         )
 
 

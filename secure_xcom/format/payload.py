@@ -22,8 +22,8 @@ TRAILER_BYTES = 2
 _PADDED_BELOW_BYTES = 4_096
 _PAD_TO_BYTES = 256
 
-_CODECS = frozenset(CodecId)
-_COMPRESSIONS = frozenset(Compression)
+_CODECS = {int(codec): codec for codec in CodecId}
+_COMPRESSIONS = {int(compression): compression for compression in Compression}
 
 _LEVEL = 1
 _WINDOW_LOG_MAX = 23
@@ -224,7 +224,7 @@ def _parse(chunks: Iterator[Buffer], payload_bytes: int, max_value_bytes: int) -
             f"The value has {raw_bytes} bytes; `max_value_bytes` allows {max_value_bytes}."
         )
     pieces: Iterator[Buffer] = framed.data()
-    if Compression(framed.head[2]) is Compression.ZSTD:
+    if _COMPRESSIONS[framed.head[2]] is Compression.ZSTD:
         _check_frame(framed.start)
         pieces = _decompressed(framed.data(), raw_bytes)
     # One run of memory for all: what is fetched from the system twice takes longer than all else.
@@ -233,4 +233,4 @@ def _parse(chunks: Iterator[Buffer], payload_bytes: int, max_value_bytes: int) -
     value_bytes = sum(map(value.write, pieces))
     if value_bytes != raw_bytes:
         raise FormatError("The payload's length is not the one that it declares.")
-    return Payload(CodecId(codec_id), (value.getvalue(),))
+    return Payload(_CODECS[codec_id], (value.getvalue(),))
