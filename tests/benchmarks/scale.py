@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 SIZES = [2**10, 2**13, 2**16, 2**18, 2**20, 2**23, 2**26, 2**28, 2**30]
 _QUICK_SIZES = [2**10, 2**16, 2**20]
 #: What one push and pull may take, as it seems from the one before.
-_SECONDS = 25.0
+_SECONDS = 40.0
 #: Up to here a point is the median of several.
 _OFTEN_BYTES = 2**23
 
