@@ -179,7 +179,7 @@ def unpack(source: Source, leaf: Callable[[CodecId, Source], object]) -> object:
     tree = source.pieces(source.number(_TREE_LENGTH_BYTES))
     # The decoder says neither where it stopped nor that bytes are left. So it is given the first
     # element of a pair whose second one nobody can foresee: only an exact tree ends before it.
-    sentinel = secrets.token_hex(8)
+    sentinel = secrets.token_bytes(8)
     faults: list[SecureXComError] = []
 
     def ext_hook(tag: int, data: bytes) -> object:
