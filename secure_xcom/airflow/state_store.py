@@ -146,12 +146,21 @@ def _opened(kind: str, stored: str) -> JsonValue:
     except FormatError:
         row = None
     if is_tagged(row) or is_folder(row):
-        value = json.loads(core.states(kind).from_row(stored, expected))
+        value = _parsed(core.states(kind).from_row(stored, expected))
     else:
         core.check_policy(expected)
-        value = json.loads(stored)
+        value = _parsed(stored)
     core.note_opened(value)
     return value
+
+
+def _parsed(text: str) -> JsonValue:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        # What these errors hold is the state itself.
+        pass
+    raise FormatError("The state is not JSON. Write the key again.")
 
 
 class _Missing:

@@ -76,7 +76,11 @@ def _value(at: Row | Object | File, report: Report) -> object:
         raise
     if report.state is None:
         return stack.open(reference, _ANYWHERE)
-    return json.loads(states.open(reference, _ANYWHERE))
+    try:
+        return json.loads(states.open(reference, _ANYWHERE))
+    except (ValueError, RecursionError):
+        pass  # what these errors hold is the state itself
+    raise FormatError("The state is not JSON.")
 
 
 def _agreed(at: Row | Object | File, report: Report, max_value_bytes: int) -> Reference:

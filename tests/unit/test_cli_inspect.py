@@ -82,18 +82,18 @@ def path_of(deployment, row):
     return deployment.store_folder / row["object"]
 
 
+def states(deployment, threshold_bytes):
+    section = {
+        "kek_uri": deployment.kek_uri,
+        "store_uri": deployment.store_uri,
+        "instance": "prod",
+        "threshold_bytes": str(threshold_bytes),
+    }
+    return build_states(load_settings(section, None, None), "task")
+
+
 def state(deployment, threshold_bytes):
-    settings = load_settings(
-        {
-            "kek_uri": deployment.kek_uri,
-            "store_uri": deployment.store_uri,
-            "instance": "prod",
-            "threshold_bytes": str(threshold_bytes),
-        },
-        None,
-        None,
-    )
-    return build_states(settings, "task").to_row(json.dumps(VALUE), WHERE)
+    return states(deployment, threshold_bytes).to_row(json.dumps(VALUE), WHERE)
 
 
 CONTEXT = {
@@ -341,6 +341,14 @@ def test_states_are_recognised_and_opened(deployment, found, threshold_bytes):
     if threshold_bytes == 0:
         assert report["row"]["folder"].startswith("payments/manual__2026-11-22/load/-1/")
         assert report["object"]["store"] == report["row"]["store"]
+
+
+def test_a_state_that_is_no_json_is_an_error_without_its_text(deployment, inspect):
+    row = states(deployment, -1).to_row(CANARY, WHERE)
+    done = inspect(row, "--open")
+    assert done.code == 2
+    assert "not JSON" in done.err
+    assert CANARY not in done.out + done.err
 
 
 def test_a_state_is_read_as_airflow_keeps_it_in_its_table(deployment, found):

@@ -357,6 +357,10 @@ def test_rows_that_are_none_of_ours(side, configure):
             from_ref(json.dumps(folder | change))
     configure(unsealed_reads="allow")
     assert from_ref('{"a": 1}') == {"a": 1}
+    with pytest.raises(FormatError) as refused:
+        from_ref(CANARY)
+    chain = [refused.value, refused.value.__cause__, refused.value.__context__]
+    assert all(CANARY not in repr(link) for link in chain)
 
 
 def test_a_missing_object_raises_and_is_not_none(side, configure, deployment):
