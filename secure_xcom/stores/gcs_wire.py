@@ -141,6 +141,7 @@ class Wire:
         self._path = f"storage/v1/b/{quote(bucket, safe='')}/o"
         if not getattr(self.http, "is_mtls", False):
             self.http.mount(self._base_url, HTTPAdapter(pool_maxsize=_CONNECTIONS))
+        _ask_environment_once(self.http, self._base_url)
 
     def upload(self, resource: Resource, blocks: Iterable[Buffer], *, once: bool) -> Resource:
         """Create an object in one request, which fails if there is one of its name.
@@ -275,6 +276,23 @@ class Wire:
             **arguments,
         )
         return checked(response, HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT)
+
+
+def _ask_environment_once(http: Session, url: str) -> None:
+    """Take a session's proxies and certificates from the environment now, for all its requests.
+
+    Left to itself it goes through the whole environment for each one, which takes some
+    microseconds for each variable that is set.
+    """
+    from requests.utils import get_environ_proxies  # noqa: PLC0415
+
+    if not http.trust_env:
+        return
+    http.proxies = {**get_environ_proxies(url), **http.proxies}
+    if http.verify is True:
+        bundles = (os.environ.get("REQUESTS_CA_BUNDLE"), os.environ.get("CURL_CA_BUNDLE"))
+        http.verify = next(filter(None, bundles), True)
+    http.trust_env = False
 
 
 def checked(response: Response, *allowed: int) -> Response:

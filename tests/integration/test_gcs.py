@@ -728,3 +728,25 @@ def test_the_proxys_line_is_as_slow_as_it_says():
     for thread in threads:
         thread.join()
     assert time.monotonic() - started >= 0.19
+
+
+def test_the_environments_proxy_and_certificates_are_used(
+    gcs_server, gcs_proxy: FaultProxy, bucket: str, monkeypatch: pytest.MonkeyPatch
+):
+    """The store is at the server's own address; that its requests pass the proxy is the setting."""
+    monkeypatch.setenv("HTTP_PROXY", gcs_proxy.url)
+    monkeypatch.setenv("NO_PROXY", "elsewhere.example")
+    store = Gcs(f"gs://{bucket}", make_client=gcs_server.make_client)
+    stored = store.put("a", [b"sealed"], {})
+    assert gcs_proxy.counts() == {"upload": 1}
+    assert gcs_server.read(bucket, "a") == b"sealed"
+
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    beside = Gcs(f"gs://{bucket}", make_client=gcs_server.make_client)
+    read = beside.get("a", generation=stored.generation, length_bytes=6, crc32c=stored.crc32c)
+    assert b"".join(read) == b"sealed"
+    assert gcs_proxy.counts() == {"upload": 1}
+
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/etc/ssl/company.pem")
+    wire = gcs_wire.Wire(gcs_server.make_client(), bucket)
+    assert wire.http.verify == "/etc/ssl/company.pem"
