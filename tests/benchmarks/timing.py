@@ -19,10 +19,7 @@ class Spread(NamedTuple):
     high: float
 
     def __str__(self) -> str:
-        median, low, high = (
-            f"{value:.0f}" if value >= 100 else f"{value:.3g}"
-            for value in self
-        )
+        median, low, high = (f"{value:.0f}" if value >= 100 else f"{value:.3g}" for value in self)
         return f"{median} ({low}-{high})"
 
 
