@@ -66,10 +66,16 @@ _SHAPED = (
 )
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main() -> None:
     """Write the page and the plots."""
-    given = sys.argv[1:] if arguments is None else arguments
-    results = load(Path(given[0]) if given else PATH)
+    write(Path(sys.argv[1]) if sys.argv[1:] else PATH)
+
+
+def write(path: Path) -> None:
+    """Write the page and the plots of a results file."""
+    if not path.exists():
+        raise SystemExit(f"There are no results in {path}.")
+    results = load(path)
     page = DOCS / PAGE
     page.write_text(filled(page.read_text(encoding="utf-8"), results), encoding="utf-8")
     for name, text in plots(results).items():

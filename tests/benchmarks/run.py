@@ -80,7 +80,7 @@ def main() -> int:
             failed += group
     print(f"{time.monotonic() - started:8.1f} s  done", flush=True)
     if out == PATH:
-        report.main()
+        report.write(PATH)
     if failed:
         print(f"Failed, and not in the results: {', '.join(failed)}", flush=True)
     return bool(failed)

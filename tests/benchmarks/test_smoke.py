@@ -100,6 +100,21 @@ def test_the_page_is_what_the_results_make(module):
         assert f"]({name})" in page
 
 
+def test_a_run_of_some_sections_makes_the_whole_page(module, tmp_path, monkeypatch):
+    run, report, results = module("run"), module("report"), module("results").load()
+    page = tmp_path / report.PAGE
+    page.write_text((DOCS / report.PAGE).read_text(encoding="utf-8"), encoding="utf-8")
+    monkeypatch.setattr(report, "DOCS", tmp_path)
+    monkeypatch.setattr(run, "_run", lambda *_args, **_options: 0)
+    monkeypatch.setattr(run.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(sys, "argv", ["run.py", "--only", "links"])
+    assert run.main() == 0
+    text = page.read_text(encoding="utf-8")
+    assert text == report.filled(text, results)
+    assert "not measured" not in text
+    assert len(list(tmp_path.rglob("*.svg"))) == len(report.plots(results))
+
+
 def test_the_page_has_a_place_for_every_section(module):
     report, run = module("report"), module("run")
     page = (DOCS / report.PAGE).read_text(encoding="utf-8")
