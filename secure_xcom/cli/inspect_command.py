@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 from secure_xcom.cli.output import Output
@@ -56,7 +57,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError("--output is where an opened value goes: it needs --open.")
     output = Output(sys.stdout)
     at = inspect_input.given(arguments.what)
-    report = inspect_clear.look(at)
+    # Airflow, and whoever logs below it, may write to standard output, which is for the answer.
+    with redirect_stdout(sys.stderr):
+        report = inspect_clear.look(at)
     if not arguments.json:
         inspect_show.show(report, output)
     opened = None

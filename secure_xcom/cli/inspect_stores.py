@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
-from contextlib import closing, redirect_stdout
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.util import find_spec
@@ -55,9 +54,7 @@ def settings(*, with_key: bool) -> Settings:
 
         # Airflow 3 reads Variables from the database only in what calls itself a server.
         os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
-        # Some of Airflow's logging goes to standard output, where the answer will stand.
-        with redirect_stdout(sys.stderr):
-            return configuration.read()
+        return configuration.read()
     section = {
         name.removeprefix(_PREFIX).lower(): value
         for name, value in os.environ.items()

@@ -36,6 +36,7 @@ def deployed(gcs_proxy, gcs_server, bucket, tmp_path, monkeypatch):
 
 
 def inspect(capsys, *arguments):
+    capsys.readouterr()  # where Airflow logs to standard output, the value's sealing left a line
     code = main(["inspect", *arguments, "--json"])
     out, err = capsys.readouterr()
     return code, json.loads(out) if out else None, err

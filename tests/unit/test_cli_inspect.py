@@ -52,6 +52,7 @@ def inspect(capsys):
     """Run the command; its exit status, and what it printed where."""
 
     def run(*arguments):
+        capsys.readouterr()  # where Airflow logs to standard output, a test's own values left lines
         code = main(["inspect", *map(str, arguments)])
         out, err = capsys.readouterr()
         return SimpleNamespace(code=code, out=out, err=err)
