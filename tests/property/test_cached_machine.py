@@ -28,7 +28,9 @@ from secure_xcom.model import Buffer
 from secure_xcom.stores.file import Directory
 from secure_xcom.stores.protocol import Stored
 
-NAMES = st.sampled_from(["a/1", "a/2", "b/1"])
+NAMES = st.sampled_from(["a/1", "a/2", "b/1", "b/2"])
+#: Of sizes of which a few, but not all, find room together.
+DATA = st.sampled_from([0, 1, 12, 13, 25]).flatmap(lambda n: st.binary(min_size=n, max_size=n))
 
 
 class Reads(Directory):
@@ -53,7 +55,7 @@ class CachedMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         shutil.rmtree(self.root)
 
-    @initialize(max_bytes=st.integers(0, 40))
+    @initialize(max_bytes=st.sampled_from([0, 12, 26, 40]))
     def start(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self.store = Reads(f"file://{self.root}/store")
@@ -62,7 +64,7 @@ class CachedMachine(RuleBasedStateMachine):
         self.objects: dict[str, tuple[Stored, bytes]] = {}
         self.held: OrderedDict[tuple[str, str], bytes] = OrderedDict()
 
-    @rule(target=references, name=NAMES, data=st.binary(max_size=25), pieces=st.integers(1, 3))
+    @rule(target=references, name=NAMES, data=DATA, pieces=st.integers(1, 3))
     def put(self, name: str, data: bytes, pieces: int) -> tuple[str, Stored]:
         size = max(1, -(-len(data) // pieces))
         chunks = [data[i : i + size] for i in range(0, len(data), size)]
@@ -158,4 +160,4 @@ class CachedMachine(RuleBasedStateMachine):
 
 TestCachedMachine = CachedMachine.TestCase
 # Files are synced, which may take its time.
-TestCachedMachine.settings = settings(deadline=None, max_examples=60)
+TestCachedMachine.settings = settings(deadline=None, max_examples=200)
