@@ -8,16 +8,13 @@ which every method is a call of the class that Airflow would call, and nothing m
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import re
-import tempfile
-import uuid
 from gzip import GzipFile
 from types import SimpleNamespace
 from typing import IO, TYPE_CHECKING, Any
 
-from cloud import BUCKET, BUCKET_VARIABLE, CONNECTION, KEK_URI
+from cloud import BUCKET, KEK_URI
 from names import GZIP, OURS, OURS_HELD, PLAIN, STOCK, WRITTEN
 
 if TYPE_CHECKING:
@@ -149,6 +146,7 @@ class CommonIo(Backend):
 def backends() -> dict[str, Backend]:
     """All of them, by name, ours first."""
     from airflow.sdk.bases.xcom import BaseXCom
+    from hand_written_top import Early
 
     made = (
         Ours(),
@@ -156,7 +154,7 @@ def backends() -> dict[str, Backend]:
         Backend(STOCK, BaseXCom),
         CommonIo(PLAIN, None),
         CommonIo(GZIP, "gzip"),
-        Backend(WRITTEN, _written()),
+        Backend(WRITTEN, Early),
     )
     return {one.name: one for one in made}
 
@@ -170,40 +168,3 @@ def _closed_gzip(file: IO[bytes], **options: Any) -> GzipFile:
     made = GzipFile(fileobj=file, **options)
     made.myfileobj = file
     return made
-
-
-def _written() -> type:
-    """A backend of the kind that many teams have written for themselves."""
-    from airflow.providers.google.cloud.hooks.gcs import GCSHook
-    from airflow.sdk import Variable
-    from airflow.sdk.bases.xcom import BaseXCom
-    from airflow.utils.json import XComDecoder, XComEncoder
-
-    class HandWritten(BaseXCom):
-        @staticmethod
-        def serialize_value(value, *, run_id=None, task_id=None, **_):
-            name = f"{run_id}/{task_id}/{uuid.uuid4()}.json"
-            with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-                file.write(json.dumps(value, cls=XComEncoder))
-                file.flush()
-                GCSHook(gcp_conn_id=CONNECTION).upload(
-                    bucket_name=Variable.get(BUCKET_VARIABLE),
-                    object_name=name,
-                    filename=file.name,
-                )
-            return BaseXCom.serialize_value(f"gcs://{name}")
-
-        @staticmethod
-        def deserialize_value(result):
-            found = BaseXCom.deserialize_value(result)
-            if not (isinstance(found, str) and found.startswith("gcs://")):
-                return found
-            with tempfile.NamedTemporaryFile("r", suffix=".json") as file:
-                GCSHook(gcp_conn_id=CONNECTION).download(
-                    bucket_name=Variable.get(BUCKET_VARIABLE),
-                    object_name=found.removeprefix("gcs://"),
-                    filename=file.name,
-                )
-                return json.load(file, cls=XComDecoder)
-
-    return HandWritten
