@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import subprocess
 from contextlib import closing
 
 import pytest
@@ -27,25 +26,11 @@ raise SystemExit(main(["census", "--json", *sys.argv[2:]]))
 
 
 @pytest.fixture
-def census(user, tmp_path):
+def census(as_user):
     """Run the command in the environment of an Airflow version."""
 
     def run(environment, *arguments, **changes):
-        done = subprocess.run(
-            [
-                *(environment.folder / "bin" / "python", "-c", CHANGED, json.dumps(changes)),
-                *arguments,
-            ],
-            env=user,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=800,
-        )
-        left = sorted(path.name for path in (tmp_path / "user").rglob("*"))
-        assert left == ["airflow", "airflow.cfg"]
-        assert list((tmp_path / "temporary").iterdir()) == []
+        done = as_user(environment, "python", "-c", CHANGED, json.dumps(changes), *arguments)
         said = json.loads(done.stdout)
         # What it says counts only if its look can be relied upon.
         assert said["problems"] == [], done.stderr

@@ -7,7 +7,6 @@ import json
 import re
 import sqlite3
 import stat
-import subprocess
 from contextlib import closing
 
 import pytest
@@ -37,28 +36,6 @@ raise SystemExit(main(["demo", *sys.argv[2:]]))
 """
 
 
-@pytest.fixture
-def demo(user, tmp_path):
-    """Run the command in the environment of an Airflow version."""
-
-    def run(environment, *arguments):
-        done = subprocess.run(
-            [environment.folder / "bin" / arguments[0], *arguments[1:]],
-            env=user,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=600,
-        )
-        left = sorted(path.name for path in (tmp_path / "user").rglob("*"))
-        assert left == ["airflow", "airflow.cfg"]
-        assert list((tmp_path / "temporary").iterdir()) == []
-        return done
-
-    return run
-
-
 def rows_of(database):
     """The XComs of a kept home by task and map index, read with no code of the package."""
     with closing(sqlite3.connect(database)) as connection:
@@ -72,9 +49,9 @@ def rows_of(database):
     }
 
 
-def test_what_it_says_is_what_lies_there(environment, demo, tmp_path):
+def test_what_it_says_is_what_lies_there(environment, as_user, tmp_path):
     keep = tmp_path / "kept"
-    done = demo(environment, "secure-xcom", "demo", "--json", "--keep", keep)
+    done = as_user(environment, "secure-xcom", "demo", "--json", "--keep", keep)
     assert done.returncode == 0, done.stdout + done.stderr
     said = json.loads(done.stdout)
     assert said["ok"] is True
@@ -118,7 +95,7 @@ def test_what_it_says_is_what_lies_there(environment, demo, tmp_path):
     assert 5_000 * 16 < by_task["frame", -1]["plain_bytes"] < 1_000_000
 
 
-def rereading(environment, demo, keep, card):
+def rereading(environment, as_user, keep, card):
     """Read a kept home back once more, comparing with what `card` would have given."""
     settings = {
         "AIRFLOW_HOME": keep,
@@ -128,7 +105,7 @@ def rereading(environment, demo, keep, card):
         "AIRFLOW__CORE__XCOM_BACKEND": "secure_xcom.airflow.backend.SecureXComBackend",
         "SECURE_XCOM_DEMO_CARD": card,
     }
-    done = demo(
+    done = as_user(
         environment,
         *("python", "-c"),
         "import os, runpy, sys\n"
@@ -144,9 +121,9 @@ def rereading(environment, demo, keep, card):
 
 
 @pytest.mark.parametrize("environment", ["2.11.2"], indirect=True)
-def test_a_person_sees_what_was_returned_and_what_lies_there(environment, demo, tmp_path):
+def test_a_person_sees_what_was_returned_and_what_lies_there(environment, as_user, tmp_path):
     keep = tmp_path / "kept"
-    done = demo(environment, "secure-xcom", "demo", "--keep", keep)
+    done = as_user(environment, "secure-xcom", "demo", "--keep", keep)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "\x1b" not in done.stdout + done.stderr
     for heading in (
@@ -167,14 +144,14 @@ def test_a_person_sees_what_was_returned_and_what_lies_there(environment, demo, 
 
     # The same home read back again, as if the tasks had returned other values.
     other = next(one for one in ("9000000000000001", "9000000000000019") if one != card)
-    assert rereading(environment, demo, keep, card) == [""] * 7
-    faults = rereading(environment, demo, keep, other)
+    assert rereading(environment, as_user, keep, card) == [""] * 7
+    faults = rereading(environment, as_user, keep, other)
     assert faults == ["what the backend reads is not what the task returned"] * 7
 
 
-def test_values_in_clear_are_not_ok(demo):
+def test_values_in_clear_are_not_ok(as_user):
     changed = {"AIRFLOW__SECURE_XCOM__CLEAR_KEYS": "return_value"}
-    done = demo(provide("2.11.2"), "python", "-c", CHANGED, json.dumps(changed), "--json")
+    done = as_user(provide("2.11.2"), "python", "-c", CHANGED, json.dumps(changed), "--json")
     assert done.returncode == 1
     said = json.loads(done.stdout)
     assert said["ok"] is False
@@ -190,9 +167,9 @@ def test_values_in_clear_are_not_ok(demo):
     assert "Object of type DataFrame is not JSON serializable" in done.stderr
 
 
-def test_a_task_that_fails_is_named_with_its_error(demo):
+def test_a_task_that_fails_is_named_with_its_error(as_user):
     changed = {"AIRFLOW__SECURE_XCOM__KEK_URI": "local-kek:///nowhere/kek"}
-    done = demo(provide(DEFAULT), "python", "-c", CHANGED, json.dumps(changed))
+    done = as_user(provide(DEFAULT), "python", "-c", CHANGED, json.dumps(changed))
     assert done.returncode == 1
     assert f"NOT OK on Airflow {DEFAULT}" in done.stdout
     assert "airflow dags test secure_xcom_demo failed (exit 1)." in done.stdout
@@ -201,7 +178,7 @@ def test_a_task_that_fails_is_named_with_its_error(demo):
     assert not re.search(r"9\d{15}", done.stdout)
 
 
-def test_without_pandas_it_goes_without_a_frame_and_says_what_to_install(demo, tmp_path):
+def test_without_pandas_it_goes_without_a_frame_and_says_what_to_install(as_user, tmp_path):
     hidden = tmp_path / "hidden"
     hidden.mkdir()
     (hidden / "sitecustomize.py").write_text("import sys; sys.modules['pandas'] = None")
@@ -210,7 +187,7 @@ import os, sys
 sys.modules["pandas"] = None
 os.environ["PYTHONPATH"] = {str(hidden)!r}
 """
-    done = demo(provide("2.11.2"), "python", "-c", hide + CHANGED, "{}", "--json")
+    done = as_user(provide("2.11.2"), "python", "-c", hide + CHANGED, "{}", "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     said = json.loads(done.stdout)
     assert said["ok"] is True
