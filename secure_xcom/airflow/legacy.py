@@ -26,7 +26,7 @@ from secure_xcom.errors import (
     StoreError,
 )
 from secure_xcom.model import Expected
-from secure_xcom.stores.foreign import read_object
+from secure_xcom.stores.gcs.unmanaged import read_object
 
 if TYPE_CHECKING:
     from secure_xcom.settings import Settings

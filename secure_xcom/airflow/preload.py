@@ -21,8 +21,8 @@ import threading
 from concurrent.futures import thread  # noqa: F401
 from importlib import import_module
 
-from secure_xcom.keys import forking  # noqa: F401
-from secure_xcom.stores import gcs_wire  # noqa: F401
+from secure_xcom import forks  # noqa: F401
+from secure_xcom.stores.gcs import wire as gcs_wire  # noqa: F401
 
 _log = logging.getLogger(__name__)
 

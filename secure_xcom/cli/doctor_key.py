@@ -23,9 +23,9 @@ from secure_xcom.errors import (
 )
 from secure_xcom.format.envelope import DATA_KEY_BYTES
 from secure_xcom.keys import open_kek
-from secure_xcom.keys.cloud_kms import CloudKms
-from secure_xcom.keys.cloud_kms_errors import DECRYPT, ENCRYPT, Operation
-from secure_xcom.keys.cloud_kms_facts import LOOK, KeyFacts, facts, held_permissions
+from secure_xcom.keys.cloud_kms.errors import DECRYPT, ENCRYPT, Operation
+from secure_xcom.keys.cloud_kms.facts import LOOK, KeyFacts, facts, held_permissions
+from secure_xcom.keys.cloud_kms.kek import CloudKms
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials

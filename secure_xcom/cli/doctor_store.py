@@ -30,8 +30,8 @@ from secure_xcom.errors import (
 )
 from secure_xcom.stores import open_store
 from secure_xcom.stores.file import SCHEME as FILE
-from secure_xcom.stores.gcs import Gcs
-from secure_xcom.stores.gcs_facts import LOOK, bucket_resource, server_time
+from secure_xcom.stores.gcs.facts import LOOK, bucket_resource, server_time
+from secure_xcom.stores.gcs.store import Gcs
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials

@@ -18,7 +18,8 @@ import google_crc32c
 from secure_xcom.errors import ConfigError, FormatError
 from secure_xcom.format.envelope import MAGIC, PREAMBLE_BYTES_MAX
 from secure_xcom.format.reference import is_folder, is_tagged, loads
-from secure_xcom.stores import file, gcs
+from secure_xcom.stores import file
+from secure_xcom.stores.gcs import store as gcs
 
 #: A longer row is not looked at; `threshold_bytes` keeps such values out of rows.
 ROW_BYTES_MAX = 1 << 24

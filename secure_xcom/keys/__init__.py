@@ -24,7 +24,7 @@ def load(uri: str) -> None:
         ImportError: it is not installed.
     """
     if uri.startswith(CLOUD_SCHEME):
-        from secure_xcom.keys import cloud_kms
+        from secure_xcom.keys.cloud_kms import kek as cloud_kms
 
         cloud_kms.load()
 
@@ -40,7 +40,7 @@ def open_kek(uri: str, *, credentials: Credentials | None = None) -> Kek:
         ConfigError: the URI names no KEK.
     """
     if uri.startswith(CLOUD_SCHEME):
-        from secure_xcom.keys.cloud_kms import CloudKms
+        from secure_xcom.keys.cloud_kms.kek import CloudKms
 
         return CloudKms(uri, credentials=credentials)
     if uri.startswith(LOCAL_SCHEME):

@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 
 from cachetools import TTLCache
 
+from secure_xcom import forks
 from secure_xcom.errors import ConfigError
 from secure_xcom.format.envelope import DATA_KEY_BYTES, KEY_ID_BYTES, key_aad
-from secure_xcom.keys import forking
 from secure_xcom.keys.protocol import Kek
-from secure_xcom.keys.single_flight import SingleFlight
 from secure_xcom.model import WrappedKey
+from secure_xcom.single_flight import SingleFlight
 
 TTL_SECONDS_MAX = 3_600
 #: How many messages one data key seals. Each message has a derived key of its own, so AES-GCM
@@ -88,7 +88,7 @@ class DataKeys:
         self._clock = clock
         self._random = random
         self.forget()
-        forking.forget_in_children(self)
+        forks.forget_in_children(self)
 
     def forget(self) -> None:
         """Drop all keys, and the locks around them; those who hold a key may finish with it."""

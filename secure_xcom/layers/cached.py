@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from cachetools import LRUCache
 
+from secure_xcom import forks
 from secure_xcom.errors import AuthenticationError
-from secure_xcom.keys import forking
-from secure_xcom.keys.single_flight import SingleFlight
 from secure_xcom.model import Buffer
+from secure_xcom.single_flight import SingleFlight
 from secure_xcom.stores.protocol import Store, Stored
 
 _Key = tuple[str, str]
@@ -33,7 +33,7 @@ class Cached:
         self._store = store
         self._max_bytes = max_bytes
         self.forget()
-        forking.forget_in_children(self)
+        forks.forget_in_children(self)
 
     def __repr__(self) -> str:
         return f"Cached({self._store!r}, {self._max_bytes})"

@@ -24,9 +24,9 @@ def load(uri: str) -> None:
         ImportError: it is not installed.
     """
     if uri.startswith(CLOUD_SCHEME):
-        from secure_xcom.stores import gcs, gcs_wire  # noqa: F401
+        from secure_xcom.stores.gcs import store, wire  # noqa: F401
 
-        gcs_wire.load()
+        wire.load()
 
 
 def open_store(uri: str, *, credentials: Credentials | None = None) -> Store:
@@ -40,7 +40,7 @@ def open_store(uri: str, *, credentials: Credentials | None = None) -> Store:
         ConfigError: the URI names no store.
     """
     if uri.startswith(CLOUD_SCHEME):
-        from secure_xcom.stores.gcs import Gcs
+        from secure_xcom.stores.gcs.store import Gcs
 
         return Gcs(uri, credentials=credentials)
     if uri.startswith(LOCAL_SCHEME):

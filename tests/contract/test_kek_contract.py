@@ -12,7 +12,7 @@ import pytest
 from servers.kms import KEY, KmsServer
 
 from secure_xcom.errors import AuthenticationError, KeyServiceError, SecureXComError
-from secure_xcom.keys.cloud_kms import CloudKms
+from secure_xcom.keys.cloud_kms.kek import CloudKms
 from secure_xcom.keys.local import LocalKek, create_key_file
 
 AAD = b"secure-xcom/v1/dek\x00" + bytes(range(48))

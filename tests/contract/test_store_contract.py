@@ -20,7 +20,7 @@ from secure_xcom.errors import (
 )
 from secure_xcom.layers.cached import Cached
 from secure_xcom.stores.file import Directory
-from secure_xcom.stores.gcs import Gcs
+from secure_xcom.stores.gcs.store import Gcs
 from secure_xcom.stores.protocol import Store, Stored
 
 MIB = 1_048_576

@@ -18,8 +18,8 @@ from secure_xcom.errors import (
     KeyUnavailable,
     SecureXComError,
 )
-from secure_xcom.keys import cloud_kms
-from secure_xcom.keys.cloud_kms import CloudKms
+from secure_xcom.keys.cloud_kms import kek as cloud_kms
+from secure_xcom.keys.cloud_kms.kek import CloudKms
 
 DATA_KEY = bytes(range(200, 232))
 AAD = b"additional data"

@@ -74,7 +74,8 @@ def test_the_test_server_runs_as_a_process_too(tmp_path):
 
 
 REFUSED = f"""
-from secure_xcom.keys import cloud_kms, open_kek
+from secure_xcom.keys import open_kek
+from secure_xcom.keys.cloud_kms import kek as cloud_kms
 cloud_kms.DEADLINE_SECONDS = 3
 try:
     open_kek({URI!r}).wrap(bytes(32), b"aad")
@@ -115,7 +116,8 @@ def test_credentials_that_give_no_token_say_so(kms, tmp_path):
 
 FORKS = f"""
 import os, signal, sys, threading, time
-from secure_xcom.keys import forking, open_kek
+from secure_xcom import forks
+from secure_xcom.keys import open_kek
 from secure_xcom.keys.data_keys import DataKeys
 
 kek = open_kek({URI!r})
@@ -147,7 +149,7 @@ def child(pipe):
 
 seen = {{mine.data_key}}
 for number in range(4):
-    while busy and not forking.calls._inside:
+    while busy and not forks.calls._inside:
         time.sleep(0.001)
     if not busy:
         # gRPC 1.71 is at times not done with its last call yet, and its child then cannot connect.

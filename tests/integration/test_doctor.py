@@ -41,10 +41,10 @@ from secure_xcom.cli import (
 from secure_xcom.cli.doctor_check import NAMES, Check
 from secure_xcom.cli.output import Output
 from secure_xcom.errors import ConfigError, KeyUnavailable, SecureXComError
-from secure_xcom.keys import cloud_kms
+from secure_xcom.keys.cloud_kms import kek as cloud_kms
 from secure_xcom.keys.local import create_key_file
 from secure_xcom.settings import TABLE, load
-from secure_xcom.stores import gcs_wire
+from secure_xcom.stores.gcs import wire as gcs_wire
 
 if TYPE_CHECKING:
     from servers.fault_proxy import FaultProxy

@@ -27,8 +27,8 @@ from secure_xcom.errors import (
     StoreError,
     StoreUnavailable,
 )
-from secure_xcom.stores import gcs_wire
-from secure_xcom.stores.gcs import Gcs
+from secure_xcom.stores.gcs import wire as gcs_wire
+from secure_xcom.stores.gcs.store import Gcs
 from secure_xcom.stores.protocol import Stored
 
 if TYPE_CHECKING:

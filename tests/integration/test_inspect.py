@@ -13,7 +13,7 @@ from secure_xcom.keys.local import create_key_file
 from secure_xcom.model import Coordinate
 from secure_xcom.settings import load
 from secure_xcom.stack import build
-from secure_xcom.stores import gcs_wire
+from secure_xcom.stores.gcs import wire as gcs_wire
 
 WHERE = Coordinate("payments", "manual__2026-11-22", "load", 3, "return_value")
 VALUE = os.urandom(12_000_000)

@@ -60,7 +60,7 @@ def settings(tmp_path, monkeypatch):
 def old(gcs_server, bucket, monkeypatch):
     """A bucket that a hand-written backend wrote to; gives the row of what is put into it."""
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs_server.url)
-    monkeypatch.setattr("secure_xcom.stores.foreign.make_client", gcs_server.make_client)
+    monkeypatch.setattr("secure_xcom.stores.gcs.unmanaged.make_client", gcs_server.make_client)
     monkeypatch.setattr(configuration, "_variable", lambda _name: bucket)
 
     def write(data, name=None):

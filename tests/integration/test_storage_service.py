@@ -12,7 +12,7 @@ from pathlib import Path
 from servers.fault_proxy import Remote
 from servers.gcs import make_client
 
-from secure_xcom.stores.gcs import Gcs
+from secure_xcom.stores.gcs.store import Gcs
 
 
 def test_a_process_serves_and_is_steered_from_outside(tmp_path: Path):

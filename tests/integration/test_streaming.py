@@ -22,7 +22,7 @@ from secure_xcom.layers.cached import Cached
 from secure_xcom.layers.sealed import Sealed
 from secure_xcom.layers.threshold import Threshold
 from secure_xcom.model import CodecId, Compression, Coordinate, Expected, Payload
-from secure_xcom.stores.gcs import Gcs
+from secure_xcom.stores.gcs.store import Gcs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -14,6 +14,7 @@ import google.auth.exceptions
 import grpc
 import pytest
 
+from secure_xcom import forks
 from secure_xcom.errors import (
     AuthenticationError,
     ConfigError,
@@ -22,8 +23,9 @@ from secure_xcom.errors import (
     KeyUnavailable,
     SecureXComError,
 )
-from secure_xcom.keys import cloud_kms, forking, open_kek
-from secure_xcom.keys.cloud_kms import CloudKms
+from secure_xcom.keys import open_kek
+from secure_xcom.keys.cloud_kms import kek as cloud_kms
+from secure_xcom.keys.cloud_kms.kek import CloudKms
 from secure_xcom.model import WrappedKey
 
 NAME = "projects/my-project/locations/europe-west3/keyRings/ring/cryptoKeys/key"
@@ -222,4 +224,4 @@ def test_clients_are_made_once_and_by_what_stands_in_the_module(monkeypatch):
 def test_the_bounds_are_those_of_the_decisions():
     assert (cloud_kms.ATTEMPT_SECONDS, cloud_kms.DEADLINE_SECONDS) == (10, 60)
     assert (cloud_kms.BACKOFF_SECONDS, cloud_kms.DOUBTFUL_RETRIES) == ((0.1, 8), 2)
-    assert forking.WAIT_SECONDS == 15
+    assert forks.WAIT_SECONDS == 15

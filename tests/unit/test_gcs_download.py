@@ -9,9 +9,9 @@ import google_crc32c
 import pytest
 
 from secure_xcom.errors import AuthenticationError
-from secure_xcom.stores import gcs_wire
-from secure_xcom.stores.gcs import _receive
-from secure_xcom.stores.gcs_errors import Interrupted
+from secure_xcom.stores.gcs import wire as gcs_wire
+from secure_xcom.stores.gcs.errors import Interrupted
+from secure_xcom.stores.gcs.store import _receive
 
 DATA = bytes(range(100))
 

@@ -25,8 +25,8 @@ from secure_xcom.errors import (
     StoreError,
     StoreUnavailable,
 )
-from secure_xcom.stores.gcs import Gcs
-from secure_xcom.stores.gcs_errors import DELETE, LIST, READ, WRITE, is_passing, translate
+from secure_xcom.stores.gcs.errors import DELETE, LIST, READ, WRITE, is_passing, translate
+from secure_xcom.stores.gcs.store import Gcs
 
 URI = "gs://bucket/prefix/dag/run/task/-1/key/token"
 MODULES: list[ModuleType] = [

@@ -8,10 +8,10 @@ import pytest
 import requests
 from google.auth.exceptions import RefreshError
 
-from secure_xcom.stores import gcs_wire
 from secure_xcom.stores.blocks import Blocks
-from secure_xcom.stores.gcs_errors import is_passing
-from secure_xcom.stores.gcs_session import UploadSession
+from secure_xcom.stores.gcs import wire as gcs_wire
+from secure_xcom.stores.gcs.errors import is_passing
+from secure_xcom.stores.gcs.session import UploadSession
 
 URL = "https://storage.example/upload?upload_id=SECRET"
 

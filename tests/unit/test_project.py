@@ -24,7 +24,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 ORDER = (
     {"errors"},
     {"__init__"},
-    {"model"},
+    {"forks", "model", "single_flight", "uris"},
     {"audit", "format"},
     {"codecs", "keys", "stores"},
     {"layers"},

@@ -10,7 +10,7 @@ from google.auth.credentials import AnonymousCredentials
 from secure_xcom.errors import ConfigError
 from secure_xcom.stores import open_store
 from secure_xcom.stores.file import Directory
-from secure_xcom.stores.gcs import Gcs
+from secure_xcom.stores.gcs.store import Gcs
 
 
 def test_a_uri_opens_its_store(tmp_path: Path):

@@ -25,7 +25,7 @@ from urllib.parse import quote
 
 from secure_xcom.model import Buffer
 from secure_xcom.stores.blocks import Blocks, Once
-from secure_xcom.stores.gcs_errors import is_passing
+from secure_xcom.stores.gcs.errors import is_passing
 
 if TYPE_CHECKING:
     from google.api_core.retry import Retry

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, cast
 
-from secure_xcom.keys.cloud_kms import ATTEMPT_SECONDS, CloudKms
-from secure_xcom.keys.cloud_kms_errors import Operation
+from secure_xcom.keys.cloud_kms.errors import Operation
+from secure_xcom.keys.cloud_kms.kek import ATTEMPT_SECONDS, CloudKms
 
 if TYPE_CHECKING:
     from google.cloud.kms_v1 import KeyManagementServiceClient

@@ -9,9 +9,9 @@ from __future__ import annotations
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 
-from secure_xcom.stores.gcs import Gcs
-from secure_xcom.stores.gcs_errors import Operation
-from secure_xcom.stores.gcs_wire import Resource, retrying
+from secure_xcom.stores.gcs.errors import Operation
+from secure_xcom.stores.gcs.store import Gcs
+from secure_xcom.stores.gcs.wire import Resource, retrying
 
 LOOK = Operation("look at the bucket of", "storage.buckets.get")
 

@@ -26,9 +26,9 @@ from secure_xcom.errors import (
     StoreError,
 )
 from secure_xcom.model import Buffer
-from secure_xcom.stores import gcs_errors
 from secure_xcom.stores.blocks import Tally, errors_of_source_first, parts
-from secure_xcom.stores.gcs_errors import (
+from secure_xcom.stores.gcs import errors as gcs_errors
+from secure_xcom.stores.gcs.errors import (
     DELETE,
     LIST,
     READ,
@@ -37,8 +37,8 @@ from secure_xcom.stores.gcs_errors import (
     Operation,
     is_passing,
 )
-from secure_xcom.stores.gcs_session import UploadSession
-from secure_xcom.stores.gcs_wire import Patience, Resource, Wire, make_client
+from secure_xcom.stores.gcs.session import UploadSession
+from secure_xcom.stores.gcs.wire import Patience, Resource, Wire, make_client
 from secure_xcom.stores.names import PREFIX_BYTES_MAX, is_name
 from secure_xcom.stores.protocol import Stored
 
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from google.auth.credentials import Credentials
     from requests import Response
 
-    from secure_xcom.stores.gcs_wire import MakeClient
+    from secure_xcom.stores.gcs.wire import MakeClient
 
 SCHEME = "gs://"
 #: Up to here an object is collected, and goes out in one request that can be repeated.

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 import google_crc32c
 
+from secure_xcom import forks
 from secure_xcom.errors import AuthenticationError, ConfigError, KeyServiceError
 from secure_xcom.format.envelope import DATA_KEY_BYTES
-from secure_xcom.keys import forking
-from secure_xcom.keys.cloud_kms_errors import (
+from secure_xcom.keys.cloud_kms.errors import (
     DECRYPT,
     ENCRYPT,
     CorruptAnswer,
@@ -78,7 +78,7 @@ def load() -> None:
         ImportError: the client is not installed.
     """
     # A fork in the middle of an import would leave the child a lock that nobody opens.
-    with forking.calls():
+    with forks.calls():
         for name in _MODULES:
             import_module(name)
 
@@ -115,7 +115,7 @@ class CloudKms:
         self._make_client = make_client
         self._client: KeyManagementServiceClient | None = None
         self._client_lock = threading.Lock()
-        forking.forget_in_children(self)
+        forks.forget_in_children(self)
 
     def __repr__(self) -> str:
         return f"CloudKms({self._uri!r})"
@@ -187,12 +187,12 @@ class CloudKms:
         """
 
         def attempt_once() -> _Answer:
-            with forking.calls():
+            with forks.calls():
                 return attempt(self._client_here())
 
         try:
             # A fork in the middle of an import would leave the child a lock that nobody opens.
-            with forking.calls():
+            with forks.calls():
                 from google.api_core.retry import Retry  # noqa: PLC0415
 
             retry = Retry(

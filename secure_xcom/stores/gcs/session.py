@@ -12,10 +12,10 @@ from contextlib import suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING, cast
 
-from secure_xcom.stores import gcs_wire
 from secure_xcom.stores.blocks import Blocks
-from secure_xcom.stores.gcs_errors import Interrupted, is_passing
-from secure_xcom.stores.gcs_wire import Resource, checked, resource_of, retrying
+from secure_xcom.stores.gcs import wire as gcs_wire
+from secure_xcom.stores.gcs.errors import Interrupted, is_passing
+from secure_xcom.stores.gcs.wire import Resource, checked, resource_of, retrying
 
 if TYPE_CHECKING:
     from requests import Session

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from secure_xcom.errors import FormatError
-from secure_xcom.stores import gcs_errors
-from secure_xcom.stores.gcs_wire import make_client
+from secure_xcom.stores.gcs import errors as gcs_errors
+from secure_xcom.stores.gcs.wire import make_client
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
