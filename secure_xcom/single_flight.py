@@ -29,7 +29,7 @@ class SingleFlight(Generic[_Key, _Value]):
 
         An error goes to all who wait for it, and is not kept.
         """
-        while (value := self._cached(key)) is None:
+        while (value := self.held(key)) is None:
             mine: Future[_Value] = Future()
             try:
                 flight = self._flights.setdefault(key, mine)
@@ -60,7 +60,8 @@ class SingleFlight(Generic[_Key, _Value]):
             self._cache.pop(key, None)
             self._flights.pop(key, None)
 
-    def _cached(self, key: _Key) -> _Value | None:
+    def held(self, key: _Key) -> _Value | None:
+        """The cached value, if there is one."""
         with self._lock, suppress(KeyError):
             return self._cache[key]
         return None
@@ -68,7 +69,7 @@ class SingleFlight(Generic[_Key, _Value]):
     def _fly(self, key: _Key, mine: Future[_Value], make: Callable[[], _Value]) -> None:
         try:
             # An earlier flight may have landed after the look that found nothing.
-            value = self._cached(key)
+            value = self.held(key)
             if value is None:
                 value = make()
                 with self._lock:
