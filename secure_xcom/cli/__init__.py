@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import secure_xcom
-from secure_xcom.cli import census_command, doctor_command, inspect_command
+from secure_xcom.cli import census_command, doctor, inspect
 from secure_xcom.cli.output import escaped
 from secure_xcom.errors import SecureXComError
 
@@ -78,33 +78,34 @@ def _parser() -> argparse.ArgumentParser:
     )
     census_command.add_arguments(census)
 
-    doctor = commands.add_parser(
+    doctor_parser = commands.add_parser(
         "doctor",
         help="check the deployment of this environment, line by line",
-        description=doctor_command.DESCRIPTION,
+        description=doctor.DESCRIPTION,
     )
-    doctor_command.add_arguments(doctor)
+    doctor.add_arguments(doctor_parser)
 
-    inspect = commands.add_parser(
+    inspect_parser = commands.add_parser(
         "inspect",
         help="show what stands in clear in a sealed value, and open it on request",
-        description=inspect_command.DESCRIPTION,
+        description=inspect.DESCRIPTION,
     )
-    inspect_command.add_arguments(inspect)
+    inspect.add_arguments(inspect_parser)
     return parser
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    from secure_xcom.cli import demo, demo_show  # noqa: PLC0415 - --help need not wait for it
+    from secure_xcom.cli.demo_show import show  # noqa: PLC0415 - --help need not wait for it
     from secure_xcom.cli.output import Output, Progress  # noqa: PLC0415
+    from secure_xcom.trial import demo  # noqa: PLC0415
 
     outcome = demo.run(arguments.keep, Progress(Output(sys.stderr)))
     if arguments.json:
         print(json.dumps(outcome.as_json(), indent=2))
         if not outcome.ok:
-            demo_show.show(outcome, Output(sys.stderr))
+            show(outcome, Output(sys.stderr))
     else:
-        demo_show.show(outcome, Output(sys.stdout))
+        show(outcome, Output(sys.stdout))
     return 0 if outcome.ok else 1
 
 

@@ -39,12 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from secure_xcom.cli import census, census_show  # noqa: PLC0415 - --help need not wait for it
+    from secure_xcom.cli.census_show import show  # noqa: PLC0415 - --help need not wait for it
     from secure_xcom.cli.output import Output, Progress  # noqa: PLC0415
+    from secure_xcom.trial import census  # noqa: PLC0415
 
     outcome = census.run(arguments.keep, arguments.backend, Progress(Output(sys.stderr)))
     if arguments.json:
         print(json.dumps(outcome.as_json(), indent=2))
     if not arguments.json or outcome.problems:
-        census_show.show(outcome, Output(sys.stderr if arguments.json else sys.stdout))
+        show(outcome, Output(sys.stderr if arguments.json else sys.stdout))
     return 0 if outcome.ok else 1

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from secure_xcom.cli import census_look as surfaces
 from secure_xcom.cli.output import Output
+from secure_xcom.trial import surfaces
 
 if TYPE_CHECKING:
-    from secure_xcom.cli.census import Outcome
+    from secure_xcom.trial.census import Outcome
 
 #: The tables that everybody asks for; others have a line of their own if something is in them.
 _ASKED_FOR = ("table xcom", "table rendered_task_instance_fields", "table rtif")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from secure_xcom.cli.output import Output, printable, size
 
 if TYPE_CHECKING:
-    from secure_xcom.cli.demo import Outcome, XCom
+    from secure_xcom.trial.demo import Outcome, XCom
 
 _ROW_BYTES = 200
 _ENDS_BYTES = 30

@@ -5,15 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TextIO
-
-if TYPE_CHECKING:
-    import pandas as pd
+from typing import TextIO
 
 _WIDTH_MIN, _WIDTH_MAX, _WIDTH_ELSEWHERE = 48, 110, 100
 _STYLES = {"bold": "1", "dim": "2", "good": "32", "bad": "31"}
@@ -105,19 +101,6 @@ def size(bytes_: int) -> str:
     if bytes_ < _KIB * _KIB:
         return f"{bytes_ / _KIB:.1f} KiB"
     return f"{bytes_ / _KIB / _KIB:.1f} MiB"
-
-
-def summary(value: object) -> str:
-    """Say in a line what a value is."""
-    if isinstance(value, list):
-        return f"a list of {len(value):,}: [{value[0]}, …" if value else "an empty list"
-    if pandas := sys.modules.get("pandas"):
-        frame: type[pd.DataFrame] = pandas.DataFrame
-        if isinstance(value, frame):
-            rows, columns = value.shape
-            names = ", ".join(map(str, value.columns))
-            return f"a DataFrame of {rows:,} rows and {columns} columns: {names}"
-    return repr(value)
 
 
 def escaped(text: str, keep: str = "") -> str:

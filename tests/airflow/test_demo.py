@@ -29,7 +29,8 @@ FROM xcom_v2 x JOIN task_instance ti ON ti.id = x.task_instance_id
 #: The command, with Airflow's environment changed in a way that no option can; and measured.
 CHANGED = """
 import functools, json, os, sys
-from secure_xcom.cli import demo, main
+from secure_xcom.cli import main
+from secure_xcom.trial import demo
 measured = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE")}
 demo.run = functools.partial(demo.run, overrides=measured | json.loads(sys.argv[1]))
 raise SystemExit(main(["demo", *sys.argv[2:]]))
@@ -111,7 +112,7 @@ def rereading(environment, as_user, keep, card):
         "import os, runpy, sys\n"
         "os.environ.update(item.split('=', 1) for item in sys.argv.pop(1).split('\\n'))\n"
         "os.environ.pop('AIRFLOW_VAR_SECURE_XCOM')\n"
-        "runpy.run_module('secure_xcom.cli.demo_reread', run_name='__main__')\n",
+        "runpy.run_module('secure_xcom.trial.reread', run_name='__main__')\n",
         "\n".join(f"{name}={value}" for name, value in settings.items()),
         keep / "printed" / "rows.json",
         keep / "printed" / "again.json",

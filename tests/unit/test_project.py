@@ -31,6 +31,7 @@ ORDER = (
     {"settings"},
     {"stack"},
     {"airflow"},
+    {"trial"},
     {"cli"},
 )
 RANK = {part: rank for rank, parts in enumerate(ORDER) for part in parts}
@@ -38,7 +39,7 @@ RANK = {part: rank for rank, parts in enumerate(ORDER) for part in parts}
 #: Who may import Airflow: what speaks to it, and what it runs as a DAG.
 AIRFLOW = (
     *("secure_xcom/airflow/", "secure_xcom/codecs/serde"),
-    *("secure_xcom/cli/demo_dag", "secure_xcom/cli/census_dag", "secure_xcom/cli/census_trigger"),
+    "secure_xcom/trial/dags/",
 )
 #: Who may import Google's clients, and only where they are first needed.
 GOOGLE = ("secure_xcom/keys/cloud_kms", "secure_xcom/stores/gcs")
