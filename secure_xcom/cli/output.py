@@ -104,17 +104,18 @@ def size(bytes_: int) -> str:
 
 
 def escaped(text: str, keep: str = "") -> str:
-    """Show what is no printable character by its code, so that a terminal obeys none of it.
+    """Show unprintable characters by their codes, so that a terminal obeys none of them.
 
     Args:
         text: from wherever.
         keep: characters that stay as they are, such as a line's end.
     """
     return "".join(
-        one if one.isprintable() or one in keep else json.dumps(one)[1:-1] for one in text
+        character if character.isprintable() or character in keep else json.dumps(character)[1:-1]
+        for character in text
     )
 
 
 def printable(data: bytes) -> str:
-    """Show bytes as text, with dots for what is none."""
+    """Show bytes as text, with dots for bytes that are not printable."""
     return "".join(chr(byte) if chr(byte).isprintable() and byte < _ASCII else "·" for byte in data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from secure_xcom.airflow.backend import DOTTED_NAME
 from secure_xcom.errors import ConfigError
 from secure_xcom.keys.local import create_key_file
 from secure_xcom.settings.kinds import is_store_uri
+from secure_xcom.trial.values import TEXTS_VARIABLE
 
 #: All that a program inherits: how to find programs, modules and libraries, and how to write.
 _INHERITED = (
@@ -73,6 +75,11 @@ class Home:
         return self.path / "dags"
 
     @property
+    def texts(self) -> Path:
+        """The file with the texts that were made up for this run; only tasks read it."""
+        return self.path / "canaries"
+
+    @property
     def printed(self) -> Path:
         """Where the output of programs is kept, a file for each."""
         return self.path / "printed"
@@ -101,9 +108,16 @@ class Home:
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
             "AIRFLOW__SECURE_XCOM__STORE_URI": f"file://{self.store}",
             "AIRFLOW__SECURE_XCOM__KEK_URI": f"local-kek://{self.kek}",
+            TEXTS_VARIABLE: str(self.texts),
             **self.overrides,
         }
         return {name: value for name, value in variables.items() if value is not None}
+
+    def add_dag(self, name: str) -> None:
+        """Put one of the rig's DAGs into the DAGs folder, as a file of its own."""
+        shutil.copyfile(
+            Path(__file__).with_name("dags") / f"{name}.py", self.dags / f"secure_xcom_{name}.py"
+        )
 
     def run(
         self, title: str, *arguments: str, on_line: Callable[[str], None] | None = None
@@ -140,6 +154,12 @@ class Home:
                 raise
         if code:
             raise ProgramFailed(title, code, kept)
+
+
+def last_line(printed: Path) -> str:
+    """Say what a program printed last."""
+    lines = printed.read_text(errors="replace").strip().splitlines()
+    return f"What it printed ends with: {lines[-1]}" if lines else "It printed nothing."
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Proves that the look of the census works: a text is planted everywhere, and has to be found."""
+"""Proves that the search of the census works: a text is planted everywhere, and has to be found."""
 
 from __future__ import annotations
 
@@ -12,24 +12,23 @@ from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 
-from secure_xcom.trial import surfaces as look
-from secure_xcom.trial.canaries import CONTROL
+from secure_xcom.trial import surfaces
 from secure_xcom.trial.home import Home
 from secure_xcom.trial.search import zstd
-from secure_xcom.trial.values import has_frames
+from secure_xcom.trial.values import CONTROL, has_frames
 
 #: The file in the store, by what is done to the text in it.
 _NAME = "planted, {}"
 
 
 @contextmanager
-def planted(home: Home, text: str, canaries: Path) -> Iterator[list[Path]]:
+def planted(home: Home, text: str) -> Iterator[list[Path]]:
     """Have a program print the text, and the store hold it in each encoding, for the time being.
 
     In tables, task logs and the temporary directory the DAG has left it.
     """
     program = "import json, sys; print(json.load(open(sys.argv[1]))[sys.argv[2]])"
-    home.run("print the planted text", "-c", program, str(canaries), CONTROL)
+    home.run("print the planted text", "-c", program, str(home.texts), CONTROL)
     files = {home.store / _NAME.format(how): data for how, data in _written(text).items()}
     files[home.store / f"planted {text}"] = b""
     try:
@@ -41,19 +40,25 @@ def planted(home: Home, text: str, canaries: Path) -> Iterator[list[Path]]:
             file.unlink(missing_ok=True)
 
 
-def missed(found: look.Found, text: str) -> list[str]:
-    """Say where the planted text was not found, and so where the look cannot be relied upon."""
+def missed(found: surfaces.Found, text: str) -> list[str]:
+    """Say where the planted text was not found, and so where the search cannot be relied upon."""
     hits = [place for place in found.places if place.value == CONTROL]
-    surfaces = {place.surface for place in hits}
-    wanted = (look.DATABASE, look.NAMES, look.TASK_LOGS, look.PRINTED, look.TEMPORARY)
-    faults = [surface for surface in wanted if surface not in surfaces]
+    seen_on = {place.surface for place in hits}
+    wanted = (
+        surfaces.DATABASE,
+        surfaces.NAMES,
+        surfaces.TASK_LOGS,
+        surfaces.PRINTED,
+        surfaces.TEMPORARY,
+    )
+    faults = [surface for surface in wanted if surface not in seen_on]
     for title, beginnings in (
         ("the table of XComs", ("table xcom",)),
         ("the table of rendered fields", ("table rendered_task_instance_fields", "table rtif")),
     ):
-        if not any(surface.startswith(beginnings) for surface in surfaces):
+        if not any(surface.startswith(beginnings) for surface in seen_on):
             faults.append(title)
-    objects = {place.place for place in hits if place.surface == look.STORE}
+    objects = {place.place for place in hits if place.surface == surfaces.STORE}
     return faults + [
         f"the store, {how}" for how in _written(text) if _NAME.format(how) not in objects
     ]

@@ -1,4 +1,4 @@
-"""Looks for texts on every surface of a home: its database, its store, its logs, all its files."""
+"""Searches every surface of a home for texts: its database, its store, its logs, all its files."""
 
 from __future__ import annotations
 
@@ -21,6 +21,10 @@ OTHER_LOGS = "other logs"
 PRINTED = "printed by Airflow's processes"
 TEMPORARY = "temporary directory"
 REST = "rest of the home"
+FILES = (DATABASE, STORE, NAMES, TASK_LOGS, OTHER_LOGS, PRINTED, TEMPORARY, REST)
+
+#: How the names of those surfaces begin that XComs are kept on.
+XCOMS = ("table xcom", "store: ")
 
 
 class Place(NamedTuple):
@@ -37,7 +41,7 @@ class Place(NamedTuple):
 
 @dataclass(slots=True)
 class Found:
-    """What a look has found."""
+    """What a search has found."""
 
     places: list[Place] = field(default_factory=list)
     #: How many rows, objects and files were looked at, by surface.
@@ -54,21 +58,29 @@ class _Piece(NamedTuple):
     data: bytes
 
 
-def look(home: Home, texts: Mapping[str, str], left_out: Collection[Path] = ()) -> Found:
-    """Look for texts, by a name for each, in all that a home holds.
+def search(
+    home: Home,
+    texts: Mapping[str, str],
+    left_out: Collection[Path] = (),
+    only: tuple[str, ...] = ("",),
+) -> Found:
+    """Search all that a home holds for texts, by a name for each.
 
     Args:
         home: a home in which nothing runs any more.
-        texts: what is looked for.
-        left_out: files that are not looked at.
+        texts: what is searched for.
+        left_out: files that are not searched.
+        only: how the names of the surfaces begin that are searched.
     """
-    search = Search(texts)
+    for_texts = Search(texts)
     found = Found()
     for piece in _pieces(home, left_out):
+        if not piece.surface.startswith(only):
+            continue
         found.looked[piece.surface] += 1
         found.places += [
             Place(piece.surface, piece.place, name, how)
-            for name, how in search.found_in(piece.data).items()
+            for name, how in for_texts.found_in(piece.data).items()
         ]
     return found
 

@@ -1,9 +1,8 @@
-"""Reads the metadata database and the store around the backend: what truly lies there."""
+"""Reads XComs from the metadata database and the store, by no code of the backend that writes."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,8 +26,8 @@ _TABLES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """One XCom as it lies in the database and in the store."""
+class StoredXCom:
+    """One XCom as the database and the store hold it."""
 
     coordinate: Coordinate
     #: What the database's column holds, as bytes.
@@ -55,33 +54,15 @@ class Seen:
         return len(self.envelope) if self.file else len(self.row)
 
 
-def look(database: Path, store: Path, dag_id: str) -> list[Seen]:
-    """Look at every XCom of a DAG, in the order in which they were written."""
-    return [_see(Coordinate(*ids), row, store) for ids, row in _rows(database) if ids[0] == dag_id]
+def read(database: Path, store: Path, dag_id: str) -> list[StoredXCom]:
+    """Read every XCom of a DAG, in the order in which they were written."""
+    return [_read(Coordinate(*ids), row, store) for ids, row in _rows(database) if ids[0] == dag_id]
 
 
-def surfaces(database: Path, store: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield all that the tables of XComs and the store hold: a name for it, and its bytes."""
-    with closing(sqlite3.connect(database)) as connection:
-        for table in _tables(connection):
-            for number, row in enumerate(connection.execute(f"SELECT * FROM {table}"), start=1):  # noqa: S608 - a name from _TABLES
-                for column in row:
-                    yield f"row {number} of the table {table}", _bytes(column)
-    for file in _files(store):
-        name = str(file.relative_to(store))
-        yield f"the name of the object {name}", name.encode()
-        yield f"the object {name}", file.read_bytes()
-
-
-def stray_objects(store: Path, seen: list[Seen]) -> list[str]:
+def stray_objects(store: Path, stored_xcoms: list[StoredXCom]) -> list[str]:
     """Name the objects that no XCom refers to."""
-    known = {one.file for one in seen}
+    known = {stored.file for stored in stored_xcoms}
     return [str(file.relative_to(store)) for file in _files(store) if file not in known]
-
-
-def count_objects(store: Path) -> int:
-    """Count the files of the store."""
-    return len(_files(store))
 
 
 def states(database: Path, dag_id: str) -> dict[tuple[str, int], str]:
@@ -120,24 +101,26 @@ def _files(store: Path) -> list[Path]:
     return sorted(path for path in store.rglob("*") if not path.is_dir())
 
 
-def _see(coordinate: Coordinate, row: bytes, store: Path) -> Seen:
+def _read(coordinate: Coordinate, row: bytes, store: Path) -> StoredXCom:
     try:
-        if not is_tagged(parsed := loads(row)):
-            return Seen(coordinate, row, "clear", None, "", b"", ("it is not sealed",))
-        reference = from_row(parsed)
+        parsed = loads(row)
+        reference = from_row(parsed) if is_tagged(parsed) else None
     except FormatError as error:
-        return Seen(coordinate, row, "clear", None, "", b"", (f"its row is malformed: {error}",))
+        fault = f"its row is malformed: {error}"
+        return StoredXCom(coordinate, row, "clear", None, "", b"", (fault,))
+    if reference is None:
+        return StoredXCom(coordinate, row, "clear", None, "", b"", ("it is not sealed",))
     if isinstance(reference, Inline):
         faults = _envelope_faults(reference.envelope, coordinate)
-        return Seen(coordinate, row, "inline", None, "", reference.envelope, faults)
+        return StoredXCom(coordinate, row, "inline", None, "", reference.envelope, faults)
     name = reference.name
     file = store / name
     if reference.store_uri != f"file://{store}" or not file.is_file():
         fault = f"its object {name} is not in the store"
-        return Seen(coordinate, row, "offloaded", None, name, b"", (fault,))
+        return StoredXCom(coordinate, row, "offloaded", None, name, b"", (fault,))
     envelope = file.read_bytes()
     faults = _object_faults(envelope, reference) + _envelope_faults(envelope, coordinate)
-    return Seen(coordinate, row, "offloaded", file, name, envelope, faults)
+    return StoredXCom(coordinate, row, "offloaded", file, name, envelope, faults)
 
 
 def _object_faults(envelope: bytes, reference: Remote) -> tuple[str, ...]:

@@ -3,61 +3,58 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from secure_xcom.cli.command import Answer, Command
 from secure_xcom.cli.output import Output
 
 if TYPE_CHECKING:
     from secure_xcom.cli.doctor.check import Check
 
-DESCRIPTION = (
-    "Reads the configuration of the Airflow in this environment as the backend does, tries key and "
-    "bucket by the clients that workers use, and says of each thing whether it is as it should be, "
-    "and if not, what to do. Changes nothing, but for one object of random bytes in the store, "
-    "which it deletes. Exits with 1 if a check failed."
-)
 _STYLES = {"pass": "", "warn": "bold", "fail": "bad"}
 _INDENT = "      "
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command takes."""
-    parser.add_argument(
-        "--json", action="store_true", help="print one JSON object and nothing else"
-    )
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--retention-days",
         metavar="DAYS",
         type=int,
         help="how long rows live in the metadata database (else 60 is assumed, as on Composer)",
     )
-    parser.set_defaults(run=run)
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Make all checks; the exit status.
+def _run(arguments: argparse.Namespace, output: Output) -> Answer:
+    """Make all checks, and show each as soon as it is made.
 
     Raises:
         ConfigError: there is no Airflow here.
     """
     from secure_xcom.cli.doctor import examination  # noqa: PLC0415 - --help need not wait for it
 
-    output = Output(sys.stdout)
     checks: list[Check] = []
     for check in examination.examine(arguments.retention_days):
         checks.append(check)
-        if not arguments.json:
-            show(check, output)
-    if arguments.json:
-        print(json.dumps(as_json(checks), indent=2))
-    else:
-        conclude(checks, output)
-    return 0 if is_ok(checks) else 1
+        show(check, output)
+    conclude(checks, output)
+    return Answer(is_ok(checks), as_json(checks))
+
+
+COMMAND = Command(
+    "doctor",
+    "check the deployment of this environment, line by line",
+    (
+        "Reads the configuration of the Airflow in this environment as the backend does, tries key "
+        "and bucket by the clients that workers use, and says of each thing whether it is as it "
+        "should be, and if not, what to do. Changes nothing, but for one object of random bytes in "
+        "the store, which it deletes. Exits with 1 if a check failed."
+    ),
+    _add_arguments,
+    _run,
+)
 
 
 def is_ok(checks: Sequence[Check]) -> bool:

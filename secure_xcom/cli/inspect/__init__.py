@@ -7,20 +7,12 @@ import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 
+from secure_xcom.cli.command import Answer, Command
 from secure_xcom.cli.output import Output
 from secure_xcom.errors import ConfigError
 
-DESCRIPTION = (
-    "Shows all that stands in clear in a row, an object or an envelope, and whether row and object "
-    "agree. That needs no key, and no Airflow unless an object is to be looked at in its store: "
-    "then the deployment's settings say which stores it may look into, or, where there is no "
-    "Airflow, the environment variables AIRFLOW__SECURE_XCOM__STORE_URI and "
-    "AIRFLOW__SECURE_XCOM__TRUSTED_STORES. Exits with 1 if anything disagrees or is not sealed."
-)
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "what",
         metavar="REFERENCE|OBJECT|FILE",
@@ -40,12 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="write the opened value to this new file, for its owner alone, and not to the screen",
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.set_defaults(run=run)
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Look, open if asked to, and show.
+def _run(arguments: argparse.Namespace, output: Output) -> Answer:
+    """Report what stands in clear, open the value if asked to, and show both.
 
     Raises:
         SecureXComError: it could not be looked at, or not be opened.
@@ -55,20 +45,30 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.output is not None and not arguments.open:
         raise ConfigError("--output is where an opened value goes: it needs --open.")
-    output = Output(sys.stdout)
-    at = subject.given(arguments.what)
+    given = subject.given(arguments.what)
     # Airflow, and whoever logs below it, may write to standard output, which is for the answer.
     with redirect_stdout(sys.stderr):
-        report = clear.look(at)
-    if not arguments.json:
-        show.show(report, output)
+        report = clear.report_on(given)
+    show.show(report, output)
     opened = None
     if arguments.open:
         from secure_xcom.cli.inspect import opening  # noqa: PLC0415 - it needs the cryptography
 
-        opened = opening.open_(at, report, arguments.output)
-    if arguments.json:
-        output.line(show.as_json(report, opened, arguments.output))
-    elif opened is not None:
+        opened = opening.open_(given, report, arguments.output)
         show.show_opened(opened, arguments.output, output)
-    return 0 if report.ok else 1
+    return Answer(report.ok, show.members(report, opened, arguments.output))
+
+
+COMMAND = Command(
+    "inspect",
+    "show what stands in clear in a sealed value, and open it on request",
+    (
+        "Shows all that stands in clear in a row, an object or an envelope, and whether row and "
+        "object agree. That needs no key, and no Airflow unless an object is to be looked at in "
+        "its store: then the deployment's settings say which stores it may look into, or, where "
+        "there is no Airflow, the environment variables AIRFLOW__SECURE_XCOM__STORE_URI and "
+        "AIRFLOW__SECURE_XCOM__TRUSTED_STORES. Exits with 1 if anything disagrees or is not sealed."
+    ),
+    _add_arguments,
+    _run,
+)

@@ -9,7 +9,7 @@ import base64
 from collections.abc import Callable, Mapping
 
 from secure_xcom.cli.inspect import stores
-from secure_xcom.cli.inspect.report import Check, Report
+from secure_xcom.cli.inspect.report import Comparison, Report
 from secure_xcom.cli.inspect.subject import File, Object, Row
 from secure_xcom.errors import (
     ConfigError,
@@ -44,25 +44,25 @@ _ABOUT_MOST = 1024
 _STATE_MARK = {f"#{kind}-state": kind for kind in stores.STATES}
 
 
-def look(at: Row | Object | File) -> Report:
-    """Look at what was given.
+def report_on(given: Row | Object | File) -> Report:
+    """Report what stands in clear in what was given.
 
     Raises:
         SecureXComError: an object that was asked for is not there, or may not be looked at.
     """
-    if isinstance(at, Row):
-        return _look_at_row(at)
-    if isinstance(at, Object):
-        report = Report("XCom", at.uri)
-        _add_object(report, stores.find(*stores.store_of(at.uri)))
+    if isinstance(given, Row):
+        return _report_on_row(given)
+    if isinstance(given, Object):
+        report = Report("XCom", given.uri)
+        _add_object(report, stores.find(*stores.store_of(given.uri)))
         return report
-    report = Report("XCom", str(at.path))
-    report.object = {"length_bytes": at.length_bytes, "crc32c": _base64(at.crc32c)}
-    _add_envelope(report, at.start, at.length_bytes)
+    report = Report("XCom", str(given.path))
+    report.object = {"length_bytes": given.length_bytes, "crc32c": _base64(given.crc32c)}
+    _add_envelope(report, given.start, given.length_bytes)
     return report
 
 
-def _look_at_row(row: Row) -> Report:
+def _report_on_row(row: Row) -> Report:
     report = Report("XCom", row.origin)
     if row.wrapped:
         report.notes.append(
@@ -78,7 +78,7 @@ def _look_at_row(row: Row) -> Report:
             _add_unsealed(report, row.value)
     except FormatError as error:
         report.kind = "malformed"
-        report.checks.append(Check("the row is well-formed", holds=False, detail=str(error)))
+        report.checks.append(Comparison("the row is well-formed", holds=False, detail=str(error)))
     return report
 
 
@@ -134,13 +134,13 @@ def _compare_object(report: Report, reference: Remote) -> None:
     try:
         known = stores.trusted()
     except ConfigError as error:
-        report.checks.append(Check("row and object agree", holds=None, detail=str(error)))
+        report.checks.append(Comparison("row and object agree", holds=None, detail=str(error)))
         return
     if reference.store_uri not in known:
         detail = "It is not looked into, and tasks do not read from it either."
-        report.checks.append(Check("the store is trusted", holds=False, detail=detail))
+        report.checks.append(Comparison("the store is trusted", holds=False, detail=detail))
         return
-    report.checks.append(Check("the store is trusted", holds=True))
+    report.checks.append(Comparison("the store is trusted", holds=True))
     if (found := _found(report, lambda: stores.find(reference.store_uri, reference.name))) is None:
         return
     _add_object(report, found)
@@ -153,7 +153,7 @@ def _compare_object(report: Report, reference: Remote) -> None:
     ):
         detail = "" if said == seen else f"the row says {said}, the object has {seen}"
         report.checks.append(
-            Check(f"row and object agree: {what}", holds=said == seen, detail=detail)
+            Comparison(f"row and object agree: {what}", holds=said == seen, detail=detail)
         )
 
 
@@ -164,29 +164,29 @@ def _add_folder(report: Report, row: object) -> None:
     try:
         known = stores.trusted()
     except ConfigError as error:
-        report.checks.append(Check("the newest object", holds=None, detail=str(error)))
+        report.checks.append(Comparison("the newest object", holds=None, detail=str(error)))
         return
     trusted = store_uri in known and store_uri.endswith(tuple(stores.STATES.values()))
-    report.checks.append(Check("the store is trusted", holds=trusted))
+    report.checks.append(Comparison("the store is trusted", holds=trusted))
     if not trusted:
         return
     if (found := _found(report, lambda: stores.newest(store_uri, folder))) is not None:
         _add_object(report, found)
 
 
-def _found(report: Report, look_for: Callable[[], stores.Found]) -> stores.Found | None:
+def _found(report: Report, find: Callable[[], stores.FoundObject]) -> stores.FoundObject | None:
     try:
-        return look_for()
+        return find()
     except ObjectNotFound as error:
-        report.checks.append(Check("the object is there", holds=False, detail=str(error)))
+        report.checks.append(Comparison("the object is there", holds=False, detail=str(error)))
     except (StoreError, ConfigError) as error:
-        report.checks.append(Check("the object is there", holds=None, detail=str(error)))
+        report.checks.append(Comparison("the object is there", holds=None, detail=str(error)))
     except SecureXComError as error:
-        report.checks.append(Check("the object can be read", holds=False, detail=str(error)))
+        report.checks.append(Comparison("the object can be read", holds=False, detail=str(error)))
     return None
 
 
-def _add_object(report: Report, found: stores.Found) -> None:
+def _add_object(report: Report, found: stores.FoundObject) -> None:
     reference = found.reference
     report.object = {
         "store": reference.store_uri,
@@ -203,16 +203,18 @@ def _add_object(report: Report, found: stores.Found) -> None:
     prefix = coordinate_prefix(Expected.exactly(coordinate))
     holds = reference.name.startswith(prefix) and "/" not in reference.name[len(prefix) :]
     detail = "" if holds else "the object's name is that of another XCom"
-    report.checks.append(Check("object and envelope agree: context", holds=holds, detail=detail))
+    report.checks.append(
+        Comparison("object and envelope agree: context", holds=holds, detail=detail)
+    )
     if report.state:
         in_place = reference.store_uri.endswith(stores.STATES[report.state])
     else:
         in_place = not reference.store_uri.endswith(tuple(stores.STATES.values()))
-    report.checks.append(Check("object and envelope agree: XCom or state", holds=in_place))
+    report.checks.append(Comparison("object and envelope agree: XCom or state", holds=in_place))
 
 
 def _add_envelope(report: Report, start: bytes, length_bytes: int) -> Preamble | None:
-    """Take down what the preamble says; an envelope that is none is a check that fails."""
+    """Take down what the preamble says; a check fails if it is not one."""
     what = "the envelope is well-formed"
     try:
         preamble = parse_preamble(start)
@@ -220,9 +222,9 @@ def _add_envelope(report: Report, start: bytes, length_bytes: int) -> Preamble |
         payload_bytes = body.payload_length(body_bytes)
     except FormatError as error:
         report.kind = "malformed"
-        report.checks.append(Check(what, holds=False, detail=str(error)))
+        report.checks.append(Comparison(what, holds=False, detail=str(error)))
         return None
-    report.checks.append(Check(what, holds=True))
+    report.checks.append(Comparison(what, holds=True))
     header = preamble.unverified_header
     wrapped = preamble.unverified_wrapped
     mark = "#" + header.instance.rpartition("#")[2]

@@ -44,7 +44,7 @@ class Opened:
     data: bytes = field(repr=False)
 
 
-def open_(at: Row | Object | File, report: Report, output: Path | None) -> Opened:
+def open_(given: Row | Object | File, report: Report, output: Path | None) -> Opened:
     """Open a value, and write it to a file if one is named.
 
     Each attempt leaves a line in the audit log, on standard error as well.
@@ -54,18 +54,18 @@ def open_(at: Row | Object | File, report: Report, output: Path | None) -> Opene
     """
     with _audited(), _new_file(output) as file:
         with redirect_stdout(sys.stderr):
-            opened = _written(_value(at, report))
+            opened = _written(_value(given, report))
         if file is not None:
             _write(file, opened.data, cast("Path", output))
     return opened
 
 
-def _value(at: Row | Object | File, report: Report) -> object:
+def _value(given: Row | Object | File, report: Report) -> object:
     from secure_xcom.stack import build, build_states  # noqa: PLC0415 - for this alone
 
     try:
         settings = stores.settings(with_key=True)
-        reference = _agreed(at, report, settings.max_value_bytes)
+        reference = _agreed(given, report, settings.max_value_bytes)
         credentials = stores.credentials(settings)
         if report.state is None:
             stack = build(settings, credentials)
@@ -83,7 +83,7 @@ def _value(at: Row | Object | File, report: Report) -> object:
     raise FormatError("The state is not JSON.")
 
 
-def _agreed(at: Row | Object | File, report: Report, max_value_bytes: int) -> Reference:
+def _agreed(given: Row | Object | File, report: Report, max_value_bytes: int) -> Reference:
     """Give what is to be opened, if nothing that was compared stands against it."""
     if report.kind in ("unsealed", "legacy"):
         raise UnsealedError("The row is not a sealed one, so there is nothing to open.")
@@ -92,8 +92,8 @@ def _agreed(at: Row | Object | File, report: Report, max_value_bytes: int) -> Re
         raise FormatError(failed[0].detail)
     if failed:
         raise AuthenticationError
-    if isinstance(at, File):
-        return Inline(_read(at, envelope_bytes_max(max_value_bytes)))
+    if isinstance(given, File):
+        return Inline(_read(given, envelope_bytes_max(max_value_bytes)))
     if report.reference is None:
         detail = next((check.detail for check in report.checks if check.detail), "")
         raise ConfigError(f"What the row names could not be looked at. {detail}".strip())

@@ -10,7 +10,7 @@ Members = dict[str, object]
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class Comparison:
     """One comparison. `holds` is None where it could not be made."""
 
     what: str
@@ -29,7 +29,7 @@ class Report:
     object: Members | None = None
     envelope: Members | None = None
     notes: list[str] = field(default_factory=list)
-    checks: list[Check] = field(default_factory=list)
+    checks: list[Comparison] = field(default_factory=list)
     #: What can be opened; for a file, the file is read then.
     reference: Reference | None = None
     #: `task` or `asset`, where it is a state.

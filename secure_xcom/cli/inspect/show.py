@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from secure_xcom.cli.inspect.opening import Opened
-from secure_xcom.cli.inspect.report import Check, Report
+from secure_xcom.cli.inspect.report import Comparison, Report
 from secure_xcom.cli.output import Output, escaped, size
 
 _KINDS = {
@@ -64,8 +64,8 @@ def show_opened(opened: Opened, written_to: Path | None, output: Output) -> None
     output.line(_readable(opened))
 
 
-def as_json(report: Report, opened: Opened | None, written_to: Path | None) -> str:
-    """Give what `--json` prints: ASCII alone, so that no terminal takes any of it for orders."""
+def members(report: Report, opened: Opened | None, written_to: Path | None) -> dict[str, object]:
+    """Give the members of what `--json` prints."""
     found = report.as_json()
     found["authenticated"] = opened is not None
     if opened is not None:
@@ -79,7 +79,7 @@ def as_json(report: Report, opened: Opened | None, written_to: Path | None) -> s
         else:
             shown["value"] = opened.data.decode(errors="surrogatepass")
         found["opened"] = shown
-    return json.dumps(found, indent=2)
+    return found
 
 
 def _readable(opened: Opened) -> str:
@@ -103,7 +103,7 @@ def _show_members(members: dict[str, object], output: Output) -> None:
         output.line(f"  {name:<22} {shown}{said}")
 
 
-def _show_check(check: Check, output: Output) -> None:
+def _show_check(check: Comparison, output: Output) -> None:
     mark, style = {True: ("✓", "good"), False: ("✗", "bad"), None: ("?", "dim")}[check.holds]
     said = check.what if check.holds is not None else f"{check.what}: not looked at"
     output.line(f"  {output.styled(mark, style)} {said}")

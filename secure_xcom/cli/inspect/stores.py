@@ -31,7 +31,7 @@ _NO_KEK = "gcp-kms://projects/no-project/locations/global/keyRings/none/cryptoKe
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundObject:
     """An object as it lies there now."""
 
     reference: Remote
@@ -104,7 +104,7 @@ def store_of(uri: str) -> tuple[str, str]:
     )
 
 
-def find(store_uri: str, name: str) -> Found:
+def find(store_uri: str, name: str) -> FoundObject:
     """Look for an object of a trusted store, and read its beginning.
 
     Raises:
@@ -120,7 +120,7 @@ def find(store_uri: str, name: str) -> Found:
     raise ObjectNotFound(f"There is no object {store_uri}/{name}.")
 
 
-def newest(store_uri: str, folder: str) -> Found:
+def newest(store_uri: str, folder: str) -> FoundObject:
     """Look for the newest object of a state's folder.
 
     Raises:
@@ -128,13 +128,15 @@ def newest(store_uri: str, folder: str) -> Found:
         StoreError: the store did not tell.
     """
     store = open_store(store_uri, credentials=credentials(settings(with_key=False)))
-    there = max(store.objects(folder), key=lambda one: int(one[1].generation), default=None)
-    if there is None:
+    newest_object = max(
+        store.objects(folder), key=lambda named: int(named[1].generation), default=None
+    )
+    if newest_object is None:
         raise ObjectNotFound(f"There is no object under {store_uri}/{folder}.")
-    return _begun(store, *there)
+    return _begun(store, *newest_object)
 
 
-def _begun(store: Store, name: str, stored: Stored) -> Found:
+def _begun(store: Store, name: str, stored: Stored) -> FoundObject:
     reference = Remote(store.uri, name, stored.generation, stored.length_bytes, stored.crc32c)
     chunks = store.get(
         name,
@@ -149,4 +151,4 @@ def _begun(store: Store, name: str, stored: Stored) -> Found:
             start += bytes(chunk[: PREAMBLE_BYTES_MAX - len(start)])
             if len(start) == PREAMBLE_BYTES_MAX:
                 break
-    return Found(reference, start)
+    return FoundObject(reference, start)

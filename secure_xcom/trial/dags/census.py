@@ -9,9 +9,8 @@ import logging
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from secure_xcom.trial import canaries as made
+from secure_xcom.trial import values
 from secure_xcom.trial.dags.trigger import PullingTrigger
-from secure_xcom.trial.values import has_frames
 
 try:
     from airflow.providers.standard.operators.bash import BashOperator
@@ -28,7 +27,7 @@ def tell(context: Any) -> None:  # noqa: ANN401 - Airflow's context, of whatever
     """Tell of a failure, as callbacks do."""
     print("failed with", context["exception"])
     log.error("the value was %s", context["ti"].xcom_pull(task_ids="string"))
-    log.info(made.mark("callback"))
+    log.info(values.mark("callback"))
 
 
 class Deferring(BaseOperator):
@@ -37,7 +36,7 @@ class Deferring(BaseOperator):
     def execute(self, context: Any) -> None:  # noqa: ANN401
         """Pull, and wait."""
         log.info("to be deferred: %s", context["ti"].xcom_pull(task_ids="record"))
-        log.info(made.mark("deferring"))
+        log.info(values.mark("deferring"))
         self.defer(
             trigger=PullingTrigger(self.dag_id, context["run_id"]), method_name="execute_complete"
         )
@@ -46,7 +45,7 @@ class Deferring(BaseOperator):
         """Go on where the trigger has fired."""
         value = context["ti"].xcom_pull(task_ids="record")
         log.info("resumed: %s, %s", value, event)
-        log.info(made.mark("resumed"))
+        log.info(values.mark("resumed"))
         return value
 
 
@@ -54,100 +53,100 @@ class Deferring(BaseOperator):
     schedule="@once",
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
-    user_defined_macros={"control": made.control},
+    user_defined_macros={"control": values.control},
 )
 def secure_xcom_census() -> None:  # noqa: C901, PLR0915 - many small tasks
     """Return values of each sort, and pull them in each way."""
 
     @task
     def record() -> object:
-        return made.record()
+        return values.record()
 
     @task
     def string() -> object:
-        return made.string()
+        return values.string()
 
     @task
     def number() -> object:
-        return made.number()
+        return values.number()
 
     @task
     def octets() -> object:
-        return made.octets()
+        return values.octets()
 
     @task
     def lines() -> object:
-        return made.lines()
+        return values.lines()
 
     @task(multiple_outputs=True)
     def outputs() -> dict[str, Any]:
-        return made.outputs()
+        return values.outputs()
 
     @task
     def pieces() -> object:
-        return made.pieces()
+        return values.pieces()
 
     @task
     def frame() -> object:
-        return made.frame()
+        return values.frame()
 
     @task
     def mapped(piece: object) -> object:
         print("printed", piece)
-        log.info(made.mark("mapped"))
+        log.info(values.mark("mapped"))
         return piece
 
     @task
     def argument(record: Any, number: int, output: str, ti: Any = None) -> object:  # noqa: ANN401
         print("printed", record, number, output)
         log.info("logged %s and %s and %s", record["text"], record["number"], output)
-        made.check(record, made.record())
-        made.check(number, made.number())
-        made.check(output, made.outputs()["first"])
-        # As operator links are, this one is not sealed: the look has to find it.
-        ti.xcom_push(key=made.CONTROL_KEY, value=made.control())
-        log.info(made.mark("argument"))
+        values.check(record, values.record())
+        values.check(number, values.number())
+        values.check(output, values.outputs()["first"])
+        # As operator links are, this one is not sealed: the search has to find it.
+        ti.xcom_push(key=values.CONTROL_KEY, value=values.control())
+        log.info(values.mark("argument"))
         return record
 
     @task(retries=1, retry_delay=timedelta(seconds=1))
     def again(ti: Any = None) -> object:  # noqa: ANN401
-        values = [ti.xcom_pull(task_ids=task_id) for task_id in ("string", "number")]
+        pulled = [ti.xcom_pull(task_ids=task_id) for task_id in ("string", "number")]
         if ti.try_number == 1:
-            log.info(made.mark("again (first try)"))
-            raise ValueError(f"cannot charge {values}")
-        log.info(made.mark("again (second try)"))
-        return values
+            log.info(values.mark("again (first try)"))
+            raise ValueError(f"cannot charge {pulled}")
+        log.info(values.mark("again (second try)"))
+        return pulled
 
     @task(on_failure_callback=tell)
     def fails(record: object) -> None:
-        log.info(made.mark("fails"))
+        log.info(values.mark("fails"))
         raise ValueError(f"cannot charge {record}")
 
     # Not every backend takes bytes.
     @task(trigger_rule="all_done")
-    def holds(values: dict[str, Any], results: Any, ti: Any = None) -> None:  # noqa: ANN401
-        for name, value in values.items():
-            made.check(value, getattr(made, name)())
-        made.check(list(results), made.pieces())
-        log.info(made.mark("holds"))
-        made.check(ti.xcom_pull(task_ids="octets"), made.octets())
-        log.info(made.mark("holds bytes"))
+    def holds(returned: dict[str, Any], results: Any, ti: Any = None) -> None:  # noqa: ANN401
+        for name, value in returned.items():
+            values.check(value, getattr(values, name)())
+        values.check(list(results), values.pieces())
+        log.info(values.mark("holds"))
+        values.check(ti.xcom_pull(task_ids="octets"), values.octets())
+        log.info(values.mark("holds bytes"))
         raise RuntimeError("It fails while it holds them all.")
 
     @task.bash
     def shell(record: Any) -> str:  # noqa: ANN401
-        return f"echo {made.mark('shell')}; echo {record['text']} {record['number']}"
+        return f"echo {values.mark('shell')}; echo {record['text']} {record['number']}"
 
     given = record()
     texts = string()
     counted = number()
     long: dict[str, Any] = {"lines": lines()}
-    if has_frames():
+    if values.has_frames():
         long["frame"] = frame()
     pulled = "{{ ti.xcom_pull(task_ids='record')['%s'] }}"
     template = BashOperator(
         task_id="template",
-        bash_command=f"echo {made.mark('template')}; echo {pulled % 'text'} {pulled % 'number'}",
+        bash_command=f"echo {values.mark('template')}; echo {pulled % 'text'} {pulled % 'number'}",
     )
     deferring = Deferring(task_id="deferring")
     retried = again()

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
-from secure_xcom.trial import values as made
+from secure_xcom.trial import values
 
 try:
     from airflow.sdk import dag, task
 except ImportError:  # Airflow 2
     from airflow.decorators import dag, task  # type: ignore[attr-defined, no-redef]
-
-CARD = os.environ.get("SECURE_XCOM_DEMO_CARD", "")
 
 
 @dag(schedule=None, catchup=False)
@@ -22,31 +19,31 @@ def secure_xcom_demo() -> None:
 
     @task
     def customer() -> object:
-        return made.customer(CARD)
+        return values.customer(values.card())
 
     @task
     def records() -> object:
-        return made.records(CARD)
+        return values.records(values.card())
 
     @task
     def frame() -> object:
-        return made.frame(CARD)
+        return values.card_frame(values.card())
 
     @task
     def charge(amount_cents: int, who: dict[str, Any]) -> object:
-        return made.charge(who, amount_cents)
+        return values.charge(who, amount_cents)
 
     @task
     def settle(pulled: dict[str, Any], charges: Sequence[dict[str, Any]]) -> object:
         for task_id, value in pulled.items():
-            if not made.same(value, made.expected(CARD, task_id, -1)):
+            if not values.same(value, values.expected(values.card(), task_id, -1)):
                 raise ValueError(f"What {task_id} returned is not what was pulled.")
-        return made.settlement(charges)
+        return values.settlement(charges)
 
     returned: dict[str, Any] = {"customer": customer(), "records": records()}
-    if made.has_frames():
+    if values.has_frames():
         returned["frame"] = frame()
-    charges = charge.partial(who=returned["customer"]).expand(amount_cents=[*made.CHARGES_CENTS])
+    charges = charge.partial(who=returned["customer"]).expand(amount_cents=[*values.CHARGES_CENTS])
     settle(returned, charges)  # type: ignore[arg-type]  # an XComArg stands for what it will be
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
 
-from secure_xcom.trial import canaries as made
+from secure_xcom.trial import values
 
 try:
     from airflow.sdk.execution_time.xcom import XCom
@@ -35,5 +35,5 @@ class PullingTrigger(BaseTrigger):
         value = await get(
             key="return_value", task_id="record", dag_id=self.dag_id, run_id=self.run_id
         )
-        made.check(value, made.record())
+        values.check(value, values.record())
         yield TriggerEvent({"pulled": True})  # type: ignore[no-untyped-call]

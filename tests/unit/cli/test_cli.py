@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -14,10 +15,12 @@ import pytest
 
 import secure_xcom
 from secure_xcom.cli import main
-from secure_xcom.cli.demo_show import show
 from secure_xcom.cli.output import Output, Progress
+from secure_xcom.cli.trials import show_demo
 from secure_xcom.model import Coordinate
-from secure_xcom.trial import demo, xcoms
+from secure_xcom.trial import demo, values, xcoms
+from secure_xcom.trial.report import Outcome, XCom
+from secure_xcom.trial.surfaces import Found
 
 
 class Terminal(io.StringIO):
@@ -27,21 +30,22 @@ class Terminal(io.StringIO):
 
 def outcome(**changes):
     coordinate = Coordinate("secure_xcom_demo", "run", "customer", -1, "return_value")
-    inline = xcoms.Seen(coordinate, b'{"__secure_xcom__": 1}' * 20, "inline", None, "", b"SXCM", ())
+    inline = xcoms.StoredXCom(
+        coordinate, b'{"__secure_xcom__": 1}' * 20, "inline", None, "", b"SXCM", ()
+    )
     coordinate = Coordinate("secure_xcom_demo", "run", "records", -1, "return_value")
     file = Path("/somewhere/object")
-    offloaded = xcoms.Seen(
+    offloaded = xcoms.StoredXCom(
         coordinate, b"{}", "offloaded", file, "demo/object", b"SXCM" + bytes(2044), ()
     )
-    found = demo.Outcome(
+    found = Outcome(
         airflow_version="3.3.2",
-        card="9785541247384469",
+        texts={values.CARD: "9785541247384469"},
         xcoms=[
-            demo.XCom(inline, "{'card': '9785541247384469'}", 90),
-            demo.XCom(offloaded, "a list of 50,000: [{'id': 0}, …", 5_000_000),
+            XCom(inline, "{'card': '9785541247384469'}", 90),
+            XCom(offloaded, "a list of 50,000: [{'id': 0}, …", 5_000_000),
         ],
-        rows=2,
-        objects=1,
+        found=Found(looked=Counter({"table xcom": 2, "store: objects": 1})),
         seconds=21.4,
     )
     for name, value in changes.items():
@@ -51,7 +55,7 @@ def outcome(**changes):
 
 def shown(found, stream=None):
     stream = stream or io.StringIO()
-    show(found, Output(stream))
+    show_demo(found, Output(stream))
     return stream.getvalue()
 
 
@@ -151,7 +155,7 @@ def test_json_is_all_there_is_on_stdout(monkeypatch, capsys):
     }
 
 
-@pytest.mark.parametrize("changes", [{"problems": ["Task records is failed."]}, {"xcoms": []}])
+@pytest.mark.parametrize("changes", [{"problems": ["Task records is failed."]}, {"found": Found()}])
 def test_what_is_off_ends_with_1(changes, monkeypatch, capsys):
     monkeypatch.setattr(demo, "run", lambda *_: outcome(**changes))
     assert main(["demo", "--json"]) == 1

@@ -429,7 +429,7 @@ def test_no_malformed_vector_makes_it_crash(deployment, path, tmp_path):
     answers.append(str(tmp_path / "row"))
     for what in answers:
         try:
-            report = clear.look(subject.given(what))
+            report = clear.report_on(subject.given(what))
         except SecureXComError:
             continue
         json.dumps(report.as_json())

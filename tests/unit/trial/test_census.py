@@ -1,4 +1,4 @@
-"""The census judges homes made by hand: it finds what is there, and does not trust a blind look."""
+"""The census judges homes made by hand: it finds what is there, and trusts no blind search."""
 
 from __future__ import annotations
 
@@ -16,15 +16,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from secure_xcom.cli import census_command, main
-from secure_xcom.cli.census_show import show
+from secure_xcom.cli import main
 from secure_xcom.cli.output import Output, Progress
+from secure_xcom.cli.trials import BACKENDS, show_census
 from secure_xcom.errors import ConfigError
-from secure_xcom.trial import canaries as census_values
-from secure_xcom.trial import census, daemons
-from secure_xcom.trial import planted as census_control
+from secure_xcom.trial import census, daemons, planted, values
 from secure_xcom.trial.home import Home, throw_away_home
-from secure_xcom.trial.surfaces import Found, Place, look
+from secure_xcom.trial.report import Outcome
+from secure_xcom.trial.surfaces import Found, Place, search
 
 CANARY = "canary-6d1f0c8b5e7a"
 CARD = "4929123412341234"
@@ -59,11 +58,11 @@ def write(file, data):
 
 
 def places(home, **texts):
-    return look(home, texts or {"it": CANARY}).places
+    return search(home, texts or {"it": CANARY}).places
 
 
 def test_nothing_is_found_where_nothing_is(home):
-    found = look(home, {"it": CANARY, "number": CARD})
+    found = search(home, {"it": CANARY, "number": CARD})
     assert found.places == []
     # The database and the key's file.
     assert found.looked == {"database file, deleted rows included": 1, "rest of the home": 1}
@@ -91,7 +90,7 @@ def test_each_file_is_looked_into_and_said_to_be_what_it_is(home, file, surface,
     assert places(home) == [Place(surface, place, "it", "in clear, through zlib")]
     if not file.startswith("store"):
         return
-    assert look(home, {"it": CANARY}).looked["store: names of objects"] == 1
+    assert search(home, {"it": CANARY}).looked["store: names of objects"] == 1
 
 
 @pytest.mark.parametrize("folder", ["store", "logs", "tmp"])
@@ -111,7 +110,7 @@ def test_every_row_of_every_table_is_looked_at(home):
         Place("table of another kind", "row 2", "number", "in clear"),
         Place("table xcom", "row 1, task t", "text", "in clear"),
     ]
-    assert look(home, {}).looked["table of another kind"] == 2
+    assert search(home, {}).looked["table of another kind"] == 2
 
 
 def test_a_deleted_row_is_found_in_the_file(home):
@@ -124,7 +123,7 @@ def test_a_deleted_row_is_found_in_the_file(home):
 
 def test_what_is_left_out_is_not_looked_at(home):
     write(home.path / "canaries", CANARY.encode())
-    assert look(home, {"it": CANARY}, left_out=[home.path / "canaries"]).places == []
+    assert search(home, {"it": CANARY}, left_out=[home.path / "canaries"]).places == []
 
 
 def leave_control(home, text):
@@ -135,18 +134,17 @@ def leave_control(home, text):
     write(home.temporary / "control", text.encode())
 
 
-def planted(home, text=CANARY):
-    canaries = home.path / "canaries"
-    canaries.write_text(json.dumps({census_values.CONTROL: text}))
-    with census_control.planted(home, text, canaries) as files:
-        found = look(home, {census_values.CONTROL: text}, left_out=[canaries])
+def plant(home, text=CANARY):
+    home.texts.write_text(json.dumps({values.CONTROL: text}))
+    with planted.planted(home, text) as files:
+        found = search(home, {values.CONTROL: text}, left_out=[home.texts])
     return found, files
 
 
 def test_what_is_planted_everywhere_is_found_and_taken_away(home):
     leave_control(home, CANARY)
-    found, files = planted(home)
-    assert census_control.missed(found, CANARY) == []
+    found, files = plant(home)
+    assert planted.missed(found, CANARY) == []
     assert len(files) == 11
     assert [file for file in files if file.exists()] == []
     how = {place.place: place.how for place in found.on("store: objects")}
@@ -169,17 +167,17 @@ def test_a_surface_on_which_it_is_not_found_is_named(home, lost, missed):
         sql(home, lost)
     else:
         (home.path / lost).unlink()
-    found, _ = planted(home)
-    assert census_control.missed(found, CANARY) == [missed]
+    found, _ = plant(home)
+    assert planted.missed(found, CANARY) == [missed]
 
 
 @pytest.mark.parametrize("blind", ["_STREAMS", "_BASE64", "_HEX", "_PARQUET", "_ARROW"])
-def test_a_look_that_does_not_undo_an_encoding_is_not_relied_upon(home, blind, monkeypatch):
+def test_a_search_that_does_not_undo_an_encoding_is_not_relied_upon(home, blind, monkeypatch):
     leave_control(home, CANARY)
     nothing = () if blind == "_STREAMS" else re.compile(b"(?!)")
     monkeypatch.setattr(f"secure_xcom.trial.search.{blind}", nothing)
-    found, _ = planted(home)
-    missed = census_control.missed(found, CANARY)
+    found, _ = plant(home)
+    missed = planted.missed(found, CANARY)
     expected = {
         "_STREAMS": {"gzip", "zlib", "zstd", "zstd in zlib in hexadecimal"},
         "_BASE64": {"gzip in url-safe base64"},
@@ -228,7 +226,7 @@ def test_a_dag_that_cannot_be_imported_is_a_problem(home, monkeypatch):
     assert wait(home, monkeypatch) == ["The DAG cannot be imported: ImportError: no"]
 
 
-@pytest.mark.parametrize("backend", census_command.BACKENDS)
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_a_task_in_another_state_is_a_problem_of_ours_and_a_note_on_others(home, backend):
     expected = census._expected()
     for (task, index), state in expected.items():
@@ -237,7 +235,7 @@ def test_a_task_in_another_state_is_a_problem_of_ours_and_a_note_on_others(home,
             "INSERT INTO task_instance VALUES (?, ?, ?, ?)",
             values=(census.DAG_ID, task, index, state),
         )
-    outcome = census.Outcome("3.3.2", backend)
+    outcome = Outcome("3.3.2", backend)
     census._check_states(home, outcome, expected)
     assert outcome.problems == outcome.notes == []
 
@@ -256,13 +254,13 @@ def test_a_task_in_another_state_is_a_problem_of_ours_and_a_note_on_others(home,
 
 def judged(home, *, without=()):
     """Look at a home that holds the control text, and all marks but some."""
-    texts = {"dict": CARD, census_values.CONTROL: CANARY}
+    texts = {"dict": CARD, values.CONTROL: CANARY}
     leave_control(home, CANARY)
-    marks = [census_values.mark(name) for name in census_values.MARKS if name not in without]
+    marks = [values.mark(name) for name in values.MARKS if name not in without]
     write(home.path / "logs/task_id=x/attempt=1.log", "\n".join(marks).encode())
     (home.path / "canaries").write_text(json.dumps(texts))
-    outcome = census.Outcome("3.3.2", "secure", values=1)
-    census._look(home, outcome, texts, home.path / "canaries")
+    outcome = Outcome("3.3.2", "secure", texts)
+    census._search(home, outcome, Progress(Output(io.StringIO())))
     return outcome
 
 
@@ -289,7 +287,7 @@ def test_what_is_found_is_not_ok(home):
 
 
 def test_nothing_looked_at_is_not_ok():
-    assert not census.Outcome("3.3.2", "secure").ok
+    assert not Outcome("3.3.2", "secure").ok
 
 
 def test_daemons_that_end_are_named_and_all_are_ended(tmp_path):
@@ -312,32 +310,31 @@ def test_daemons_that_end_are_named_and_all_are_ended(tmp_path):
 
 
 def test_values_hold_the_texts_and_nothing_else_does(tmp_path, monkeypatch):
-    texts = census_values.make()
+    texts = values.make_up()
     (tmp_path / "canaries").write_text(json.dumps(texts))
-    monkeypatch.setenv(census_values.FILE, str(tmp_path / "canaries"))
-    frame = census_values.frame()
+    monkeypatch.setenv(values.TEXTS_VARIABLE, str(tmp_path / "canaries"))
+    frame = values.frame()
     held = repr(
         [
-            *(census_values.record(), census_values.string(), census_values.number()),
-            *(census_values.octets(), census_values.lines(), census_values.outputs()),
-            *(census_values.pieces(), frame.to_dict()),
+            *(values.record(), values.string(), values.number()),
+            *(values.octets(), values.lines(), values.outputs()),
+            *(values.pieces(), frame.to_dict()),
         ]
     )
-    assert {name for name, text in texts.items() if text not in held} == {census_values.CONTROL}
+    assert {name for name, text in texts.items() if text not in held} == {values.CONTROL}
     assert len(set(texts.values())) == len(texts) == 14
-    assert census_values.lines().count(texts["list"]) == 3
+    assert values.lines().count(texts["list"]) == 3
     assert isinstance(frame, pd.DataFrame)
-    assert census_values.make().keys() == texts.keys()
-    assert not set(census_values.make().values()) & set(texts.values())
-    census_values.check(census_values.frame(), frame)
+    assert values.make_up().keys() == texts.keys()
+    assert not set(values.make_up().values()) & set(texts.values())
+    values.check(values.frame(), frame)
     with pytest.raises(RuntimeError, match="not what was returned"):
-        census_values.check(texts["number"], census_values.number())
+        values.check(texts["number"], values.number())
 
 
 def test_without_pandas_there_is_no_frame(monkeypatch):
-    monkeypatch.setattr(census_values, "has_frames", lambda: False)
-    monkeypatch.setattr(census, "has_frames", lambda: False)
-    assert len(census_values.make()) == 12
+    monkeypatch.setattr(values, "has_frames", lambda: False)
+    assert len(values.make_up()) == 12
     assert ("frame", -1) not in census._expected()
 
 
@@ -400,7 +397,8 @@ def outcome(**changes):
         ],
         Counter({"table xcom": 7, "table dag": 1_200, "task logs": 2}),
     )
-    made = census.Outcome("3.3.2", "stock", found, values=13, seconds=41.4)
+    texts = {str(number): "" for number in range(13)} | {values.CONTROL: ""}
+    made = Outcome("3.3.2", "stock", texts, found, seconds=41.4)
     for name, value in changes.items():
         setattr(made, name, value)
     return made
@@ -408,7 +406,7 @@ def outcome(**changes):
 
 def shown(made):
     stream = io.StringIO()
-    show(made, Output(stream))
+    show_census(made, Output(stream))
     return stream.getvalue()
 
 
