@@ -1,4 +1,4 @@
-"""Looks for texts in bytes: in clear, written otherwise, encoded, compressed, and in columns."""
+"""Searches bytes for texts: in clear, written otherwise, encoded, compressed, and in columns."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def _unwrapped(blob: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 def _decompressed(decompressor: _Decompressor, blob: bytes, start: int) -> bytes:
-    """Give what can be had of a stream that may be none, may break off, and may never end."""
+    """Decompress what can be decompressed: it may be no stream, be cut off, or never end."""
     out = bytearray()
     with suppress(zstd.ZstdError, zlib.error):
         for position in range(start, len(blob), _PIECE_BYTES):
@@ -152,7 +152,7 @@ def _columns(blob: bytes) -> Iterator[tuple[str, bytes]]:
     streams = [match.start() for match in _ARROW.finditer(blob)]
     if not (len(marks) > 1 or streams) or find_spec("pyarrow") is None:
         return
-    # Not before there is something to open; what is no table is one of these errors.
+    # Not before there is something to open; whatever is not a table raises one of these.
     pa, pq = import_module("pyarrow"), import_module("pyarrow.parquet")
     unreadable = (pa.ArrowException, OSError, ValueError, TypeError)
     for start in marks:

@@ -1,4 +1,4 @@
-"""What `secure-xcom doctor` finds in Airflow: its version, the backend, the measures beside it."""
+"""Checks Airflow: its version, the backend, and what else protects values in it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def version(found: str) -> Check:
     release = tuple(int(part) for part in found.split(".")[:2] if part.isdigit())
     if release in _SUPPORTED:
         return passed("airflow", f"Airflow {found}")
-    known = ", ".join(".".join(map(str, one)) for one in _SUPPORTED)
+    known = ", ".join(".".join(map(str, supported)) for supported in _SUPPORTED)
     detail, fix = f"Airflow {found} is not tested; {known} are.", f"Use one of Airflow {known}."
     if release[:1] == (3,) and release < _SUPPORTED[2]:
         return failed("airflow", detail, fix)
@@ -32,11 +32,11 @@ def version(found: str) -> Check:
 
 
 def unloadable(error: BaseException) -> Check:
-    """What it means that Airflow could not be imported."""
+    """Report that Airflow could not be imported."""
     return failed(
         "airflow",
         f"Airflow cannot be imported with this configuration ({_shown(error)}).",
-        "Set right what the message speaks of, in airflow.cfg or in the environment.",
+        "Correct what the message names, in airflow.cfg or in the environment.",
     )
 
 
@@ -69,7 +69,7 @@ def variables() -> Check:
     return warned(
         "variables",
         f"The metadata database cannot be reached from here ({reason}): settings in Variables, and "
-        "connections that lie there, are not seen.",
+        "connections that are kept there, are not seen.",
         "Run the command where the database can be reached, or in a task (docs/composer.md).",
     )
 

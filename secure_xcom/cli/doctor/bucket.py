@@ -1,4 +1,4 @@
-"""What `secure-xcom doctor` makes of a bucket's settings.
+"""Checks a bucket's settings, from location to lifecycle.
 
 https://cloud.google.com/storage/docs/json_api/v1/buckets has their names and meanings.
 """
@@ -60,14 +60,15 @@ def _location(bucket: Bucket, kek_uri: str) -> Check:
         return passed(name, f"the bucket is in {here}")
     key = kek_uri.partition("/locations/")[2].partition("/")[0]
     regions = [
-        str(one).lower() for one in bucket.get("customPlacementConfig", {}).get("dataLocations", ())
+        str(region).lower()
+        for region in bucket.get("customPlacementConfig", {}).get("dataLocations", ())
     ]
     if key in (here, *regions) or key.startswith(_CONTINENTS.get(here, ("\0",))):
         return passed(name, f"the bucket is in {here}, the key in {key}")
     return warned(
         name,
         f"The bucket is in {here or 'a location that it does not say'}, the key in {key}: values "
-        "and their key are under different roofs, and one of the two is far from the workers.",
+        "and their key are in different places, and one of the two is far from the workers.",
         "Create the bucket, or the key, in the environment's own location (docs/composer.md).",
     )
 
@@ -116,7 +117,7 @@ def _retention_policy(bucket: Bucket, update: str) -> Check:
     name = "store.retention_policy"
     policy = bucket.get("retentionPolicy", {})
     if not policy:
-        return passed(name, "none: what is deleted goes")
+        return passed(name, "none: deleted objects are gone")
     locked = ", and is locked" if policy.get("isLocked") else ""
     return warned(
         name,
@@ -133,7 +134,7 @@ def _soft_delete(bucket: Bucket, update: str) -> Check:
     policy = bucket.get("softDeletePolicy", {})
     seconds = int(policy.get("retentionDurationSeconds", 0))
     if not seconds:
-        return passed(name, "off: what is deleted goes")
+        return passed(name, "off: deleted objects are gone")
     return warned(
         name,
         f"Soft delete keeps deleted objects for {_days(seconds)}, sealed: until then only "
@@ -146,7 +147,7 @@ def _soft_delete(bucket: Bucket, update: str) -> Check:
 def _versioning(bucket: Bucket, update: str) -> Check:
     name = "store.versioning"
     if bucket.get("versioning", {}).get("enabled") is not True:
-        return passed(name, "off: what is deleted goes")
+        return passed(name, "off: deleted objects are gone")
     return warned(
         name,
         "Object versioning keeps what is deleted as a noncurrent version, sealed, and for ever "
@@ -199,12 +200,14 @@ def _is_about(condition: Mapping[str, Any], prefix: str) -> bool:
     if _NOT_LIVE & condition.keys() or condition.get("isLive") is False:
         return False
     prefixes = condition.get("matchesPrefix")
-    return not prefixes or any(one.startswith(prefix) or prefix.startswith(one) for one in prefixes)
+    return not prefixes or any(
+        matched.startswith(prefix) or prefix.startswith(matched) for matched in prefixes
+    )
 
 
 def _covers(prefixes: list[str] | None, prefix: str) -> bool:
     """Whether a rule meets all objects of the store."""
-    return not prefixes or any(prefix.startswith(one) for one in prefixes)
+    return not prefixes or any(prefix.startswith(matched) for matched in prefixes)
 
 
 def _access(bucket: Bucket) -> Mapping[str, Any]:

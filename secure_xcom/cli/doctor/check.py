@@ -1,4 +1,4 @@
-"""One line of `secure-xcom doctor`: what was looked at, how it is, and what to do about it."""
+"""A check: what was looked at, how it is, and what to do about it."""
 
 from __future__ import annotations
 

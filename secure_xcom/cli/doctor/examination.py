@@ -1,4 +1,4 @@
-"""`secure-xcom doctor`: what a deployment is set to, and whether that works, line by line.
+"""Checks a deployment line by line: what it is set to, and whether that works.
 
 It runs in the deployment's own environment, reads its configuration as the backend does, and calls
 key and bucket by the clients that workers use. It changes nothing, but for one object of random

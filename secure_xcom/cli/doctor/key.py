@@ -1,4 +1,4 @@
-"""What `secure-xcom doctor` finds out about keys, through the clients that workers use."""
+"""Checks keys, through the clients that workers use."""
 
 from __future__ import annotations
 
@@ -98,23 +98,24 @@ def _round_trip(kek: Kek) -> tuple[Check, bool]:
 
 
 def _permissions(name: str, kek: CloudKms, *operations: Operation) -> Check:
+    wanted = [operation.permission for operation in operations]
     try:
-        held = within(lambda: held_permissions(kek, [one.permission for one in operations]))
+        held = within(lambda: held_permissions(kek, wanted))
     except SecureXComError as error:
         return warned(
             name,
             f"The permissions could not be asked for ({type(error).__name__}: {error})",
             "See whether key.round_trip passes; it needs both.",
         )
-    missing = [one for one in operations if one.permission not in held]
+    missing = [operation for operation in operations if operation.permission not in held]
     if missing:
-        lacking = " and ".join(one.permission for one in missing)
+        lacking = " and ".join(operation.permission for operation in missing)
         return failed(
             name,
             f"The service account lacks {lacking}, or there is no such key.",
-            "; ".join(_grant(kek, one.role) for one in missing),
+            "; ".join(_grant(kek, operation.role) for operation in missing),
         )
-    return passed(name, " and ".join(one.permission for one in operations))
+    return passed(name, " and ".join(wanted))
 
 
 def _metadata(kek: CloudKms) -> Iterator[Check]:

@@ -1,4 +1,4 @@
-"""Versions of libraries that are known to be slow or broken under this package."""
+"""Checks the versions of libraries: some are known to be slow or broken under this package."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from secure_xcom.cli.doctor.check import Check, failed, passed, warned
 _LOWEST = {
     "ormsgpack": (
         (1, 13, 1),
-        "a value made to hurt ends the process, by an array that claims to be longer than it is",
+        "a crafted value crashes the process: an array that claims more members than it has",
     ),
     "pyarrow": (
         (14, 0, 1),
@@ -78,7 +78,7 @@ def checks(
         )
     if sound:
         listed = ", ".join(f"{name} {found}" for name in _SHOWN if (found := find(name)))
-        yield passed("libraries", f"none that is known to be slow or broken: {listed}")
+        yield passed("libraries", f"no version is known to be slow or broken: {listed}")
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""What `secure-xcom doctor` finds in the settings: each with its source, and what they allow."""
+"""Checks the settings: shows each with its source, and what they allow."""
 
 from __future__ import annotations
 

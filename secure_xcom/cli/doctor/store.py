@@ -1,4 +1,4 @@
-"""What `secure-xcom doctor` finds out about stores, through the clients that workers use."""
+"""Checks stores, through the clients that workers use."""
 
 from __future__ import annotations
 

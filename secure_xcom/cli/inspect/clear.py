@@ -40,7 +40,7 @@ from secure_xcom.stores.names import coordinate_prefix
 
 #: The members of `about` that a writer of this version writes, and of which type.
 _ABOUT = {"kek": str, "sealed_bytes": int, "type": str, "raw_bytes": int}
-_ABOUT_MOST = 1024
+_ABOUT_LENGTH_MAX = 1024
 _STATE_MARK = {f"#{kind}-state": kind for kind in stores.STATES}
 
 
@@ -103,7 +103,7 @@ def _add_unsealed(report: Report, value: object) -> None:
     else:
         report.notes.append(
             "It was not sealed by this backend, and holds its value in clear: what it holds is "
-            "not shown. `unsealed_reads` says whether tasks may read it; under a control key "
+            "not shown. `unsealed_reads` says whether tasks may read it; under a clear key "
             "(`clear_keys`) that is as it should be."
         )
 
@@ -265,7 +265,9 @@ def _add_about(report: Report, row: object) -> None:
     shown = {
         name: about[name]
         for name, kind in _ABOUT.items()
-        if name in about and type(about[name]) is kind and len(str(about[name])) <= _ABOUT_MOST
+        if name in about
+        and type(about[name]) is kind
+        and len(str(about[name])) <= _ABOUT_LENGTH_MAX
     }
     report.row["about"] = shown
     if len(shown) != len(about):

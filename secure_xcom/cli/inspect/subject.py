@@ -24,7 +24,7 @@ from secure_xcom.stores import file, gcs
 ROW_BYTES_MAX = 1 << 24
 _BLOCK_BYTES = 1 << 20
 #: How often the server may have encoded a row as JSON again.
-_WRAPPED_MOST = 2
+_WRAPPED_MAX = 2
 #: What Airflow puts around a reference of a state store's backend, in the database.
 STATE_REFERENCE = "__airflow_state_ref__"
 #: How PostgreSQL's tools show a column of bytes that begins with a brace.
@@ -136,7 +136,7 @@ def _row(origin: str, data: bytes) -> Row:
     if isinstance(parsed, dict) and list(parsed) == [STATE_REFERENCE]:
         reference = str(parsed[STATE_REFERENCE])
         return Row(origin, _parsed(reference.encode(errors="surrogatepass")))
-    for wrapped in range(1, _WRAPPED_MOST + 1):
+    for wrapped in range(1, _WRAPPED_MAX + 1):
         if not isinstance(value, str):
             break
         inner = _parsed(value.encode(errors="surrogatepass"))
@@ -147,7 +147,7 @@ def _row(origin: str, data: bytes) -> Row:
 
 
 def _parsed(text: bytes) -> object:
-    """Parse JSON; give the text back if it is none."""
+    """Parse JSON; give the text back if it is not JSON."""
     try:
         return loads(text)
     except FormatError:
