@@ -1,6 +1,6 @@
 """What Cloud KMS says of a key itself: https://cloud.google.com/kms/docs/reference/rest.
 
-No push or pull asks any of this; it is for who looks after a deployment (`cli/doctor.py`).
+No push or pull asks any of this; it is for who looks after a deployment (`cli/doctor/`).
 """
 
 from __future__ import annotations

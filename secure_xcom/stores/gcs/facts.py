@@ -1,7 +1,7 @@
 """What Cloud Storage says of a bucket itself.
 
 https://cloud.google.com/storage/docs/json_api/v1/buckets lists the members. No push or pull asks
-for them; they are for who looks after a deployment (`cli/doctor.py`).
+for them; they are for who looks after a deployment (`cli/doctor/`).
 """
 
 from __future__ import annotations

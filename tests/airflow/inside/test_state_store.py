@@ -31,7 +31,7 @@ from airflow.sdk.execution_time.context import AssetStateStoreAccessor, TaskStat
 from airflow.sdk.state import AssetScope, BaseStoreBackend, TaskScope
 
 from secure_xcom.airflow.state_store import SecureStateStoreBackend, _of_asset, _of_task
-from secure_xcom.cli.inspect_input import STATE_REFERENCE
+from secure_xcom.cli.inspect.subject import STATE_REFERENCE
 
 TASK = TaskScope("dag", "run", "task", 3)
 ASSET = AssetScope(name="orders")
