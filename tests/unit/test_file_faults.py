@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from secure_xcom.errors import ObjectNotFound, StoreError, StoreUnavailable
+from secure_xcom.errors import ObjectNotFound, StoreAccessDenied, StoreError, StoreUnavailable
 from secure_xcom.keys.local import create_key_file
 from secure_xcom.layers.states import States
 from secure_xcom.model import Coordinate, Expected
@@ -324,6 +324,45 @@ def test_a_state_that_was_deleted_is_gone(states: States, faults: Faults):
         assert states.get(WHERE) is None
         with pytest.raises(ObjectNotFound):
             states.from_row(row, expected)
+
+
+def test_clearing_does_not_pass_over_what_cannot_be_opened(
+    states: States,
+):
+    class Refusing(FaultyOs):
+        def open(self, path: object, *args: Any, **more: Any) -> int:
+            if path == "key":
+                raise OSError(errno.EMFILE, "no")
+            return os.open(path, *args, **more)
+
+    row = states.to_row(LONG["old"], WHERE)
+    with pytest.raises(StoreUnavailable), Refusing(-1, 0, is_done=False):
+        states.delete(Expected("dag", "run", "task", -1))
+    assert states.from_row(row, Expected.exactly(WHERE)) == LONG["old"]
+
+
+def test_former_states_that_stay_are_a_warning_and_go_with_the_next_write(
+    states: States, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    def held() -> int:
+        return sum(path.is_file() for path in tmp_path.joinpath("store").rglob("*"))
+
+    row = states.to_row(LONG["old"], WHERE)
+    with pytest.MonkeyPatch.context() as patched:
+        error = StoreAccessDenied("storage.objects.delete is missing")
+
+        def denied(*_: object, **__: object) -> None:
+            raise error
+
+        patched.setattr(Directory, "delete", denied)
+        assert states.to_row(LONG["new"], WHERE) == row
+        states.set(LONG["new"], WHERE)
+    assert caplog.text.count("StoreAccessDenied: storage.objects.delete is missing") == 2
+    assert LONG["old"][:20] not in caplog.text
+    assert held() == 3
+    assert states.from_row(row, Expected.exactly(WHERE)) == LONG["new"]
+    states.to_row(LONG["new"], WHERE)
+    assert held() == 1
 
 
 def test_what_is_put_right_later_is_a_warning(
