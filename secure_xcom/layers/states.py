@@ -3,11 +3,13 @@
 A short one is a row like any other (`docs/format.md`, section 7). A long one is an object in the
 key's folder, and its row names the folder: the same for every write, so that whoever deletes the
 key knows where to look. The newest object counts; a write removes the older ones once its own is
-there, so at no time is there none.
+there, so at no time is there none. From then on the write is done: that the older ones could not be
+removed is a warning, and the next write removes them.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
 from secure_xcom import audit, codecs
@@ -24,6 +26,8 @@ from secure_xcom.layers.sealed import Sealed
 from secure_xcom.model import Coordinate, Expected, Inline, Payload, Reference, Remote
 from secure_xcom.stores.names import coordinate_prefix
 from secure_xcom.stores.protocol import Store, Stored
+
+_log = logging.getLogger(__name__)
 
 
 class States:
@@ -131,11 +135,23 @@ class States:
         if not isinstance(reference, Remote):
             return
         store = self._stores[self._store_uri]
-        for name, stored in store.objects(coordinate_prefix(Expected.exactly(coordinate))):
-            if int(stored.generation) < int(reference.generation):
-                store.delete(name, generation=stored.generation)
-                older = _remote(self._store_uri, name, stored)
-                audit.record("delete", coordinate, reference=older)
+        folder = coordinate_prefix(Expected.exactly(coordinate))
+        try:
+            for name, stored in store.objects(folder):
+                if int(stored.generation) < int(reference.generation):
+                    store.delete(name, generation=stored.generation)
+                    older = _remote(self._store_uri, name, stored)
+                    audit.record("delete", coordinate, reference=older)
+        except SecureXComError as error:
+            audit.record("delete", coordinate, error=error)
+            _log.warning(
+                "A state was written, but those before it under %s/%s were not all removed; the "
+                "next write of the key removes them. %s: %s",
+                self._store_uri,
+                folder,
+                type(error).__name__,
+                error,
+            )
 
 
 def _remote(store_uri: str, name: str, stored: Stored) -> Remote:

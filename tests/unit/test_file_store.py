@@ -91,8 +91,8 @@ def test_a_file_that_was_touched_is_another_generation(store: Directory, root: P
 def test_nothing_is_visible_under_the_name_before_the_end(store: Directory, root: Path):
     def chunks() -> Iterator[bytes]:
         yield b"x" * 2_000_000
-        assert not (root / NAME).exists()
-        [aside] = (root / NAME).parent.iterdir()
+        [aside] = root.iterdir()
+        assert aside.stat().st_size == 2_000_000
         assert aside.name.startswith(".")
         assert _mode(aside) == 0o600
         with pytest.raises(ObjectNotFound):
@@ -101,7 +101,7 @@ def test_nothing_is_visible_under_the_name_before_the_end(store: Directory, root
 
     stored = store.put(NAME, chunks(), {})
     assert _get(store, stored) == b"x" * 2_000_000 + b"y"
-    assert [path.name for path in (root / NAME).parent.iterdir()] == ["token"]
+    assert [path for path in root.rglob("*") if path.is_file()] == [root / NAME]
 
 
 @pytest.mark.parametrize("call", ["fsync", "link"])
@@ -139,8 +139,8 @@ def test_all_is_synced_before_it_is_referenced(
     monkeypatch.setattr(os, "fsync", noted_fsync)
     monkeypatch.setattr(os, "link", noted_link)
     store.put("dag/run/name", [b"x"], {})
-    # Each directory after the entry of the next one; the file; its entry.
-    assert events == [root.parents[1].name, "a", "store", "dag", "file", "link", "run"]
+    # The file; each directory after the entry of the next one; the file's entry.
+    assert events == [root.parents[1].name, "a", "file", "store", "dag", "link", "run"]
 
 
 def test_links_are_not_followed(store: Directory, root: Path, tmp_path: Path):
@@ -337,18 +337,69 @@ def test_a_file_that_shrinks_or_grows_while_it_is_read_is_noticed(store: Directo
     assert _get(store, stored) == data
 
 
-def test_only_objects_are_listed(store: Directory, root: Path, monkeypatch: pytest.MonkeyPatch):
+def test_only_objects_are_listed(
+    store: Directory, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     stored = store.put("dag/run/1", [b"sealed"], {})
     store.put("dag/run/2", [b"gone"], {})
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "object").write_bytes(b"foreign")
+    for name, target in {
+        "to-file": "1",
+        "to-folder": tmp_path / "outside",
+        "to-itself": "to-itself",
+        "to-nothing": "nothing",
+        "to-above": "..",
+    }.items():
+        (root / "dag" / "run" / name).symlink_to(target)
+    (root / "dag" / "folder").symlink_to("run")
     (root / "dag" / "run" / ".aside").write_bytes(b"unfinished")
     (root / "dag" / "run" / "not a name").write_bytes(b"foreign")
+    (root / "dag" / "not a name").mkdir()
+    (root / "dag" / "not a name" / "1").write_bytes(b"foreign")
+    (root / "dag" / "empty").mkdir()
     os.mkfifo(root / "dag" / "run" / "pipe")
+    os.mknod(root / "dag" / "run" / "socket", stat.S_IFSOCK)
+    if os.geteuid() == 0:
+        os.mknod(root / "dag" / "run" / "device", stat.S_IFCHR, os.makedev(1, 3))
     real_open = os.open
+    opened = []
 
     def vanishing(path: object, *arguments: object, **options: object) -> int:
+        opened.append(path)
         if path == "2":
             raise FileNotFoundError(errno.ENOENT, "gone")
         return real_open(path, *arguments, **options)
 
     monkeypatch.setattr(os, "open", vanishing)
     assert list(store.objects("dag/")) == [("dag/run/1", stored)]
+    assert sorted(map(str, opened)) == sorted(["1", "2", str(root), "dag", "empty", "run"])
+    # Neither is a link on the way followed.
+    assert list(store.objects("dag/folder/")) == []
+
+
+@pytest.mark.parametrize("name", ["dag", "run", "1"])
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EACCES, errno.EIO, errno.ELOOP])
+def test_what_cannot_be_opened_is_not_passed_over(
+    store: Directory, monkeypatch: pytest.MonkeyPatch, name: str, number: int
+):
+    store.put("dag/run/1", [b"sealed"], {})
+    store.put("dag/another/1", [b"sealed"], {})
+    real_open = os.open
+
+    def refusing(path: object, *arguments: object, **options: object) -> int:
+        if path == name:
+            raise OSError(number, "no")
+        return real_open(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", refusing)
+    with pytest.raises(StoreError, match="Could not list"):
+        list(store.objects("dag/"))
+
+
+def test_a_file_in_the_place_of_the_store_is_not_an_empty_store(store: Directory, root: Path):
+    assert list(store.objects("dag/")) == []
+    root.parent.mkdir()
+    root.write_bytes(b"")
+    with pytest.raises(StoreError, match="Could not list"):
+        list(store.objects("dag/"))
