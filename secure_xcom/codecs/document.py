@@ -197,7 +197,8 @@ def unpack(source: Source, leaf: Callable[[CodecId, Source], object]) -> object:
     except ValueError:
         if faults:
             raise faults[0] from None
-    if not isinstance(pair, list) or pair[1] != sentinel:
+    # What stands there in place of the sentinel may be an array, which compares as an array.
+    if not isinstance(pair, list) or type(pair[1]) is not bytes or pair[1] != sentinel:
         raise FormatError("The encoded value is not exactly one MessagePack value.")
     return pair[0]
 

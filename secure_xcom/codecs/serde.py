@@ -211,7 +211,7 @@ def decode(source: Source) -> object:
     if fault:
         raise fault
     if values:
-        left = dict(enumerate(values))
+        left = {f"{mark}{index}": lifted for index, lifted in enumerate(values)}
         tree = _put_back(tree, mark, left)
         if left:
             raise FormatError("The encoded value does not use everything that it carries.")
@@ -222,13 +222,12 @@ def decode(source: Source) -> object:
     raise fault
 
 
-def _put_back(tree: object, mark: str, left: dict[int, object]) -> object:
+def _put_back(tree: object, mark: str, left: dict[str, object]) -> object:
     """The tree with each mark replaced by what it stands for."""
     if isinstance(tree, str) and tree.startswith(mark):
-        index = tree[len(mark) :]
-        if not index.isdecimal() or int(index) not in left:
+        if tree not in left:
             raise FormatError("The encoded value refers to something that it does not carry.")
-        return left.pop(int(index))
+        return left.pop(tree)
     if isinstance(tree, list):
         return [_put_back(item, mark, left) for item in tree]
     if isinstance(tree, dict):
