@@ -38,8 +38,11 @@ def encode(value: object) -> list[Buffer] | None:
         written = _WRITERS[library](module, value)
     except (Refused, CodecError):
         raise
-    except Exception as error:  # noqa: BLE001 - the libraries' errors quote contents
+    except BaseException as error:
+        # What the libraries say quotes contents. A panic of polars is no `Exception`.
         fault = type(error).__name__
+        if not isinstance(error, Exception) and fault != "PanicException":
+            raise
     else:
         return None if written is None else _joined(*written)
     raise Refused(f"a value of type {type_name(value)} that Arrow does not take ({fault})")
@@ -225,6 +228,8 @@ def _tables(streams: memoryview) -> list[Foreign]:
             table = ipc.open_stream(reader).read_all()
             table.validate(full=True)
             tables.append(table)
+    except (MemoryError, RecursionError):
+        raise
     except Exception as error:  # noqa: BLE001 - junk gives Arrow errors, and Python's own
         fault = type(error).__name__
     if fault:

@@ -85,7 +85,7 @@ def read(kind: str, described: Description, tables: list[Foreign]) -> object:
     try:
         unread = _unread(described, tables)
         value = _READERS[kind](pd, described, unread)
-    except SecureXComError:
+    except (SecureXComError, MemoryError, RecursionError):
         raise
     except Exception as error:  # noqa: BLE001 - what pandas and Arrow raise on junk has no end
         fault = type(error).__name__
