@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from functools import partial
+from operator import call
 from typing import TYPE_CHECKING
 
 from secure_xcom import audit, codecs
@@ -54,7 +57,7 @@ class Stack:
         Raises:
             SecureXComError: any of the tree; nothing of the value was released.
         """
-        return codecs.decode(self._opened(row, expected))
+        return _decoded(self._opened(row, expected), expected)
 
     def open(self, reference: Reference, expected: Expected) -> object:
         """The value of a reference, if it is what was asked for.
@@ -62,7 +65,7 @@ class Stack:
         Raises:
             SecureXComError: any of the tree; nothing of the value was released.
         """
-        return codecs.decode(self._sealed.get(reference, expected))
+        return _decoded(self._sealed.get(reference, expected), expected)
 
     def _opened(self, row: object, expected: Expected) -> Payload:
         try:
@@ -93,12 +96,14 @@ class Stack:
                 return None
 
         with ThreadPoolExecutor(_READERS, "secure-xcom-read") as pool:
+            # Each in the context of the caller, which says who is acting.
+            runs = [partial(copy_context().run, opened, index) for index in reads]
             # Whatever ends this loop, one of Airflow's timeouts too, cancels what has not begun.
-            for index, payload in zip(reads, pool.map(opened, reads), strict=True):
+            for index, payload in zip(reads, pool.map(call, runs), strict=True):
                 if payload is None:
                     break
                 try:
-                    values[index] = codecs.decode(payload)
+                    values[index] = _decoded(payload, reads[index][1])
                 except SecureXComError as error:
                     failures.append((index, error))
                     break
@@ -131,6 +136,16 @@ class Stack:
             SecureXComError: the row is malformed, or names what is not the coordinate's.
         """
         self._sealed.delete(from_row(row), expected)
+
+
+def _decoded(payload: Payload, expected: Expected) -> object:
+    held = [payload]
+    del payload  # so that nobody here holds the bytes while the value is made of them
+    try:
+        return codecs.decode(held.pop())
+    except SecureXComError as error:
+        audit.record("open", expected, error=error)
+        raise
 
 
 def build(settings: Settings, credentials: Credentials | None = None) -> Stack:

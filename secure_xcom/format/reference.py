@@ -31,6 +31,7 @@ _REMOTE_MEMBERS = {
     "crc32c",
     "about",
 }
+_MEMBERS = {"inline": _INLINE_MEMBERS, "offloaded": _REMOTE_MEMBERS}
 #: What `isinstance` answers at once for a `dict`, and slowly for all else.
 _OBJECT = (dict, Mapping)
 _GENERATION = re.compile(r"[1-9][0-9]{0,19}")
@@ -83,6 +84,16 @@ def from_row(row: object) -> Reference:
     Raises:
         FormatError: the row is not a reference of this version.
     """
+    try:
+        return _parsed(row)
+    except FormatError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a mapping of another library's runs its own methods
+        fault = type(error).__name__
+    raise FormatError(f"The row is not one that JSON makes ({fault}).")
+
+
+def _parsed(row: object) -> Reference:
     if not isinstance(row, _OBJECT) or TAG not in row:
         raise FormatError(f"The row is not a sealed XCom: it has no member {TAG}.")
     version = row[TAG]
@@ -92,8 +103,8 @@ def from_row(row: object) -> Reference:
             "a newer secure-xcom may have written it."
         )
     placement = row.get("placement")
-    members = {"inline": _INLINE_MEMBERS, "offloaded": _REMOTE_MEMBERS}.get(str(placement))
-    if members is None or type(placement) is not str:
+    members = _MEMBERS.get(placement) if type(placement) is str else None
+    if members is None:
         raise FormatError("The row's placement is neither inline nor offloaded.")
     if set(row) != members:
         raise FormatError("The row's members are not exactly those of a sealed XCom.")
@@ -151,15 +162,46 @@ def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return members
 
 
-def loads(data: bytes | str) -> object:
-    """Parse a row that is kept as JSON text, and refuse duplicate members.
+def _no_number(name: str) -> object:
+    raise FormatError(f"The row holds {name}, which is not JSON.")
+
+
+def claimed(stored: bytes | str) -> object:
+    """Parse a stored text that may be one of our rows; None where it is none.
 
     Raises:
-        FormatError: it is not JSON, or a member stands twice.
+        FormatError: it carries the member of one, and is not strictly JSON.
+    """
+    try:
+        return loads(stored)
+    except FormatError:
+        if is_ours(_loosely(stored)):
+            raise
+    return None
+
+
+def _loosely(stored: bytes | str) -> object:
+    """What a stock backend would read, which takes members twice and NaN."""
+    try:
+        return json.loads(stored)
+    except (ValueError, RecursionError):
+        return None
+
+
+def is_ours(row: object) -> bool:
+    """Whether a row claims to be a sealed XCom or the folder of a state, well-formed or not."""
+    return is_tagged(row) or is_folder(row)
+
+
+def loads(data: bytes | str) -> object:
+    """Parse a row that is kept as JSON text, and refuse duplicate members, NaN and infinities.
+
+    Raises:
+        FormatError: it is not JSON (RFC 8259), or a member stands twice.
     """
     try:
         text = data if isinstance(data, str) else data.decode()
-        return json.loads(text, object_pairs_hook=_once)
+        return json.loads(text, object_pairs_hook=_once, parse_constant=_no_number)
     except (ValueError, RecursionError):
         # What these errors hold is the row, which need not be a sealed one: it is left behind.
         pass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import traceback
+from collections import UserDict
 
 import pytest
 
@@ -11,7 +12,9 @@ from secure_xcom.errors import FormatError
 from secure_xcom.format.reference import (
     ENVELOPE_BYTES_MAX,
     TAG,
+    claimed,
     dumps,
+    dumps_folder,
     from_row,
     is_tagged,
     loads,
@@ -121,3 +124,67 @@ def test_other_json_is_read_as_it_is():
 
 def test_an_inline_reference_does_not_print_its_envelope():
     assert repr(Inline(b"envelope")) == "Inline(description=None)"
+
+
+ODD = (10**5000, -(10**5000), [], {}, object(), float("nan"), b"inline", ("inline",))
+
+
+def deep(levels):
+    value = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+def test_whatever_stands_in_a_row_is_refused():
+    inline = to_row(Inline(b"envelope"))
+    remote = to_row(Remote("file:///store", "a/b", "1", 500, 7))
+    for good in (inline, remote):
+        assert from_row(good)
+        for member in good:
+            for odd in (*ODD, deep(1500), deep(100_000)):
+                if member == "about" and odd == {}:
+                    continue
+                with pytest.raises(FormatError):
+                    from_row(good | {member: odd})
+        assert from_row(good | {"about": {"own": deep(100_000), "number": 10**5000}})
+
+
+@pytest.mark.parametrize("method", ["__iter__", "__getitem__", "__len__", "__contains__", "get"])
+@pytest.mark.parametrize("error", [ValueError, KeyError, RuntimeError, RecursionError])
+def test_a_mapping_that_raises_is_refused(method, error):
+    def fail(*_):
+        raise error("4111 1111 1111 1111")
+
+    row = type("Row", (UserDict,), {method: fail})()
+    row.data = to_row(Inline(b"envelope"))
+    said = None
+    try:
+        assert from_row(row) == Inline(b"envelope")  # it did not ask the method
+    except FormatError as refused:
+        said = f"{refused} {refused.__context__!r} {refused.__cause__!r}"
+    assert said is None or "4111" not in said
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
+def test_what_is_no_json_is_refused(number):
+    row = dumps(Inline(b"envelope")).decode()
+    with pytest.raises(FormatError, match="not JSON"):
+        loads(row.replace('"about":{', f'"about":{{"own":{number},'))
+    with pytest.raises(FormatError, match="not JSON"):
+        loads(number)
+
+
+def test_what_claims_to_be_ours_is_read_strictly_or_refused():
+    ours = (dumps(Inline(b"envelope")).decode(), dumps_folder("file:///store", "a/b/"))
+    for row in ours:
+        assert claimed(row) == claimed(row.encode()) == loads(row)
+        for broken in (
+            row[:-1] + ',"store":"file:///x","store":"file:///x"}',
+            row[:-1] + ',"n":NaN}',
+        ):
+            with pytest.raises(FormatError):
+                claimed(broken)
+    for plain in ('{"a":NaN}', '{"a":1,"a":2}', "[NaN]", "no JSON", "", "\udc80"):
+        assert claimed(plain) is None
+    assert claimed('{"a":1}') == {"a": 1}

@@ -24,7 +24,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 #: What stands further down may import what stands further up, and parts side by side nothing of
 #: each other.
 ORDER = (
-    {"errors"},
+    {"errors", "text"},
     {"__init__"},
     {"forks", "model", "single_flight", "uris"},
     {"audit", "format"},

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import UserDict
 
 import pytest
 from hypothesis import given
@@ -529,3 +530,42 @@ def test_all_that_stands_against_strict_is_named_at_once():
         "mask_pulled_values",
         "instance",
     ]
+
+
+def deep(levels):
+    value = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [10**5000, -(10**5000), deep(1500), deep(100_000), object(), b"text", {1: 2}, {(): []}, {1, 2}],
+    ids=["number", "negative", "deep", "deeper", "object", "bytes", "keys", "tuples", "set"],
+)
+def test_odd_values_are_errors_of_ours(odd):
+    for row in TABLE:
+        if row.section_only:
+            continue
+        with pytest.raises(ConfigError, match=row.name):
+            load({}, WORKING | {row.name: odd}, None)
+        with pytest.raises(ConfigError, match=row.name):
+            load(WORKING | {row.name: odd}, None, None)
+    with pytest.raises(ConfigError):
+        load({"kek_uri": WORKING["kek_uri"]}, None, odd)
+
+
+@pytest.mark.parametrize("method", ["items", "__iter__", "__len__", "__getitem__"])
+@pytest.mark.parametrize("error", [ValueError, RecursionError, KeyError])
+def test_a_mapping_that_raises_is_an_error_of_ours(method, error):
+    def fail(*_):
+        raise error("not for the log")
+
+    held = type("Held", (UserDict,), {method: fail})()
+    held.data = {"threshold_bytes": 1}
+    for section, variable in ((WORKING, held), (held, None)):
+        try:
+            load(section, variable, None)
+        except ConfigError as caught:
+            assert "not for the log" not in str(caught) + repr(caught.__context__)  # noqa: PT017

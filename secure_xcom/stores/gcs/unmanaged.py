@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from secure_xcom.errors import FormatError
 from secure_xcom.stores.gcs import errors as gcs_errors
 from secure_xcom.stores.gcs.wire import make_client
+from secure_xcom.text import escaped
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
@@ -22,7 +23,7 @@ def read_object(
         ObjectNotFound: there is none of that name.
         StoreError: it could not be read.
     """
-    uri = f"gs://{bucket}/{name}"
+    uri = escaped(f"gs://{bucket}/{name}")
     try:
         blob = make_client(credentials).bucket(bucket).get_blob(name)
         data = None if blob is None or blob.size > max_bytes else blob.download_as_bytes()
