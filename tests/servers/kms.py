@@ -40,7 +40,8 @@ from google.iam.v1 import iam_policy_pb2
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from servers.front import Certificate, Front
+from servers.certificate import Certificate
+from servers.front import Front
 from servers.wire import Refused, Traffic, control
 
 HOST = "cloudkms.googleapis.com"
