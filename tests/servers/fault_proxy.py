@@ -16,8 +16,9 @@ With `tls=True` it speaks TLS as the service does; a client that has `FaultProxy
 trusts it (`REQUESTS_CA_BUNDLE`), and another does not.
 
 Kinds of request: `upload` (one request), `start`, `part`, `status` and `cancel` (of a resumable
-upload), `download`, `stat`, `list`, `delete`, `bucket`, `other`. And `connection`: a new one, before
-anything is said on it; its faults are `stall`, `reset`, and `hang_up`, which closes it in order.
+upload), `download`, `stat`, `list`, `delete`, `bucket`, `other`. And `connection`: a new one,
+before anything is said on it; its faults are `stall`, `reset`, and `hang_up`, which closes it in
+order.
 
 Faults:
 
