@@ -99,9 +99,9 @@ def services(
         else "application default credentials, where Google Cloud is called",
     )
     try:
-        yield from doctor_key.checks(settings.kek_uri, credentials)
+        yield from doctor_key.checks(settings.kek_uri, credentials, settings.kms_deadline_seconds)
         for uri in settings.trusted_keks:
-            yield doctor_key.trusted(uri, credentials)
+            yield doctor_key.trusted(uri, credentials, settings.kms_deadline_seconds)
         yield from doctor_store.checks(
             settings.store_uri, settings.kek_uri, credentials, retention_days
         )

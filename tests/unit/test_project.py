@@ -24,7 +24,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 ORDER = (
     {"errors"},
     {"__init__"},
-    {"model"},
+    {"model", "signals", "threads"},
     {"audit", "format"},
     {"codecs", "keys", "stores"},
     {"layers"},
