@@ -105,8 +105,8 @@ class Stack:
                 either: tuple[Future[Any], ...] = (payload, failed)
                 wait(either, return_when=FIRST_COMPLETED)
                 if failed.done():
-                    index, error = failed.result()
-                    error.add_note(_element(index))
+                    failing, error = failed.result()
+                    error.add_note(_element(failing))
                     raise error
                 try:
                     values[index] = codecs.decode(payload.result())

@@ -322,7 +322,7 @@ def test_a_retry_is_logged_without_contents(kek, kms, caplog):
     assert record.getMessage() == f"Cloud KMS: ServiceUnavailable; trying again with {KEY}"
 
 
-class _TimedOut(Exception):
+class _TimedOut(Exception):  # noqa: N818 - as Airflow's is called
     """What a user's handler may raise, beside `TimeoutError`."""
 
 
