@@ -170,6 +170,8 @@ DOWNLOADS = ("pull", "state read, object")
 BODILESS = ("push in parts, beginning", "state write, tidying", "delete")
 #: What does not go through in one request goes out in parts.
 IN_PARTS = {("push of 9 MB, one request", FOR_GOOD): RECOVERED}
+#: And what became of a part can be asked.
+ASKED = {**IN_PARTS, ("push in parts, a part", FOR_GOOD): RECOVERED}
 
 STORAGE = (
     *(
@@ -187,13 +189,13 @@ STORAGE = (
         only=("push", "state write"),
         never=("push in parts, beginning", "state write, tidying"),
     ),
-    Fault("answer lost", request("lose_answer"), RECOVERED, AWAY, but=IN_PARTS),
+    Fault("answer lost", request("lose_answer"), RECOVERED, AWAY, but=ASKED),
     Fault(
         "answer cut after its head",
         request("truncate", after_bytes=0),
         RECOVERED,
         AWAY,
-        but=IN_PARTS,
+        but=ASKED,
         never=BODILESS,
     ),
     Fault(
@@ -201,12 +203,36 @@ STORAGE = (
         request("truncate", after_bytes=20),
         RECOVERED,
         AWAY,
-        but=IN_PARTS,
+        but=ASKED,
         only=(*UPLOADS, "state read, listing"),
         never=BODILESS,
     ),
     Fault("silence", request("stall", seconds=LONG_SECONDS), RECOVERED, AWAY, but=IN_PARTS),
-    Fault("bit flipped in a download", request("corrupt", after_bytes=900), only=DOWNLOADS),
+    Fault(
+        "bit flipped in a download", request("corrupt", after_bytes=100), RECOVERED, only=DOWNLOADS
+    ),
+    Fault("HTTP 404", request("status", code=404), "ObjectNotFound", only=("pull",)),
+    Fault(
+        "HTTP 404, the session is gone",
+        request("status", code=404),
+        RECOVERED,
+        "StoreError",
+        only=("push in parts, a part",),
+    ),
+    Fault(
+        "HTTP 410, the session is gone",
+        request("status", code=410),
+        RECOVERED,
+        "StoreError",
+        only=("push in parts, a part",),
+    ),
+    Fault(
+        "HTTP 412",
+        request("status", code=412),
+        "GenerationMismatch",
+        only=("push", "state write"),
+        never=("push in parts, beginning", "push in parts, a part", "state write, tidying"),
+    ),
     Fault("HTTP 401", request("status", code=401), DENIED, DENIED),
     Fault("HTTP 403", request("status", code=403), DENIED, DENIED),
 )
