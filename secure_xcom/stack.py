@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
+from concurrent.futures import FIRST_COMPLETED, Future, InvalidStateError, wait
+from contextlib import suppress
 from functools import partial
-from operator import call
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from secure_xcom import audit, codecs
 from secure_xcom.errors import FormatError, SecureXComError
@@ -20,6 +19,7 @@ from secure_xcom.layers.states import States
 from secure_xcom.layers.threshold import Threshold
 from secure_xcom.model import Compression, Remote
 from secure_xcom.stores import open_store
+from secure_xcom.threads import Crew
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
@@ -82,35 +82,37 @@ class Stack:
             reads: by the element's number, which an error names.
 
         Raises:
-            SecureXComError: the first failure, with a note that names its element; reads that
-                have not begun by then never begin.
+            SecureXComError: the first failure, with a note that names its element. Whatever is
+                raised, by a signal's handler too, is raised at once: reads that have not begun by
+                then never begin, and the others are told to stop.
         """
         values: dict[int, object] = {}
-        failures: list[tuple[int, Exception]] = []
+        failed: Future[tuple[int, Exception]] = Future()
 
-        def opened(index: int) -> Payload | None:
+        def opened(index: int) -> Payload:
             try:
-                return None if failures else self._opened(*reads[index])
-            except Exception as error:  # noqa: BLE001 - raised below, in the calling thread
-                failures.append((index, error))
-                return None
+                return self._opened(*reads[index])
+            except Exception as error:
+                with suppress(InvalidStateError):
+                    failed.set_result((index, error))
+                raise
 
-        with ThreadPoolExecutor(_READERS, "secure-xcom-read") as pool:
-            # Each in the context of the caller, which says who is acting.
-            runs = [partial(copy_context().run, opened, index) for index in reads]
-            # Whatever ends this loop, one of Airflow's timeouts too, cancels what has not begun.
-            for index, payload in zip(reads, pool.map(call, runs), strict=True):
-                if payload is None:
-                    break
+        with Crew(_READERS, "secure-xcom-read") as readers:
+            payloads = [readers.submit(partial(opened, index)) for index in reads]
+            payloads.reverse()
+            for index in reads:
+                payload = payloads.pop()
+                either: tuple[Future[Any], ...] = (payload, failed)
+                wait(either, return_when=FIRST_COMPLETED)
+                if failed.done():
+                    failing, error = failed.result()
+                    error.add_note(_element(failing))
+                    raise error
                 try:
-                    values[index] = _decoded(payload, reads[index][1])
+                    values[index] = _decoded(payload.result(), reads[index][1])
                 except SecureXComError as error:
-                    failures.append((index, error))
-                    break
-        if failures:
-            index, first = failures[0]
-            first.add_note(f"This was element {index}.")
-            raise first
+                    error.add_note(_element(index))
+                    raise
         return values
 
     def offloaded_bytes(self, row: object) -> int:
@@ -146,6 +148,10 @@ def _decoded(payload: Payload, expected: Expected) -> object:
     except SecureXComError as error:
         audit.record("open", expected, error=error)
         raise
+
+
+def _element(index: int) -> str:
+    return f"This was element {index}."
 
 
 def build(settings: Settings, credentials: Credentials | None = None) -> Stack:
@@ -195,7 +201,7 @@ def build_states(settings: Settings, kind: str, credentials: Credentials | None 
 
 def _data_keys(settings: Settings, credentials: Credentials | None) -> DataKeys:
     keks = {
-        uri: open_kek(uri, credentials=credentials)
+        uri: open_kek(uri, credentials=credentials, deadline_seconds=settings.kms_deadline_seconds)
         for uri in (settings.kek_uri, *settings.trusted_keks)
     }
     return DataKeys(keks, settings.kek_uri, settings.data_key_ttl_seconds)

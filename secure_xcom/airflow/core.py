@@ -15,7 +15,7 @@ from functools import cache, lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
-from secure_xcom import audit
+from secure_xcom import audit, signals
 from secure_xcom.airflow import masking, rendered
 from secure_xcom.airflow.process import process as _process
 from secure_xcom.errors import (
@@ -164,7 +164,9 @@ def purge(row: object, expected: Expected) -> None:
         if is_tagged(row) and not isinstance(_reference(row, expected), Inline):
             _, stack = _process.current()
             stack.delete(row, expected)
-    except Exception as error:  # noqa: BLE001 - see above
+    except Exception as error:  # see above
+        if signals.is_callers(error):
+            raise
         log.warning(
             "The object of XCom %s was not deleted: %s%s",
             _named(expected),

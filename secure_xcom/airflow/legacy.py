@@ -17,6 +17,7 @@ import re
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from secure_xcom import signals
 from secure_xcom.airflow import configuration
 from secure_xcom.errors import (
     AuthenticationError,
@@ -72,7 +73,9 @@ def read(reference: str, expected: Expected, settings: Settings) -> object:
         return json.loads(data, **hooks)
     except (ValueError, RecursionError):
         fault = FormatError(f"The legacy object {escaped(reference)} does not hold JSON.")
-    except Exception as error:  # noqa: BLE001 - a class's own methods run here
+    except Exception as error:  # a class's own methods run here
+        if signals.is_callers(error):
+            raise
         fault = FormatError(
             f"The legacy object {escaped(reference)} holds what Airflow does not deserialise "
             f"({type(error).__name__}). `[core] allowed_deserialization_classes` says what it may."
@@ -111,6 +114,8 @@ def _read_common_io(reference: str, expected: Expected, max_bytes: int) -> bytes
     except SecureXComError:
         raise
     except Exception as error:
+        if signals.is_callers(error):
+            raise
         raise StoreError(
             f"The legacy object {shown} could not be read ({type(error).__name__}): it is "
             "damaged, or the connection of `xcom_objectstorage_path` does not reach it."

@@ -7,7 +7,6 @@ tasks reach their state know what they read; Airflow does not hand it on, so the
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import json
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from airflow.sdk.state import AssetScope, BaseStoreBackend, TaskScope
 
 from secure_xcom import audit
 from secure_xcom.airflow import core
+from secure_xcom.airflow.aside import awaited
 from secure_xcom.codecs.deep import with_stack
 from secure_xcom.errors import CodecError, FormatError
 from secure_xcom.format.reference import claimed, is_ours
@@ -95,7 +95,7 @@ class SecureStateStoreBackend(BaseStoreBackend):
     async def aget(self, scope: Scope, key: str, *, session: object = None) -> str | None:
         """Do as `get`, in a thread."""
         del session
-        return await asyncio.to_thread(self.get, scope, key)
+        return await awaited(self.get, scope, key)
 
     async def aset(
         self,
@@ -108,19 +108,19 @@ class SecureStateStoreBackend(BaseStoreBackend):
     ) -> None:
         """Do as `set`, in a thread."""
         del session
-        await asyncio.to_thread(self.set, scope, key, value, expires_at=expires_at)
+        await awaited(self.set, scope, key, value, expires_at=expires_at)
 
     async def adelete(self, scope: Scope, key: str, *, session: object = None) -> None:
         """Do as `delete`, in a thread."""
         del session
-        await asyncio.to_thread(self.delete, scope, key)
+        await awaited(self.delete, scope, key)
 
     async def aclear(
         self, scope: Scope, *, all_map_indices: bool = False, session: object = None
     ) -> None:
         """Do as `clear`, in a thread."""
         del session
-        await asyncio.to_thread(self.clear, scope, all_map_indices=all_map_indices)
+        await awaited(self.clear, scope, all_map_indices=all_map_indices)
 
 
 def _states(scope: Scope) -> States:

@@ -8,7 +8,6 @@ so they let the stored rows come through Airflow's own code unopened, and open t
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import operator
 import sys
@@ -21,6 +20,7 @@ from airflow.sdk.bases.xcom import BaseXCom
 from airflow.sdk.execution_time.lazy_sequence import LazyXComSequence
 
 from secure_xcom.airflow import core, preload, witness
+from secure_xcom.airflow.aside import awaited
 from secure_xcom.airflow.unopened import Held, is_unopened, unopened
 from secure_xcom.model import Expected
 
@@ -110,21 +110,21 @@ class SecureXComBackend(BaseXCom):
             """Open the one row that is asked for, in a thread."""
             with unopened():
                 held = await super().aget_one(**wanted)
-            return await asyncio.to_thread(_open_one, held, _one(wanted))
+            return await awaited(_open_one, held, _one(wanted))
 
         @classmethod
         async def aget_all(cls, **wanted: Any) -> Any:
             """Open the rows of all map indexes of a task, in threads."""
             with unopened():
                 held = await super().aget_all(**wanted)
-            return await asyncio.to_thread(_open_all, held, wanted)
+            return await awaited(_open_all, held, wanted)
 
     if hasattr(BaseXCom, "aset") and not hasattr(BaseXCom, "store_value"):  # 3.3
 
         @classmethod
         async def aset(cls, key: str, value: Any, **coordinate: Any) -> None:
             """Seal in a thread, so that the event loop goes on."""
-            row = await asyncio.to_thread(
+            row = await awaited(
                 cls.serialize_value,
                 value,
                 key=key,

@@ -79,7 +79,12 @@ class Scene:
 
     @property
     def settings(self) -> Settings:
-        own = {"kek_uri": URI, "store_uri": f"gs://{self.bucket}/xcom", "instance": "prod"}
+        own = {
+            "kek_uri": URI,
+            "store_uri": f"gs://{self.bucket}/xcom",
+            "instance": "prod",
+            "kms_deadline_seconds": "1",
+        }
         return load(own | self.section, None, None)
 
     def say(self, **members: object) -> None:
@@ -97,7 +102,6 @@ class Scene:
 @pytest.fixture
 def scene(monkeypatch, gcs_server, gcs_proxy, bucket):
     monkeypatch.setattr(cloud_kms, "BACKOFF_SECONDS", (0.001, 0.01))
-    monkeypatch.setattr(cloud_kms, "DEADLINE_SECONDS", 1.0)
     monkeypatch.setattr(gcs_wire, "BACKOFF_SECONDS", (0.001, 0.01))
     monkeypatch.setattr(gcs_wire, "DEADLINE_SECONDS", 1.0)
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs_proxy.url)

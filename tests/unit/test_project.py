@@ -26,7 +26,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 ORDER = (
     {"errors", "text"},
     {"__init__"},
-    {"forks", "model", "single_flight", "uris"},
+    {"forks", "model", "signals", "single_flight", "threads", "uris"},
     {"audit", "format"},
     {"codecs", "keys", "stores"},
     {"layers"},

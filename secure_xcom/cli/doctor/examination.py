@@ -94,9 +94,9 @@ def services(
         else "application default credentials, where Google Cloud is called",
     )
     try:
-        yield from key.checks(settings.kek_uri, credentials)
+        yield from key.checks(settings.kek_uri, credentials, settings.kms_deadline_seconds)
         for uri in settings.trusted_keks:
-            yield key.trusted(uri, credentials)
+            yield key.trusted(uri, credentials, settings.kms_deadline_seconds)
         yield from store.checks(settings.store_uri, settings.kek_uri, credentials, retention_days)
         for uri in settings.trusted_stores:
             yield store.trusted(uri, credentials)

@@ -38,9 +38,9 @@ _AAD = b"secure-xcom/doctor"
 _ROTATION_DAYS_MAX = 366
 
 
-def checks(uri: str, credentials: Credentials | None) -> Iterator[Check]:
+def checks(uri: str, credentials: Credentials | None, deadline_seconds: float) -> Iterator[Check]:
     """Look at the key that writes use."""
-    kek = open_kek(uri, credentials=credentials)
+    kek = open_kek(uri, credentials=credentials, deadline_seconds=deadline_seconds)
     if not isinstance(kek, CloudKms):
         yield warned(
             "key.kind",
@@ -58,10 +58,10 @@ def checks(uri: str, credentials: Credentials | None) -> Iterator[Check]:
         yield from _metadata(kek)
 
 
-def trusted(uri: str, credentials: Credentials | None) -> Check:
+def trusted(uri: str, credentials: Credentials | None, deadline_seconds: float) -> Check:
     """Look at a key that reads may use, and writes do not."""
     name = "trusted_keks"
-    kek = open_kek(uri, credentials=credentials)
+    kek = open_kek(uri, credentials=credentials, deadline_seconds=deadline_seconds)
     check = _permissions(name, kek, DECRYPT) if isinstance(kek, CloudKms) else _round_trip(kek)[0]
     if check.status == "pass":
         return passed(name, f"{uri} may be used for reads")
