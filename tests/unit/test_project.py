@@ -185,6 +185,13 @@ def test_google_is_imported_where_it_is_needed_and_not_before():
     assert eager == set()
 
 
+def test_units_lie_at_the_path_of_what_they_test():
+    units = Path(__file__).parent
+    rooms = {PACKAGE / path.parent.relative_to(units) for path in units.rglob("test_*.py")}
+    wrong = [room for room in rooms if not (room.is_dir() or room.with_suffix(".py").is_file())]
+    assert wrong == []
+
+
 def test_importing_the_package_costs_nothing():
     look = """
 import sys

@@ -22,7 +22,7 @@ from secure_xcom.codecs import decode, document, encode
 from secure_xcom.errors import FormatError
 from secure_xcom.model import CodecId, Payload
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 class Text(str):

@@ -1,3 +1,5 @@
+"""Each Airflow takes what the package says of itself: its settings, as options without defaults."""
+
 from __future__ import annotations
 
 import json
@@ -5,9 +7,7 @@ import json
 from support.environments import run_in
 
 from secure_xcom.airflow.provider import get_provider_info
-from secure_xcom.settings import TABLE, load
-
-OPTIONS = get_provider_info()["config"]["secure_xcom"]["options"]
+from secure_xcom.settings import TABLE
 
 PROGRAM = """
 import json, sys
@@ -64,20 +64,3 @@ def test_airflow_knows_every_option_and_sets_none(environment):
     # What airflow.cfg does not set must not look as if it did: that would lock the Variable out.
     assert [name for name in names if seen["has_option"][name]] == ["instance"]
     assert seen["get"] == dict.fromkeys(names, "fell back") | {"instance": "prod-eu"}
-
-
-def test_no_option_has_a_default():
-    assert {option["default"] for option in OPTIONS.values()} == {None}
-
-
-def test_the_description_says_what_is_done_without_the_option():
-    assert "Default: none." in OPTIONS["kek_uri"]["description"]
-    assert "Default: 49152." in OPTIONS["threshold_bytes"]["description"]
-    assert "Default: empty." in OPTIONS["gcp_conn_id"]["description"]
-    assert 'Default: ["skipmixin_key", ' in OPTIONS["clear_keys"]["description"]
-
-
-def test_the_examples_work():
-    examples = {name: option["example"] for name, option in OPTIONS.items()}
-    del examples["strict"]  # it refuses some of the others
-    assert load(examples, None, None)
