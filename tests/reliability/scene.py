@@ -131,13 +131,13 @@ class Scene:
         )
 
     def state(self) -> object:
-        """The state that a reader gets when all is well."""
+        """The state that a reader gets when all is well; None where it is refused."""
         self.heal()
         states = self.states()
         try:
             return states.get(WHERE)
-        except SecureXComError as error:
-            return type(error).__name__
+        except SecureXComError:
+            return None
 
     def _kms_client(self, _credentials: object) -> object:
         return secure_client(self.line.address, self.kms.certificate.pem, self.credentials)
