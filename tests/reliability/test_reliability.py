@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from reliability.cases import CASES
+from reliability.cases import CASES, is_open
 from reliability.report import PAGE, page
 from reliability.running import Outcome, run
 from reliability.scene import Scene
@@ -19,31 +19,13 @@ def scene():
         yield scene
 
 
-def _awaits_storage(case):
-    """What the store's client does not do yet, as the page has it."""
-    if case.service != "gs":
-        return False
-    broken = ("HTTP 503, and hangs up", "reset before the answer", "reset in the request's body")
-    return (
-        (case.transport == "https" and case.fault.name in broken)
-        or (case.times != 1 and case.operation.name.startswith("state write"))
-        or case.operation.name == "state write, tidying"
-        or case.fault.name
-        in (
-            "bit flipped in a download",
-            "HTTP 404, the session is gone",
-            "HTTP 410, the session is gone",
-        )
-    )
-
-
 @pytest.mark.parametrize(
     "case",
     [
         pytest.param(
             case,
             id=str(case),
-            marks=[pytest.mark.xfail(strict=False)] if _awaits_storage(case) else [],
+            marks=[pytest.mark.xfail(strict=False)] if is_open(case) else [],
         )
         for case in CASES
     ],
