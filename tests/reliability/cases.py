@@ -343,8 +343,15 @@ def is_open(case: Case) -> bool:
     broken = ("HTTP 503, and hangs up", "reset before the answer", "reset in the request's body")
     return (
         (case.transport == "https" and case.fault.name in broken)
-        or (case.times != 1 and case.operation.name.startswith("state write"))
-        or case.operation.name == "state write, tidying"
+        or (
+            case.operation.name == "state write"
+            and case.times != 1
+            and "answer " in case.fault.name
+        )
+        or (
+            case.operation.name == "state write, tidying"
+            and (case.times != 1 or case.fault.once != RECOVERED)
+        )
         or case.fault.name
         in (
             "bit flipped in a download",
