@@ -80,11 +80,20 @@ class Crew:
         context.run(_stops.set, (*_stops.get(), self._stop))
         self._tasks.put((future, context, call))
         if len(self._threads) < self._most:
-            thread = Thread(target=_work, args=(self._tasks,), name=self._name, daemon=True)
-            self._threads.append(thread)
-            _threads.add(thread)
-            thread.start()
+            self._grow()
         return future
+
+    def _grow(self) -> None:
+        thread = Thread(target=_work, args=(self._tasks,), name=self._name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            # The system gives no more threads, or the interpreter is ending: fewer do as well.
+            if not self._threads and (task := self._tasks.get_nowait()):
+                _do(*task)
+            return
+        self._threads.append(thread)
+        _threads.add(thread)
 
     def leave(self) -> None:
         """Begin no further call, tell those under way to stop, and wait for none."""

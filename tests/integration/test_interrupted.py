@@ -1,4 +1,4 @@
-"""A time-out in a batch whose reads stall: it comes through, and the process ends at once."""
+"""A task's time-out in a batch whose reads stall: it comes through, and its process ends."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import time
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, NamedTuple
 
-from reliability.cases import RECOVERED
+from reliability.operations import RECOVERED
 
 from secure_xcom import threads
 from secure_xcom.errors import SecureXComError
@@ -46,4 +46,6 @@ def run(scene: Scene, case: Case) -> Outcome:
         return Outcome(RECOVERED if right else "wrong", seconds)
     if not isinstance(error, SecureXComError):
         return Outcome(f"bare exception ({type(error).__name__})", seconds)
+    if not operation.is_clean(scene, prepared):
+        return Outcome(f"wrong after {type(error).__name__}", seconds)
     return Outcome(type(error).__name__, seconds)

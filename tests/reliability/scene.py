@@ -63,7 +63,7 @@ class Scene:
                 (cloud_kms, "ATTEMPT_SECONDS", 0.4),
                 (cloud_kms, "BACKOFF_SECONDS", (0.01, 0.1)),
                 (cloud_kms, "make_client", self._kms_client),
-                (gcs_wire, "TIMEOUT_SECONDS", (0.4, 0.4)),
+                (gcs_wire, "TIMEOUT_SECONDS", (0.8, 0.8)),
                 (gcs_wire, "DEADLINE_SECONDS", float(STORE_DEADLINE_SECONDS)),
                 (gcs_wire, "BACKOFF_SECONDS", (0.01, 0.1)),
                 (gcs_wire, "make_client", lambda _: self.proxy.make_client()),
@@ -131,13 +131,13 @@ class Scene:
         )
 
     def state(self) -> object:
-        """The state that a reader gets when all is well."""
+        """The state that a reader gets when all is well; None where it is refused."""
         self.heal()
         states = self.states()
         try:
             return states.get(WHERE)
-        except SecureXComError as error:
-            return type(error).__name__
+        except SecureXComError:
+            return None
 
     def _kms_client(self, _credentials: object) -> object:
         return secure_client(self.line.address, self.kms.certificate.pem, self.credentials)

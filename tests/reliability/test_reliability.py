@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from reliability.cases import CASES
+from reliability.cases import CASES, is_open
 from reliability.report import PAGE, page
 from reliability.running import Outcome, run
 from reliability.scene import Scene
@@ -19,14 +19,28 @@ def scene():
         yield scene
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(
+            case,
+            id=str(case),
+            marks=[pytest.mark.xfail(strict=False)] if is_open(case) else [],
+        )
+        for case in CASES
+    ],
+)
 def test_a_fault_has_the_outcome_that_is_promised(scene, case):
     outcome = run(scene, case)
     assert outcome.what == case.expected, outcome
 
 
 def test_nothing_else_is_ever_promised_than_success_or_an_error_of_ours():
-    allowed = {"recovered", *errors.__all__}
+    allowed = {"recovered"} | {
+        name
+        for name, kind in vars(errors).items()
+        if isinstance(kind, type) and issubclass(kind, errors.SecureXComError)
+    }
     assert {case.expected for case in CASES} <= allowed
 
 

@@ -116,6 +116,22 @@ def test_a_crew_of_which_all_goes_well_leaves_no_thread_behind():
     assert threading.active_count() == before
 
 
+@pytest.mark.parametrize("there_are", [0, 2])
+def test_where_no_thread_can_be_had_the_work_is_done_by_those_there_are(monkeypatch, there_are):
+    stock, begun = threading.Thread.start, []
+
+    def start(thread):
+        if len(begun) == there_are:
+            raise RuntimeError("can't start new thread")
+        begun.append(thread)
+        stock(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with threads.Crew(4, "test") as crew:
+        futures = [crew.submit(lambda number=number: number) for number in range(9)]
+    assert [future.result(0) for future in futures] == [*range(9)]
+
+
 def test_work_inside_of_work_is_told_as_well():
     heard = threading.Event()
 
