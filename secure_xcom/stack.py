@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from secure_xcom import audit, codecs
 from secure_xcom.errors import FormatError, SecureXComError
-from secure_xcom.format.reference import from_row, to_row
+from secure_xcom.format.reference import STATE_MARKS, STATE_STORES, from_row, to_row
 from secure_xcom.keys import open_kek
 from secure_xcom.keys.data_keys import DataKeys
 from secure_xcom.layers.cached import Cached
@@ -186,14 +186,12 @@ def build_states(settings: Settings, kind: str, credentials: Credentials | None 
     Raises:
         ConfigError: a KEK or a store cannot be used as it is set.
     """
-    store_uri = f"{settings.store_uri}/~state/{kind}"
-    stores = {
-        uri: open_store(uri, credentials=credentials)
-        for uri in (store_uri, *(f"{one}/~state/{kind}" for one in settings.trusted_stores))
-    }
+    store_uri = settings.store_uri + STATE_STORES[kind]
+    trusted = [uri + STATE_STORES[kind] for uri in settings.trusted_stores]
+    stores = {uri: open_store(uri, credentials=credentials) for uri in (store_uri, *trusted)}
     keys = _data_keys(settings, credentials)
     inline, offloaded = (
-        _sealed(settings, Threshold(stores, store_uri, threshold_bytes), keys, f"#{kind}-state")
+        _sealed(settings, Threshold(stores, store_uri, threshold_bytes), keys, STATE_MARKS[kind])
         for threshold_bytes in (settings.threshold_bytes, 0)
     )
     return States(inline, offloaded, stores, store_uri)

@@ -19,6 +19,10 @@ VERSION = 1
 
 #: The tag of a row that names the folder of a state.
 FOLDER_TAG = "__secure_xcom_state__"
+#: What a store of states has behind the URI of the XComs' store, by their kind (section 7.1).
+STATE_STORES = {kind: f"/~state/{kind}" for kind in ("task", "asset")}
+#: What their envelopes have behind the name of the instance.
+STATE_MARKS = {kind: f"#{kind}-state" for kind in STATE_STORES}
 
 _INLINE_MEMBERS = {TAG, "placement", "envelope", "about"}
 _REMOTE_MEMBERS = {

@@ -19,7 +19,7 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-__all__ = ["Search", "found_in", "zstd"]
+__all__ = ["Search", "zstd"]
 
 #: How many encodings and compressions around each other are undone.
 _DEPTH = 4
@@ -83,11 +83,6 @@ class Search:
             if len(undone) < _DEPTH:
                 pending += [(inner, (*undone, name)) for name, inner in _unwrapped(blob)]
         return found
-
-
-def found_in(data: bytes, text: str) -> str | None:
-    """Say how one text stands in `data`, as `Search` does; None: nowhere."""
-    return Search({"": text}).found_in(data).get("")
 
 
 def _spellings(text: str) -> dict[str, bytes]:

@@ -29,6 +29,8 @@ from secure_xcom.format.envelope import (
 )
 from secure_xcom.format.reference import (
     FOLDER_TAG,
+    STATE_MARKS,
+    STATE_STORES,
     TAG,
     folder_from_row,
     from_row,
@@ -41,7 +43,7 @@ from secure_xcom.stores.names import coordinate_prefix
 #: The members of `about` that a writer of this version writes, and of which type.
 _ABOUT = {"kek": str, "sealed_bytes": int, "type": str, "raw_bytes": int}
 _ABOUT_LENGTH_MAX = 1024
-_STATE_MARK = {f"#{kind}-state": kind for kind in stores.STATES}
+_STATE_KINDS = {mark: kind for kind, mark in STATE_MARKS.items()}
 
 
 def report_on(given: Row | Object | File) -> Report:
@@ -166,7 +168,7 @@ def _add_folder(report: Report, row: object) -> None:
     except ConfigError as error:
         report.checks.append(Comparison("the newest object", holds=None, detail=str(error)))
         return
-    trusted = store_uri in known and store_uri.endswith(tuple(stores.STATES.values()))
+    trusted = store_uri in known and store_uri.endswith(tuple(STATE_STORES.values()))
     report.checks.append(Comparison("the store is trusted", holds=trusted))
     if not trusted:
         return
@@ -207,9 +209,9 @@ def _add_object(report: Report, found: stores.FoundObject) -> None:
         Comparison("object and envelope agree: context", holds=holds, detail=detail)
     )
     if report.state:
-        in_place = reference.store_uri.endswith(stores.STATES[report.state])
+        in_place = reference.store_uri.endswith(STATE_STORES[report.state])
     else:
-        in_place = not reference.store_uri.endswith(tuple(stores.STATES.values()))
+        in_place = not reference.store_uri.endswith(tuple(STATE_STORES.values()))
     report.checks.append(Comparison("object and envelope agree: XCom or state", holds=in_place))
 
 
@@ -228,7 +230,7 @@ def _add_envelope(report: Report, start: bytes, length_bytes: int) -> Preamble |
     header = preamble.unverified_header
     wrapped = preamble.unverified_wrapped
     mark = "#" + header.instance.rpartition("#")[2]
-    report.state = _STATE_MARK.get(mark)
+    report.state = _STATE_KINDS.get(mark)
     if report.state:
         report.kind = "state"
     coordinate = header.coordinate

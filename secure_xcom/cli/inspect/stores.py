@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 from secure_xcom.errors import ConfigError, ObjectNotFound
 from secure_xcom.format.envelope import PREAMBLE_BYTES_MAX
+from secure_xcom.format.reference import STATE_STORES
 from secure_xcom.model import Remote
 from secure_xcom.settings import SECTION, Settings, load
 from secure_xcom.stores import open_store
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from secure_xcom.stores.protocol import Store, Stored
 
 _PREFIX = f"AIRFLOW__{SECTION.upper()}__"
-#: Where the states of a store lie, by their kind (`docs/format.md`, section 7.1).
-STATES = {"task": "/~state/task", "asset": "/~state/asset"}
 #: Stands in where no key is set: none is used to look at what stands in clear.
 _NO_KEK = "gcp-kms://projects/no-project/locations/global/keyRings/none/cryptoKeys/none"
 
@@ -84,7 +83,7 @@ def trusted() -> list[str]:
     """
     known = settings(with_key=False)
     stores = (known.store_uri, *known.trusted_stores)
-    uris = {store + states for store in stores for states in ("", *STATES.values())}
+    uris = {store + states for store in stores for states in ("", *STATE_STORES.values())}
     return sorted(uris, key=lambda uri: (-len(uri), uri))
 
 
