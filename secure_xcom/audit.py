@@ -76,6 +76,16 @@ def attempt(operation: Operation, where: Coordinate | Expected) -> Iterator[Atte
     _record(operation, tried, None)
 
 
+@contextmanager
+def failure(operation: Operation, where: Coordinate | Expected) -> Iterator[None]:
+    """Write a line only if what is done in this context ends with an error of ours."""
+    try:
+        yield
+    except SecureXComError as error:
+        _record(operation, Attempt(where), error)
+        raise
+
+
 def refused(
     operation: Operation, where: Coordinate | Expected, error: SecureXComError
 ) -> SecureXComError:

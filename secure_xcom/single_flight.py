@@ -8,6 +8,8 @@ from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from typing import Generic, TypeVar
 
+from secure_xcom.errors import SecureXComError
+
 _Key = TypeVar("_Key", bound=Hashable)
 _Value = TypeVar("_Value")
 
@@ -27,7 +29,9 @@ class SingleFlight(Generic[_Key, _Value]):
     def get(self, key: _Key, make: Callable[[], _Value]) -> _Value:
         """The cached value, or what one call of `make` gives to all who wait for it.
 
-        An error goes to all who wait for it, and is not kept.
+        An error of this package goes to all who wait for it, and is not kept. Any other exception
+        is the business of the thread that led, which may have been interrupted, and another one
+        takes the lead.
         """
         while (value := self.held(key)) is None:
             mine: Future[_Value] = Future()
@@ -40,8 +44,7 @@ class SingleFlight(Generic[_Key, _Value]):
                 if not flight.cancelled():
                     raise
             finally:
-                # A signal may interrupt the thread that leads, as Airflow's timeouts do: nobody
-                # may wait for it any longer, and another takes the lead. Otherwise a no-op.
+                # Whatever became of the lead, nobody may wait for it any longer. Otherwise a no-op.
                 mine.cancel()
                 with self._lock:
                     if self._flights.get(key) is mine:
@@ -75,7 +78,7 @@ class SingleFlight(Generic[_Key, _Value]):
                 with self._lock:
                     if self._flights.get(key) is mine:
                         self._cache[key] = value
-        except Exception as error:  # noqa: BLE001 - it is raised where the result is asked for
+        except SecureXComError as error:
             mine.set_exception(error)
         else:
             mine.set_result(value)

@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from secure_xcom.errors import SecureXComError
+from secure_xcom.threads import Crew
 
 if TYPE_CHECKING:
     from secure_xcom.stack import Stack
@@ -70,7 +72,7 @@ class Ahead:
                 return
             self._known.popleft()
             if at > position and 0 < length_bytes <= self._max_bytes:
-                fetch = _pool().submit(self._fetch, row)
+                fetch = _fetchers().submit(partial(self._fetch, row))
                 self._fetches.append((at, length_bytes, fetch))
 
     def _ask(self, position: int) -> None:
@@ -93,12 +95,12 @@ class Ahead:
         self._known.clear()
 
 
-_pools: list[ThreadPoolExecutor] = []
+_crews: list[Crew] = []
 # A child has none of its parent's threads.
-os.register_at_fork(after_in_child=_pools.clear)
+os.register_at_fork(after_in_child=_crews.clear)
 
 
-def _pool() -> ThreadPoolExecutor:
-    if not _pools:
-        _pools.append(ThreadPoolExecutor(_FETCHERS, "secure-xcom-ahead"))
-    return _pools[0]
+def _fetchers() -> Crew:
+    if not _crews:
+        _crews.append(Crew(_FETCHERS, "secure-xcom-ahead"))
+    return _crews[0]

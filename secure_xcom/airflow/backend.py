@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["SecureXComBackend"]
 
+#: What `[core] xcom_backend` is set to.
+DOTTED_NAME = f"{__name__}.SecureXComBackend"
+
 
 def __getattr__(name: str) -> object:
     if name not in __all__:

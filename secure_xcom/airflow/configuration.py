@@ -11,11 +11,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from secure_xcom import signals, threads
 from secure_xcom.errors import ConfigError
 from secure_xcom.settings import BUCKET_VARIABLE, CLEAR_KEYS, SECTION, TABLE, VARIABLE, load
 from secure_xcom.settings.kinds import is_bucket
@@ -120,6 +120,8 @@ def credentials(settings: Settings) -> Credentials | None:
             "application default credentials."
         ) from error
     except Exception as error:
+        if signals.is_callers(error):
+            raise
         raise ConfigError(
             f"gcp_conn_id is {settings.gcp_conn_id!r}, and this connection gives no credentials "
             f"({type(error).__name__}): check that it exists and what it holds, or unset "
@@ -206,6 +208,8 @@ def _variable(name: str) -> str | None:
 
             value = Variable.get(name, default_var=None)  # type: ignore[call-arg] # noqa: AIR311
     except Exception as error:
+        if signals.is_callers(error):
+            raise
         raise ConfigError(
             f"The Variable {name} could not be read ({type(error).__name__}), so the settings "
             f"are not known. Airflow's own log has the cause; to do without Variables, set all "
@@ -217,8 +221,7 @@ def _variable(name: str) -> str | None:
 def _apart(look_up: Callable[[], T]) -> T:
     if _is_airflow_3():
         return look_up()
-    with ThreadPoolExecutor(1, "secure-xcom-settings") as thread:
-        return thread.submit(look_up).result()
+    return threads.outcome(look_up, "secure-xcom-settings").result()
 
 
 def _is_airflow_3() -> bool:

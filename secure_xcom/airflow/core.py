@@ -15,7 +15,7 @@ from functools import cache, lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
-from secure_xcom import audit
+from secure_xcom import audit, signals
 from secure_xcom.airflow import masking, rendered
 from secure_xcom.airflow.process import process as _process
 from secure_xcom.errors import (
@@ -27,6 +27,7 @@ from secure_xcom.errors import (
 )
 from secure_xcom.format.reference import TAG, from_row, is_tagged
 from secure_xcom.model import Coordinate, Expected, Inline, Reference
+from secure_xcom.text import escaped
 
 if TYPE_CHECKING:
     from secure_xcom.airflow.ahead import Ahead
@@ -163,7 +164,9 @@ def purge(row: object, expected: Expected) -> None:
         if is_tagged(row) and not isinstance(_reference(row, expected), Inline):
             _, stack = _process.current()
             stack.delete(row, expected)
-    except Exception as error:  # noqa: BLE001 - see above
+    except Exception as error:  # see above
+        if signals.is_callers(error):
+            raise
         log.warning(
             "The object of XCom %s was not deleted: %s%s",
             _named(expected),
@@ -190,26 +193,31 @@ def describe(row: object) -> str:
         return f"Sealed by secure_xcom: {len(reference.envelope)} bytes in this row."
     return (
         f"Sealed by secure_xcom: {reference.length_bytes} bytes in "
-        f"{reference.store_uri}/{reference.name}."
+        f"{escaped(reference.store_uri)}/{reference.name}."
     )
 
 
 def _plain(one: Read) -> object:
     """Give what an unsealed row holds, which must not be taken for a sealed one anywhere."""
+    error: SecureXComError
     try:
         value = None if is_tagged(one.row) else one.stock()
-    except SecureXComError as error:
-        raise refused(one.expected, error) from None
-    if is_tagged(one.row) or is_tagged(value):
-        raise refused(
-            one.expected,
-            FormatError(
-                f"XCom {_named(one.expected)} is read in clear, by `clear_keys` or "
-                f"`unsealed_reads`, but carries the member {TAG} of sealed ones. Clear the task "
-                "that wrote it."
-            ),
+        if not (is_tagged(one.row) or is_tagged(value)):
+            return value
+        error = FormatError(
+            f"XCom {_named(one.expected)} is read in clear, by `clear_keys` or "
+            f"`unsealed_reads`, but carries the member {TAG} of sealed ones. Clear the task "
+            "that wrote it."
         )
-    return value
+    except SecureXComError as known:
+        error = known
+    except Exception as unknown:  # noqa: BLE001 - a class's own methods run here, and quote contents
+        error = CodecError(
+            f"XCom {_named(one.expected)} was not sealed, and Airflow's serialisation could not "
+            f"restore it ({type(unknown).__name__}; what it says may quote the value and is left "
+            "out). `[core] allowed_deserialization_classes` says what it may restore."
+        )
+    raise refused(one.expected, error)
 
 
 def _unsealed(one: Read, settings: Settings) -> object:
@@ -217,7 +225,7 @@ def _unsealed(one: Read, settings: Settings) -> object:
     if settings.legacy_reads and not is_tagged(one.row):
         from secure_xcom.airflow import legacy  # noqa: PLC0415 - only while teams migrate
 
-        value = one.stock()
+        value = _plain(one)
         if isinstance(value, str) and legacy.is_reference(value, settings.legacy_reads):
             try:
                 return legacy.read(value, one.expected, settings)
@@ -248,8 +256,8 @@ def _warn_once(dag_id: str | None, key: str | None) -> None:
     log.warning(
         "XCom %s of DAG %s was not sealed by this backend, and was read because `unsealed_reads` "
         "is warn. Further ones of this DAG and key are not reported by this process.",
-        key or "(key unknown)",
-        dag_id or "(unknown)",
+        escaped(key or "(key unknown)"),
+        escaped(dag_id or "(unknown)"),
     )
 
 
@@ -280,13 +288,19 @@ def _check_coordinate(where: Expected, settings: Settings) -> None:
 
 
 def _in_clear(value: object, where: Expected, stock: Callable[[object], object]) -> object:
-    row = stock(value)
-    if is_tagged(value) or is_tagged(row):
-        raise CodecError(
-            f"XCom {_named(where)} has a control key (`clear_keys`) and passes in clear, where a "
-            f"value must not carry the member {TAG}. Push it under another key."
-        )
-    return row
+    try:
+        row = stock(value)
+        if not (is_tagged(value) or is_tagged(row)):
+            return row
+        reason = f"must not carry the member {TAG}"
+    except SecureXComError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a value's own methods run here, and quote contents
+        reason = f"has to be one that Airflow serialises ({type(error).__name__})"
+    raise CodecError(
+        f"XCom {_named(where)} has a control key (`clear_keys`) and passes in clear, where a "
+        f"value {reason}. Push it under another key."
+    )
 
 
 def refused(where: Expected, error: SecureXComError) -> SecureXComError:
@@ -309,7 +323,7 @@ def _coordinate(where: Expected, ti_id: UUID | None) -> Coordinate:
 def _named(where: Expected) -> str:
     task = f"{where.dag_id or '?'}.{where.task_id or '?'}"
     index = "" if where.map_index in (None, -1) else f"[{where.map_index}]"
-    return f"{where.key or '(key unknown)'} of {task}{index} in run {where.run_id or '?'}"
+    return escaped(f"{where.key or '(key unknown)'} of {task}{index} in run {where.run_id or '?'}")
 
 
 def _is_clear(key: str | None, patterns: tuple[str, ...]) -> bool:

@@ -17,6 +17,7 @@ import re
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from secure_xcom import signals
 from secure_xcom.airflow import configuration
 from secure_xcom.errors import (
     AuthenticationError,
@@ -27,6 +28,7 @@ from secure_xcom.errors import (
 )
 from secure_xcom.model import Expected
 from secure_xcom.stores.gcs.unmanaged import read_object
+from secure_xcom.text import escaped
 
 if TYPE_CHECKING:
     from secure_xcom.settings import Settings
@@ -70,10 +72,12 @@ def read(reference: str, expected: Expected, settings: Settings) -> object:
     try:
         return json.loads(data, **hooks)
     except (ValueError, RecursionError):
-        fault = FormatError(f"The legacy object {reference} does not hold JSON.")
-    except Exception as error:  # noqa: BLE001 - a class's own methods run here
+        fault = FormatError(f"The legacy object {escaped(reference)} does not hold JSON.")
+    except Exception as error:  # a class's own methods run here
+        if signals.is_callers(error):
+            raise
         fault = FormatError(
-            f"The legacy object {reference} holds what Airflow does not deserialise "
+            f"The legacy object {escaped(reference)} holds what Airflow does not deserialise "
             f"({type(error).__name__}). `[core] allowed_deserialization_classes` says what it may."
         )
     raise fault
@@ -96,7 +100,7 @@ def _base() -> str:
 
 
 def _read_common_io(reference: str, expected: Expected, max_bytes: int) -> bytes:
-    parts = reference.removeprefix(f"{_base()}/").split("/")
+    parts, shown = reference.removeprefix(f"{_base()}/").split("/"), escaped(reference)
     if len(parts) not in _LEVELS or not _plain(tuple(parts)):
         raise _never_written(reference)
     _compare(Expected(parts[0], parts[1], parts[2]), expected)
@@ -105,18 +109,20 @@ def _read_common_io(reference: str, expected: Expected, max_bytes: int) -> bytes
             data: bytes = file.read(max_bytes + 1)
     except FileNotFoundError:
         raise ObjectNotFound(
-            f"The legacy object {reference} does not exist. Clear the task that wrote it."
+            f"The legacy object {shown} does not exist. Clear the task that wrote it."
         ) from None
     except SecureXComError:
         raise
     except Exception as error:
+        if signals.is_callers(error):
+            raise
         raise StoreError(
-            f"The legacy object {reference} could not be read ({type(error).__name__}): it is "
+            f"The legacy object {shown} could not be read ({type(error).__name__}): it is "
             "damaged, or the connection of `xcom_objectstorage_path` does not reach it."
         ) from error
     if len(data) > max_bytes:
         raise FormatError(
-            f"The legacy object {reference} has more than {max_bytes} bytes (`max_value_bytes`)."
+            f"The legacy object {shown} has more than {max_bytes} bytes (`max_value_bytes`)."
         )
     return data
 

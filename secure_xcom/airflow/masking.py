@@ -18,6 +18,7 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
+from secure_xcom import signals
 from secure_xcom.airflow.rendered import is_airflow_3
 
 log = logging.getLogger("secure_xcom")
@@ -60,7 +61,9 @@ def mask(values: Iterable[object]) -> None:
         texts, complete = _chosen(values)
         if texts:
             _add(texts)
-    except Exception as error:  # noqa: BLE001 - see above
+    except Exception as error:  # see above
+        if signals.is_callers(error):
+            raise
         log.warning(
             "Pulled values are not masked in this task's log (%s). Set mask_pulled_values = false "
             "to do without, or look for a version of secure_xcom that knows this Airflow.",

@@ -7,7 +7,6 @@ tasks reach their state know what they read; Airflow does not hand it on, so the
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import json
 from collections.abc import Callable, Iterator
@@ -20,9 +19,12 @@ from airflow.sdk.execution_time import context
 from airflow.sdk.execution_time.context import AssetStateStoreAccessor, TaskStateStoreAccessor
 from airflow.sdk.state import AssetScope, BaseStoreBackend, TaskScope
 
+from secure_xcom import audit
 from secure_xcom.airflow import core
-from secure_xcom.errors import FormatError
-from secure_xcom.format.reference import is_folder, is_tagged, loads
+from secure_xcom.airflow.aside import awaited
+from secure_xcom.codecs.deep import with_stack
+from secure_xcom.errors import CodecError, FormatError
+from secure_xcom.format.reference import claimed, is_ours
 from secure_xcom.layers.states import States
 from secure_xcom.model import Coordinate, Expected
 
@@ -41,7 +43,8 @@ class SecureStateStoreBackend(BaseStoreBackend):
         self, *, value: JsonValue, key: str, scope: TaskScope
     ) -> str:
         """Seal a task's state: the row, or the folder of the object, as JSON."""
-        return _states(scope).to_row(json.dumps(value), _coordinate(scope, key))
+        where = _coordinate(scope, key)
+        return _states(scope).to_row(_text(value, where), where)
 
     def deserialize_task_state_store_from_ref(self, stored: str) -> JsonValue:
         """Open a task's state, which is compared with what its accessor was asked for."""
@@ -51,7 +54,8 @@ class SecureStateStoreBackend(BaseStoreBackend):
         self, *, value: JsonValue, key: str, scope: AssetScope
     ) -> str:
         """Seal an asset's state: the row, or the folder of the object, as JSON."""
-        return _states(scope).to_row(json.dumps(value), _coordinate(scope, key))
+        where = _coordinate(scope, key)
+        return _states(scope).to_row(_text(value, where), where)
 
     def deserialize_asset_state_store_from_ref(self, stored: str) -> JsonValue:
         """Open an asset's state, which is compared as far as name and URI can be."""
@@ -91,7 +95,7 @@ class SecureStateStoreBackend(BaseStoreBackend):
     async def aget(self, scope: Scope, key: str, *, session: object = None) -> str | None:
         """Do as `get`, in a thread."""
         del session
-        return await asyncio.to_thread(self.get, scope, key)
+        return await awaited(self.get, scope, key)
 
     async def aset(
         self,
@@ -104,19 +108,19 @@ class SecureStateStoreBackend(BaseStoreBackend):
     ) -> None:
         """Do as `set`, in a thread."""
         del session
-        await asyncio.to_thread(self.set, scope, key, value, expires_at=expires_at)
+        await awaited(self.set, scope, key, value, expires_at=expires_at)
 
     async def adelete(self, scope: Scope, key: str, *, session: object = None) -> None:
         """Do as `delete`, in a thread."""
         del session
-        await asyncio.to_thread(self.delete, scope, key)
+        await awaited(self.delete, scope, key)
 
     async def aclear(
         self, scope: Scope, *, all_map_indices: bool = False, session: object = None
     ) -> None:
         """Do as `clear`, in a thread."""
         del session
-        await asyncio.to_thread(self.clear, scope, all_map_indices=all_map_indices)
+        await awaited(self.clear, scope, all_map_indices=all_map_indices)
 
 
 def _states(scope: Scope) -> States:
@@ -142,25 +146,35 @@ def _opened(kind: str, stored: str) -> JsonValue:
     expected = asked.expected
     core.check_coordinate(expected)
     try:
-        row = loads(stored)
-    except FormatError:
-        row = None
-    if is_tagged(row) or is_folder(row):
-        value = _parsed(core.states(kind).from_row(stored, expected))
+        is_sealed = is_ours(claimed(stored))
+    except FormatError as error:
+        raise core.refused(expected, error) from None
+    if is_sealed:
+        value = _parsed(core.states(kind).from_row(stored, expected), expected)
     else:
         core.check_policy(expected)
-        value = _parsed(stored)
+        value = _parsed(stored, expected)
     core.note_opened(value)
     return value
 
 
-def _parsed(text: str) -> JsonValue:
+def _text(value: JsonValue, where: Coordinate) -> str:
     try:
-        return json.loads(text)
+        return json.dumps(value)
+    except Exception as error:  # noqa: BLE001 - what these hold may be the state itself
+        fault = type(error).__name__
+    refused = CodecError(f"The state is nothing that JSON can hold ({fault}). Write plain data.")
+    audit.record("seal", where, error=refused)
+    raise refused
+
+
+def _parsed(text: str, expected: Expected) -> JsonValue:
+    try:
+        return with_stack(json.loads, text)
     except (ValueError, RecursionError):
         # What these errors hold is the state itself.
         pass
-    raise FormatError("The state is not JSON. Write the key again.")
+    raise core.refused(expected, FormatError("The state is not JSON. Write the key again."))
 
 
 class _Missing:

@@ -8,8 +8,9 @@ so they let the stored rows come through Airflow's own code unopened, and open t
 
 from __future__ import annotations
 
-import asyncio
 import functools
+import operator
+import sys
 import weakref
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -19,6 +20,7 @@ from airflow.sdk.bases.xcom import BaseXCom
 from airflow.sdk.execution_time.lazy_sequence import LazyXComSequence
 
 from secure_xcom.airflow import core, preload, witness
+from secure_xcom.airflow.aside import awaited
 from secure_xcom.airflow.unopened import Held, is_unopened, unopened
 from secure_xcom.model import Expected
 
@@ -108,21 +110,21 @@ class SecureXComBackend(BaseXCom):
             """Open the one row that is asked for, in a thread."""
             with unopened():
                 held = await super().aget_one(**wanted)
-            return await asyncio.to_thread(_open_one, held, _one(wanted))
+            return await awaited(_open_one, held, _one(wanted))
 
         @classmethod
         async def aget_all(cls, **wanted: Any) -> Any:
             """Open the rows of all map indexes of a task, in threads."""
             with unopened():
                 held = await super().aget_all(**wanted)
-            return await asyncio.to_thread(_open_all, held, wanted)
+            return await awaited(_open_all, held, wanted)
 
     if hasattr(BaseXCom, "aset") and not hasattr(BaseXCom, "store_value"):  # 3.3
 
         @classmethod
         async def aset(cls, key: str, value: Any, **coordinate: Any) -> None:
             """Seal in a thread, so that the event loop goes on."""
-            row = await asyncio.to_thread(
+            row = await awaited(
                 cls.serialize_value,
                 value,
                 key=key,
@@ -200,14 +202,21 @@ def _open_all(held: Any, wanted: dict[str, Any]) -> Any:
 
 
 def _open_in_order(held: Any, expected: Expected, *, ascending: bool | None) -> Any:
+    return _opened_in_order(held, expected, ascending=ascending)[0]
+
+
+def _opened_in_order(
+    held: Any, expected: Expected, *, ascending: bool | None
+) -> tuple[Any, list[witness.Witness]]:
+    """Give the values, and for each of them what was found to be in its place."""
     if not isinstance(held, list) or not all(isinstance(one, Held) for one in held):
-        return held
+        return held, []
     asked = [witness.one_of(expected) for _ in held]
     values = core.read_many(
         [_read(one.result.value, mine) for one, mine in zip(held, asked, strict=True)]
     )
     witness.check_distinct(asked, ascending=ascending)
-    return values
+    return values, asked
 
 
 def _bind_lazy_sequences() -> None:
@@ -220,17 +229,18 @@ def _bind_lazy_sequences() -> None:
 
     @functools.wraps(stock)
     def getitem(self: Any, key: Any) -> Any:
+        # First, so that rows which come in the meantime do not put others in the wrong place.
+        positions = _positions(self, key)
         with unopened():
             held = stock(self, key)
         if not isinstance(held, Held):
-            step = key.step if isinstance(key, slice) else None
-            return _open_in_order(held, _of_sequence(self), ascending=step is None or step > 0)
+            return _open_slice(held, self, positions)
         asked = witness.one_of(_of_sequence(self))
         row = held.result.value
         value = core.read(_read(row, asked))
         reader = _reader_of(self)
-        witness.check_position(reader.met, key, asked)
-        reader.read_ahead(row, key, functools.partial(rows, self))
+        witness.check_position(reader.met, positions[0], asked)
+        reader.read_ahead(row, positions[0], functools.partial(rows, self))
         return value
 
     def rows(self: Any, start: int, stop: int) -> list[object]:
@@ -247,6 +257,31 @@ def _bind_lazy_sequences() -> None:
 
     LazyXComSequence.__getitem__ = getitem  # type: ignore[method-assign]
     LazyXComSequence.__iter__ = iterate  # type: ignore[method-assign]
+
+
+def _positions(sequence: Any, key: Any) -> range:
+    """Where the rows of an index or a slice stand, and possibly more of them at the end.
+
+    Airflow is asked for the length, once for a sequence, if something is counted from the end.
+    """
+    if not isinstance(key, slice):
+        position = operator.index(key)
+        if position < 0:
+            position = max(0, len(sequence) + position)
+        return range(position, position + 1)
+    start = 0 if key.start is None else operator.index(key.start)
+    step = 1 if key.step is None else operator.index(key.step)
+    if start >= 0 and step > 0:
+        return range(start, sys.maxsize, step)
+    return range(len(sequence))[key]
+
+
+def _open_slice(held: Any, sequence: Any, positions: range) -> Any:
+    values, asked = _opened_in_order(held, _of_sequence(sequence), ascending=positions.step > 0)
+    met = _reader_of(sequence).met
+    for position, one in zip(positions, asked, strict=False):
+        witness.check_position(met, position, one)
+    return values
 
 
 def _of_sequence(sequence: Any) -> Expected:

@@ -11,7 +11,7 @@ from secure_xcom.codecs import octets, plain, serde
 from secure_xcom.codecs.document import Encoded
 from secure_xcom.codecs.refusal import Refused, type_name
 from secure_xcom.codecs.source import Source
-from secure_xcom.errors import CodecError
+from secure_xcom.errors import CodecError, FormatError, SecureXComError
 from secure_xcom.model import CodecId, Payload
 
 __all__ = ["decode", "encode"]
@@ -26,10 +26,14 @@ def encode(value: object) -> Payload:
     """
     try:
         codec, buffers = _encode(value)
+        return Payload(codec, buffers, type_name(value))
     except Refused as refused:
         reason = str(refused)
-    else:
-        return Payload(codec, buffers, type_name(value))
+    except SecureXComError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a value's own methods run, and say what they like
+        reason = f"$: a value of type {type_name(value)} ({type(error).__name__})"
+    # Outside, so that no error of the value's own is shown as the context of this one.
     raise CodecError(f"The value cannot be encoded: {reason}.")
 
 
@@ -56,13 +60,30 @@ def decode(payload: Payload) -> object:
 
     Raises:
         FormatError: the bytes are not what the codec writes.
-        CodecError: the value needs a library or a class that is not here, or not allowed.
+        CodecError: the value needs a library or a class that is not here, or not allowed; or more
+            memory or stack than there is.
     """
     if payload.codec is CodecId.BYTES:
         return octets.decode(payload)
     codec, source = payload.codec, Source(payload.buffers)
     # A caller that has let go of it too does not hold the bytes while the value is made of them.
     del payload
+    fault: SecureXComError
+    try:
+        return _decode(codec, source)
+    except SecureXComError:
+        raise
+    except (MemoryError, RecursionError) as error:
+        what = "memory" if isinstance(error, MemoryError) else "of Python's stack"
+        fault = CodecError(f"The value was not decoded: there is not enough {what} left here.")
+    except Exception as error:  # noqa: BLE001 - libraries raise what they like, and quote contents
+        fault = FormatError(
+            f"The encoded value is not what its codec writes ({type(error).__name__})."
+        )
+    raise fault
+
+
+def _decode(codec: CodecId, source: Source) -> object:
     if codec is CodecId.PLAIN:
         return plain.decode(source)
     if codec is CodecId.SERDE:

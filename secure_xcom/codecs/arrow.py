@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Mapping
 
-from secure_xcom.codecs import document, frames
+from secure_xcom.codecs import document, frames, messages
 from secure_xcom.codecs.libraries import Foreign, library_of, made_by, need
 from secure_xcom.codecs.objects import cell, read_cell
 from secure_xcom.codecs.primitives import foreign_type
@@ -38,14 +38,18 @@ def encode(value: object) -> list[Buffer] | None:
         written = _WRITERS[library](module, value)
     except (Refused, CodecError):
         raise
-    except Exception as error:  # noqa: BLE001 - the libraries' errors quote contents
+    except BaseException as error:
+        # What the libraries say quotes contents. A panic of polars is no `Exception`.
         fault = type(error).__name__
+        if not isinstance(error, Exception) and fault != "PanicException":
+            raise
     else:
         return None if written is None else _joined(*written)
     raise Refused(f"a value of type {type_name(value)} that Arrow does not take ({fault})")
 
 
 def _joined(meta: Mapping[str, object], streams: list[Buffer]) -> list[Buffer]:
+    _check_readable(streams)
     length = sum(memoryview(buffer).nbytes for buffer in streams)
     head = document.pack({**meta, "stream_bytes": length}, cell)
     if head is None:
@@ -57,6 +61,20 @@ def _framed(head: list[Buffer]) -> bytes:
     meta = b"".join(head)
     length = len(meta).to_bytes(_LENGTH_BYTES, "big")
     return b"".join((length, meta, bytes(-len(meta) % _ALIGNMENT_BYTES)))
+
+
+def _check_readable(streams: list[Buffer]) -> None:
+    """What a reader would refuse is refused here: columns that claim rows without bytes."""
+    try:
+        messages.check(Source(streams))
+    except FormatError:
+        pass
+    else:
+        return
+    raise Refused(
+        f"a table of more than {messages.ROWS_WITHOUT_BYTES:,} rows, or elements of a column, that "
+        "take no bytes, such as nulls or runs of one value; cast such columns to another type"
+    )
 
 
 class _Sink:
@@ -135,7 +153,7 @@ def _polars(polars: Foreign, value: object) -> tuple[Mapping[str, object], list[
         with below(member(name, position)):
             if _holds_objects(polars, dtype):
                 raise Refused("a polars column of Python objects")
-            _check_readable(_polars_stream(polars, frame.select(name).clear()))
+            _check_type(_polars_stream(polars, frame.select(name).clear()))
     return meta, [_polars_stream(polars, frame)]
 
 
@@ -145,7 +163,7 @@ def _polars_stream(polars: Foreign, frame: Foreign) -> memoryview:
     return file.getbuffer()
 
 
-def _check_readable(stream: memoryview) -> None:
+def _check_type(stream: memoryview) -> None:
     """What pyarrow cannot read, a reader could not check."""
     try:
         need("pyarrow.ipc").open_stream(stream)
@@ -184,11 +202,12 @@ def decode(source: Source) -> object:
     if any(source.take(-meta_bytes % _ALIGNMENT_BYTES)):
         raise FormatError("The encoded table's description is not followed by zeros.")
     match meta:
-        case {"type": str(kind), "stream_bytes": int(length), **rest}:
+        case {"type": str(kind), "stream_bytes": int(length), **rest} if type(length) is int:
             pass
         case _:
             raise FormatError("The encoded table has no description.")
     streams = source.take(length)
+    messages.check(Source([streams]))
     tables = _tables(streams)
     if kind in frames.KINDS:
         return frames.read(kind, rest, tables)
@@ -209,6 +228,8 @@ def _tables(streams: memoryview) -> list[Foreign]:
             table = ipc.open_stream(reader).read_all()
             table.validate(full=True)
             tables.append(table)
+    except (MemoryError, RecursionError):
+        raise
     except Exception as error:  # noqa: BLE001 - junk gives Arrow errors, and Python's own
         fault = type(error).__name__
     if fault:

@@ -7,10 +7,13 @@ same order. What has a length of its own, such as categories, goes into a table 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from itertools import starmap
 from typing import TypeAlias
 
 from secure_xcom.codecs.calendars import read_offset, read_zone, write_offset, write_zone
 from secure_xcom.codecs.libraries import Foreign, need
+from secure_xcom.codecs.messages import ROWS_WITHOUT_BYTES
 from secure_xcom.codecs.objects import read_objects, write_objects
 from secure_xcom.codecs.primitives import (
     MASKED,
@@ -29,6 +32,10 @@ Description: TypeAlias = Mapping[Foreign, Foreign]
 #: The columns of each table: what was written so far, and what is still to be read.
 Written: TypeAlias = list[list[Foreign]]
 Unread: TypeAlias = list[Iterator[Foreign]]
+
+_ENDLESS = (
+    f"categories or a level of an index that are a range of more than {ROWS_WITHOUT_BYTES:,} labels"
+)
 
 
 def write_array(pd: Foreign, values: Foreign, out: Written, at: int) -> Description:
@@ -85,7 +92,14 @@ def _read_zoned(pd: Foreign, described: Description, tables: Unread, at: int) ->
     return checked(utc.tz_convert(zone).array, pd.DatetimeTZDtype(described.get("unit"), zone))
 
 
+def _is_within(pd: Foreign, labels: Foreign, codes: Foreign) -> bool:
+    """Whether labels that codes stand for are no more than a reader makes of a mere range."""
+    return type(labels) is not pd.RangeIndex or len(labels) <= max(ROWS_WITHOUT_BYTES, len(codes))
+
+
 def _write_categorical(pd: Foreign, values: Foreign, out: Written, at: int) -> Description:
+    if not _is_within(pd, values.categories, values.codes):
+        raise Refused(_ENDLESS)
     out[at].append(need("pyarrow").array(values.codes))
     out.append([])
     categories = write_index(pd, values.categories, out, len(out) - 1)
@@ -94,14 +108,22 @@ def _write_categorical(pd: Foreign, values: Foreign, out: Written, at: int) -> D
 
 def _read_categorical(pd: Foreign, described: Description, tables: Unread, at: int) -> Foreign:
     codes = next_column(tables[at]).to_numpy(zero_copy_only=False)
-    categories = read_index(pd, described.get("categories"), tables, _table(described, tables))
+    categories = read_index(
+        pd, described.get("categories"), tables, table(described.get("table"), tables)
+    )
+    if not _is_within(pd, categories, codes):
+        raise FormatError(f"The encoded table has {_ENDLESS}.")
     dtype = pd.CategoricalDtype(categories, described.get("ordered"))
     return pd.Categorical.from_codes(codes, dtype=dtype)
 
 
-def _table(described: Description, tables: Unread) -> int:
-    at = described.get("table")
-    if not isinstance(at, int) or not 0 < at < len(tables):
+def table(at: object, tables: Unread) -> int:
+    """The number of a table behind the first, as a description names it.
+
+    Raises:
+        FormatError: there is none.
+    """
+    if type(at) is not int or not 0 < at < len(tables):
         raise FormatError("A column's description names a table that there is not.")
     return at
 
@@ -187,10 +209,12 @@ def write_index(pd: Foreign, index: Foreign, out: Written, at: int) -> Descripti
         names = [write_label(pd, name, out) for name in index.names]
         levels = []
         for level, codes in zip(index.levels, index.codes, strict=True):
+            if not _is_within(pd, level, codes):
+                raise Refused(_ENDLESS)
             out[at].append(need("pyarrow").array(need("numpy").asarray(codes)))
             out.append([])
-            table = len(out) - 1
-            levels.append([table, write_index(pd, level, out, table)])
+            behind = len(out) - 1
+            levels.append([behind, write_index(pd, level, out, behind)])
         return {"kind": "multi", "levels": levels, "names": names}
     if not type_name(index).startswith("pandas."):
         raise Refused(f"an index of type {type_name(index)}")
@@ -212,9 +236,10 @@ def read_index(pd: Foreign, described: object, tables: Unread, at: int) -> Forei
         case {"kind": "multi", "levels": list(levels), "names": list(names)}:
             codes = [next_column(tables[at]).to_numpy(zero_copy_only=False).copy() for _ in levels]
             read = [
-                read_index(pd, level, tables, _table({"table": table}, tables))
-                for table, level in levels
+                read_index(pd, level, tables, table(at_level, tables)) for at_level, level in levels
             ]
+            if not all(starmap(partial(_is_within, pd), zip(read, codes, strict=True))):
+                raise FormatError(f"The encoded table has {_ENDLESS}.")
             return pd.MultiIndex(
                 read, codes, names=[read_label(pd, name, tables) for name in names]
             )
@@ -241,8 +266,8 @@ def write_label(pd: Foreign, label: Foreign, out: Written) -> object:
     if type(index[0]) is not type(label):
         raise Refused(f"an index, column or Series named by a value of type {type_name(label)}")
     out.append([])
-    table = len(out) - 1
-    return {"table": table, "array": write_array(pd, values_of(index), out, table)}
+    behind = len(out) - 1
+    return {"table": behind, "array": write_array(pd, values_of(index), out, behind)}
 
 
 def read_label(pd: Foreign, described: object, tables: Unread) -> object:
@@ -254,9 +279,8 @@ def read_label(pd: Foreign, described: object, tables: Unread) -> object:
     match described:
         case {"tuple": list(items)}:
             return tuple(read_label(pd, item, tables) for item in items)
-        case {"table": table, "array": array}:
-            at = _table({"table": table}, tables)
-            return pd.Index(read_array(pd, array, tables, at))[0]
+        case {"table": at, "array": array}:
+            return pd.Index(read_array(pd, array, tables, table(at, tables)))[0]
     return described
 
 

@@ -18,7 +18,7 @@ import ormsgpack
 from secure_xcom.codecs.libraries import made_by, need
 from secure_xcom.codecs.refusal import Refused
 from secure_xcom.codecs.source import Source
-from secure_xcom.errors import CodecError, FormatError, SecureXComError
+from secure_xcom.errors import CodecError, FormatError
 from secure_xcom.model import Buffer, CodecId
 
 #: A codec and the buffers that it made of a value.
@@ -111,15 +111,18 @@ def pack(value: object, leaf: Callable[[object], Encoded | None]) -> list[Buffer
         CodecError: a library is missing.
     """
     parts: list[Buffer] = []
-    refused: list[Refused | CodecError] = []
+    refused: list[BaseException] = []
 
     def default(item: object) -> ormsgpack.Ext:
         try:
             if (small := extension(item)) is not None:
                 return small
             encoded = leaf(item)
-        except (Refused, CodecError) as error:  # the encoder would swallow it
-            refused.append(error)
+        except BaseException as error:  # noqa: BLE001 - see below
+            # The encoder swallows all of them. What is no error, such as a task's own timeout, has
+            # to get through; after an error that is none of ours Airflow's serialisation is tried.
+            if isinstance(error, (Refused, CodecError)) or not isinstance(error, Exception):
+                refused.append(error)
             raise TypeError from None
         if encoded is None:
             raise TypeError
@@ -180,12 +183,12 @@ def unpack(source: Source, leaf: Callable[[CodecId, Source], object]) -> object:
     # The decoder says neither where it stopped nor that bytes are left. So it is given the first
     # element of a pair whose second one nobody can foresee: only an exact tree ends before it.
     sentinel = secrets.token_bytes(8)
-    faults: list[SecureXComError] = []
+    faults: list[BaseException] = []
 
     def ext_hook(tag: int, data: bytes) -> object:
         try:
             return _restore(tag, data, source, leaf)
-        except SecureXComError as error:  # the decoder would swallow it
+        except BaseException as error:  # noqa: BLE001 - the decoder would swallow it
             faults.append(error)
             raise ValueError from None
 
@@ -197,7 +200,8 @@ def unpack(source: Source, leaf: Callable[[CodecId, Source], object]) -> object:
     except ValueError:
         if faults:
             raise faults[0] from None
-    if not isinstance(pair, list) or pair[1] != sentinel:
+    # What stands there in place of the sentinel may be an array, which compares as an array.
+    if not isinstance(pair, list) or type(pair[1]) is not bytes or pair[1] != sentinel:
         raise FormatError("The encoded value is not exactly one MessagePack value.")
     return pair[0]
 

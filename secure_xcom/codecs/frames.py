@@ -10,6 +10,7 @@ from secure_xcom.codecs.columns import (
     read_array,
     read_index,
     read_label,
+    table,
     write_array,
     write_index,
     write_label,
@@ -84,7 +85,7 @@ def read(kind: str, described: Description, tables: list[Foreign]) -> object:
     try:
         unread = _unread(described, tables)
         value = _READERS[kind](pd, described, unread)
-    except SecureXComError:
+    except (SecureXComError, MemoryError, RecursionError):
         raise
     except Exception as error:  # noqa: BLE001 - what pandas and Arrow raise on junk has no end
         fault = type(error).__name__
@@ -97,9 +98,9 @@ def read(kind: str, described: Description, tables: list[Foreign]) -> object:
 
 def _unread(described: Description, tables: list[Foreign]) -> Unread:
     match described.get("columns_of"):
-        case list(counts) if [count for count in counts if count] == [
-            table.num_columns for table in tables
-        ]:
+        case list(counts) if all(type(count) is int for count in counts) and [
+            count for count in counts if count
+        ] == [table.num_columns for table in tables]:
             left = iter(tables)
             return [iter(next(left).columns if count else ()) for count in counts]
     raise FormatError("The encoded table is not as many tables as its description tells of.")
@@ -108,7 +109,7 @@ def _unread(described: Description, tables: list[Foreign]) -> Unread:
 def _read_frame(pd: Foreign, described: Description, unread: Unread) -> object:
     index = read_index(pd, described["index"], unread, 0)
     at, labels = described["columns"]
-    columns = read_index(pd, labels, unread, at)
+    columns = read_index(pd, labels, unread, table(at, unread))
     data = {
         position: _series(pd, read_array(pd, array, unread, 0), index)
         for position, array in enumerate(described["arrays"])

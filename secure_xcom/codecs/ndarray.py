@@ -38,6 +38,8 @@ def encode(value: object) -> list[Buffer] | None:
             f"a numpy array of type {array.dtype.kind!r} holds Python objects, which do not travel "
             "as an array; return `array.tolist()`, or an array of a numeric type"
         )
+    if array.size and not array.dtype.itemsize:
+        raise Refused("a numpy array whose elements have no bytes; return its shape")
     if not array.flags.c_contiguous and not array.flags.f_contiguous:
         array = np.ascontiguousarray(array)
     head = io.BytesIO()
@@ -68,7 +70,11 @@ def decode(source: Source) -> object:
     """
     np = need("numpy")
     shape, fortran_order, dtype = _header(np, source)
-    if source.left_bytes != math.prod(shape) * dtype.itemsize:
+    if any(type(length) is not int or length < 0 for length in shape):
+        raise FormatError("The encoded array declares a length that is none.")
+    size = math.prod(shape)
+    # Elements without bytes could be any number of them.
+    if source.left_bytes != size * dtype.itemsize or (size and not dtype.itemsize):
         raise FormatError("The encoded array's length is not the one that its header declares.")
     try:
         array = np.empty(shape, dtype, order="F" if fortran_order else "C")

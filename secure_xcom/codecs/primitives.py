@@ -32,14 +32,26 @@ def next_column(arrays: Iterator[Foreign]) -> Foreign:
     """The next column, in one piece.
 
     Raises:
-        FormatError: there is none, or it has more rows than bits: such a column costs nothing
-            until it is taken out of Arrow.
+        FormatError: there is none; or it is dictionary- or run-encoded, of views or nested, or has
+            more rows than bits: such a column may take more once it is taken out of Arrow.
     """
     for array in arrays:
+        if not _is_flat(array.type):
+            raise FormatError(_MISMATCH)
         if len(array) > 8 * array.nbytes:
             raise FormatError("A column of the encoded table claims rows that it does not hold.")
         return array.combine_chunks() if array.num_chunks != 1 else array.chunk(0)
     raise FormatError("The encoded table has fewer columns than its description tells of.")
+
+
+def _is_flat(arrow_type: Foreign) -> bool:
+    types = need("pyarrow").types
+    return bool(
+        types.is_primitive(arrow_type)
+        or types.is_large_string(arrow_type)
+        or types.is_large_binary(arrow_type)
+        or types.is_fixed_size_binary(arrow_type)
+    )
 
 
 def checked(values: Foreign, dtype: Foreign) -> Foreign:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 #: Paths longer than this end in an ellipsis.
 _STEPS_MAX = 32
@@ -35,7 +35,10 @@ def below(*steps: str) -> Iterator[None]:
 
 def type_name(value: object) -> str:
     """The type of a value as a row or a message shows it, such as `builtins.dict`."""
-    return f"{type(value).__module__}.{type(value).__qualname__}"
+    kind = type(value)
+    # As `type` itself has them: a metaclass may say something else, or raise.
+    module, name = (type.__dict__[of].__get__(kind) for of in ("__module__", "__qualname__"))
+    return f"{module if isinstance(module, str) else '?'}.{name}"
 
 
 def member(name: object, position: int) -> str:
@@ -79,16 +82,19 @@ def fields_of(value: object) -> list[str]:
 
 
 def find(value: object, accepts: Callable[[object], bool]) -> tuple[tuple[str, ...], object]:
-    """The innermost part of `value` that is not accepted, and the steps to it."""
+    """The innermost part of `value` that is not accepted, and the steps to it.
+
+    One that raises when it is looked into is as far as this goes.
+    """
     steps: list[str] = []
     above: set[int] = set()
     while id(value) not in above and len(steps) <= _STEPS_MAX:
         above.add(id(value))
-        for step, child in children(value):
-            if not accepts(child):
-                steps.append(step)
-                value = child
-                break
-        else:
+        refused = None
+        with suppress(Exception):
+            refused = next((one for one in children(value) if not accepts(one[1])), None)
+        if refused is None:
             break
+        steps.append(refused[0])
+        value = refused[1]
     return tuple(steps), value

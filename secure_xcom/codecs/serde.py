@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from types import SimpleNamespace
 
 from secure_xcom.codecs import document, plain
+from secure_xcom.codecs.deep import with_stack
 from secure_xcom.codecs.document import Encoded
 from secure_xcom.codecs.libraries import Foreign, library_of
 from secure_xcom.codecs.refusal import Refused, fields_of, find, is_record, type_name
@@ -203,37 +204,60 @@ def decode(source: Source) -> object:
             pass
         case _:
             raise FormatError("The encoded value is not one of Airflow's serialisation.")
+    try:
+        return with_stack(_value, text, mark, values)
+    except RecursionError:
+        pass
+    raise FormatError("The encoded value is nested deeper than a whole stack of Python's.")
+
+
+def _value(text: bytes, mark: str, values: list[object]) -> object:
     fault: Exception | None = None
     try:
         tree = json.loads(text.decode("utf-8"))
-    except (ValueError, RecursionError):
+    except ValueError:
         tree, fault = None, FormatError("The encoded value is not JSON.")
     if fault:
         raise fault
     if values:
-        left = dict(enumerate(values))
+        left = {f"{mark}{index}": lifted for index, lifted in enumerate(values)}
         tree = _put_back(tree, mark, left)
         if left:
             raise FormatError("The encoded value does not use everything that it carries.")
     try:
         return _restored(tree)
+    except RecursionError:
+        raise
     except Exception as error:  # noqa: BLE001 - a class's own methods run here
         fault = _not_restored(error)
     raise fault
 
 
-def _put_back(tree: object, mark: str, left: dict[int, object]) -> object:
-    """The tree with each mark replaced by what it stands for."""
-    if isinstance(tree, str) and tree.startswith(mark):
-        index = tree[len(mark) :]
-        if not index.isdecimal() or int(index) not in left:
-            raise FormatError("The encoded value refers to something that it does not carry.")
-        return left.pop(int(index))
-    if isinstance(tree, list):
-        return [_put_back(item, mark, left) for item in tree]
-    if isinstance(tree, dict):
-        return {key: _put_back(item, mark, left) for key, item in tree.items()}
-    return tree
+def _containers(root: list[Foreign]) -> list[Foreign]:
+    """The lists and dicts in a tree of JSON, outer ones first; no recursion, however deep."""
+    found: list[Foreign] = [root]
+    for container in found:  # it grows as it is read
+        items = container.values() if isinstance(container, dict) else container
+        found.extend(item for item in items if isinstance(item, (list, dict)))
+    return found
+
+
+def _places(container: Foreign) -> Iterable[tuple[Foreign, object]]:
+    return container.items() if isinstance(container, dict) else enumerate(container)
+
+
+def _put_back(tree: object, mark: str, left: dict[str, object]) -> object:
+    """The tree with each mark replaced, in place, by what it stands for."""
+    root = [tree]
+    for container in _containers(root):
+        for place, item in _places(container):
+            if isinstance(item, str) and item.startswith(mark):
+                if item not in left:
+                    raise FormatError(
+                        "The encoded value refers to something that it does not carry."
+                    )
+                container[place] = left.pop(item)
+    return root[0]
 
 
 def _restored(tree: object) -> object:
@@ -247,11 +271,12 @@ def _restored(tree: object) -> object:
 
 def _restored_inside_out(tree: object, hook: Callable[[dict[str, object]], object]) -> object:
     """What Airflow 2 does while it reads JSON, done after: innermost dicts first."""
-    if isinstance(tree, list):
-        return [_restored_inside_out(item, hook) for item in tree]
-    if isinstance(tree, dict):
-        return hook({key: _restored_inside_out(item, hook) for key, item in tree.items()})
-    return tree
+    root = [tree]
+    for container in reversed(_containers(root)):
+        for place, item in _places(container):
+            if isinstance(item, dict):
+                container[place] = hook(item)
+    return root[0]
 
 
 def _not_restored(error: Exception) -> CodecError:

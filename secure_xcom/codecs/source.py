@@ -26,9 +26,9 @@ class Source:
         """Take `length` bytes, in as many pieces as they lie in; nothing is copied.
 
         Raises:
-            FormatError: there are fewer.
+            FormatError: there are fewer, or the length is negative.
         """
-        if length > self.left_bytes:
+        if not 0 <= length <= self.left_bytes:
             # Without the length: in a value that is not what it says, it is a piece of contents.
             raise FormatError("The encoded value claims more bytes than are left.")
         self.left_bytes -= length

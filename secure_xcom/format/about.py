@@ -8,27 +8,26 @@ from __future__ import annotations
 from pathlib import Path
 
 from secure_xcom.errors import ConfigError
-from secure_xcom.model import Inline, Reference
+from secure_xcom.model import Inline, Payload, Reference
 from secure_xcom.uris import parse_kek
 
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 _STEP = 1024
 
 
-def about(reference: Reference, kek_uri: str, *, type_name: str = "", raw_bytes: int = -1) -> str:
+def about(reference: Reference, kek_uri: str, told: Payload | None = None) -> str:
     """Describe a reference in one sentence.
 
     Args:
         reference: what the row holds.
         kek_uri: the key that it is sealed under.
-        type_name: the value's type, if it may be told, such as `builtins.dict`.
-        raw_bytes: how long the encoded value is, with the type.
+        told: what was sealed, if its type and size may be told.
     """
     if isinstance(reference, Inline):
         sealed_bytes, where = len(reference.envelope), "in this row"
     else:
         sealed_bytes, where = reference.length_bytes, f"in {reference.store_uri}"
-    value = f"a {type_name} of {size(raw_bytes)}, " if type_name else ""
+    value = f"{told.type_name} of {size(told.raw_bytes)}, sealed to " if told else ""
     return f"Sealed by secure_xcom: {value}{size(sealed_bytes)} {where}, under {_key(kek_uri)}."
 
 

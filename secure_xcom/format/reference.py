@@ -6,8 +6,8 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Mapping
-from typing import Any, NoReturn
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn, TypeVar
 
 from secure_xcom.errors import FormatError
 from secure_xcom.format.body import payload_length
@@ -19,12 +19,17 @@ TAG = "__secure_xcom__"
 STATE_TAG = "__secure_xcom_state__"
 VERSION = 1
 
+_Parsed = TypeVar("_Parsed")
 _INLINE_MEMBERS = {"about", TAG, "placement", "envelope"}
 _OFFLOADED_MEMBERS = {
     *("about", TAG, "placement", "preamble"),
     *("store", "object", "generation", "length_bytes", "crc32c"),
 }
+_MEMBERS = {"inline": _INLINE_MEMBERS, "offloaded": _OFFLOADED_MEMBERS}
 _STATE_MEMBERS = {"about", STATE_TAG, "store", "object"}
+#: What the URI of a store, and the instance of a deployment, get behind them for states, by kind.
+STATE_STORES = {"task": "/~state/task", "asset": "/~state/asset"}
+STATE_MARKS = {"task": "#task-state", "asset": "#asset-state"}
 #: What `isinstance` answers at once for a `dict`, and slowly for all else.
 _OBJECT = (dict, Mapping)
 _GENERATION = re.compile(r"[1-9][0-9]{0,19}")
@@ -69,12 +74,26 @@ def from_row(row: object) -> Reference:
     Raises:
         FormatError: the row is not a reference of this version.
     """
+    return _made_by_json(_reference, row)
+
+
+def _made_by_json(parse: Callable[[Any], _Parsed], row: object) -> _Parsed:
+    try:
+        return parse(row)
+    except FormatError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a mapping of another library's runs its own methods
+        fault = type(error).__name__
+    raise FormatError(f"The row is not one that JSON makes ({fault}).")
+
+
+def _reference(row: object) -> Reference:
     if not isinstance(row, _OBJECT) or TAG not in row:
         raise FormatError(f"The row is not a sealed XCom: it has no member {TAG}.")
     _check_version(row, TAG)
     placement = row.get("placement")
-    members = {"inline": _INLINE_MEMBERS, "offloaded": _OFFLOADED_MEMBERS}.get(str(placement))
-    if members is None or type(placement) is not str:
+    members = _MEMBERS.get(placement) if type(placement) is str else None
+    if members is None:
         raise FormatError("The row's placement is neither inline nor offloaded.")
     if set(row) != members:
         raise FormatError("The row's members are not exactly those of a sealed XCom.")
@@ -111,8 +130,12 @@ def state_from_row(row: object) -> Inline | StateObject:
     Raises:
         FormatError: the row is not a state's, of this version.
     """
+    return _made_by_json(_state, row)
+
+
+def _state(row: object) -> Inline | StateObject:
     if not isinstance(row, _OBJECT) or STATE_TAG not in row:
-        reference = from_row(row)
+        reference = _reference(row)
         if isinstance(reference, Inline):
             return reference
         raise FormatError("The row is that of an offloaded XCom, and not a state's.")
@@ -168,6 +191,28 @@ def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 def _no_constant(name: str) -> NoReturn:
     raise FormatError(f"The row holds {name}, which is not JSON.")
+
+
+def claimed(stored: bytes | str) -> object:
+    """Parse a stored text that may be one of our rows; None where it is none.
+
+    Raises:
+        FormatError: it carries the member of one, and is not strictly JSON.
+    """
+    try:
+        return loads(stored)
+    except FormatError:
+        if is_tagged(_loosely(stored)):
+            raise
+    return None
+
+
+def _loosely(stored: bytes | str) -> object:
+    """What a stock backend would read, which takes members twice and NaN."""
+    try:
+        return json.loads(stored)
+    except (ValueError, RecursionError):
+        return None
 
 
 def loads(data: bytes | str) -> object:

@@ -29,12 +29,15 @@ def load(uri: str) -> None:
         cloud_kms.load()
 
 
-def open_kek(uri: str, *, credentials: Credentials | None = None) -> Kek:
+def open_kek(
+    uri: str, *, credentials: Credentials | None = None, deadline_seconds: float = 60.0
+) -> Kek:
     """The KEK that a URI names. Nothing is read or called before its first use.
 
     Args:
         uri: `gcp-kms://projects/P/locations/L/keyRings/R/cryptoKeys/K`, or `local-kek:///path`.
         credentials: for Cloud KMS, instead of the application default credentials.
+        deadline_seconds: for Cloud KMS, how long one call may take in all.
 
     Raises:
         ConfigError: the URI names no KEK.
@@ -42,7 +45,7 @@ def open_kek(uri: str, *, credentials: Credentials | None = None) -> Kek:
     if uri.startswith(CLOUD_SCHEME):
         from secure_xcom.keys.cloud_kms.kek import CloudKms
 
-        return CloudKms(uri, credentials=credentials)
+        return CloudKms(uri, credentials=credentials, deadline_seconds=deadline_seconds)
     if uri.startswith(LOCAL_SCHEME):
         from secure_xcom.keys.local import LocalKek
 

@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 from cachetools import TTLCache
 
 from secure_xcom import forks
-from secure_xcom.background import start
 from secure_xcom.errors import ConfigError
 from secure_xcom.format.envelope import DATA_KEY_BYTES, KEY_ID_BYTES, key_aad
 from secure_xcom.keys.protocol import Kek
 from secure_xcom.model import WrappedKey
 from secure_xcom.single_flight import SingleFlight
+from secure_xcom.threads import start
 
 TTL_SECONDS_MAX = 3_600
 #: How many messages one data key seals. Each message has a derived key of its own, so AES-GCM

@@ -17,6 +17,7 @@ from pathlib import Path
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from secure_xcom import signals
 from secure_xcom.errors import AuthenticationError, ConfigError, KeyServiceError
 from secure_xcom.format.envelope import DATA_KEY_BYTES
 from secure_xcom.model import WrappedKey
@@ -118,6 +119,8 @@ def create_key_file(path: str | os.PathLike[str]) -> None:
             "has sealed; remove the file first if that is meant."
         ) from error
     except OSError as error:
+        if signals.is_callers(error):
+            raise
         raise ConfigError(f"The key file {path} cannot be written: {error.strerror}.") from error
 
 
@@ -149,6 +152,8 @@ def _read_key_file(path: Path) -> bytes:
             f'create_key_file; create_key_file("{path}")\''
         ) from error
     except OSError as error:
+        if signals.is_callers(error):
+            raise
         raise ConfigError(f"The key file {path} cannot be read: {error.strerror}.") from error
     return _parse_key_file(line, path)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from cachetools import LRUCache
 
-from secure_xcom import forks
+from secure_xcom import forks, threads
 from secure_xcom.errors import AuthenticationError
 from secure_xcom.model import Buffer
 from secure_xcom.single_flight import SingleFlight
@@ -62,19 +62,19 @@ class Cached:
     ) -> Iterator[Buffer]:
         """Yield the object, held or fetched (`Store.get`)."""
 
+        def blocks() -> Iterator[Buffer]:
+            for block in self._store.get(
+                name, generation=generation, length_bytes=length_bytes, crc32c=crc32c
+            ):
+                threads.check()
+                yield block
+
         def fetch() -> _Held:
-            return _Held(
-                self._store.get(
-                    name, generation=generation, length_bytes=length_bytes, crc32c=crc32c
-                ),
-                crc32c,
-            )
+            return _Held(blocks(), crc32c)
 
         # Nothing would count an empty object, so it is not held.
         if not 0 < length_bytes <= self._max_bytes:
-            yield from self._store.get(
-                name, generation=generation, length_bytes=length_bytes, crc32c=crc32c
-            )
+            yield from blocks()
             return
         held = self._fetches.get((name, generation), fetch)
         if (len(held), held.crc32c) != (length_bytes, crc32c):

@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 
-from secure_xcom.background import start
 from secure_xcom.model import Buffer
+from secure_xcom.threads import start
 
 #: How much of a body is held until it is asked for.
 HELD_BYTES_MAX = 8_388_608

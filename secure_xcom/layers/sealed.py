@@ -6,12 +6,20 @@ It writes, reads and deletes as `docs/format.md`, section 8, orders.
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from secure_xcom import audit
-from secure_xcom.errors import AuthenticationError, CodecError, ConfigError, FormatError
+from secure_xcom.errors import (
+    AuthenticationError,
+    CodecError,
+    ConfigError,
+    FormatError,
+    SecureXComError,
+)
 from secure_xcom.format import body, envelope, names
 from secure_xcom.format.payload import longest, marshal_payload, parse_payload
 from secure_xcom.keys.data_keys import DataKeys, SealingKey
@@ -28,7 +36,12 @@ from secure_xcom.model import (
     Reference,
     WrappedKey,
 )
-from secure_xcom.stores.protocol import Stored
+from secure_xcom.stores.protocol import Damaged, Stored
+
+#: How often a body is fetched again that came damaged.
+DAMAGED_RETRIES = 2
+
+_Result = TypeVar("_Result")
 
 
 class Opened(NamedTuple):
@@ -183,19 +196,24 @@ class Sealed:
             body_bytes = len(reference.envelope) - preamble.length_bytes
             key = self.unwrapped(preamble, body_bytes, expected, attempt)
             return self.opened(preamble, key(), chunks, body_bytes)
-        body_bytes = reference.length_bytes
-        self._check_body_length(body_bytes)
+        self._check_body_length(reference.length_bytes)
         self._below.store(reference.store_uri)
         preamble = envelope.parse_whole_preamble(reference.preamble)
         header = preamble.unverified_header
         if reference.name != names.object_name(header.instance, preamble.header_bytes):
             raise AuthenticationError
-        key = self.unwrapped(preamble, body_bytes, expected, attempt)
+        key = self.unwrapped(preamble, reference.length_bytes, expected, attempt)
+        return again_if_damaged(lambda: self._get(reference, preamble, key))
+
+    def _get(
+        self, reference: Offloaded, preamble: envelope.Preamble, key: Callable[[], bytes]
+    ) -> Opened:
+        chunks = self._below.get(reference)
         if self._keys.held_for_opening(*self._wrapping(preamble)) is not None:
-            return self.opened(preamble, key(), self._below.get(reference), body_bytes)
-        data_key, download = beside(key, self._below.get(reference))
+            return self.opened(preamble, key(), chunks, reference.length_bytes)
+        data_key, download = beside(key, chunks)
         try:
-            return self.opened(preamble, data_key, download, body_bytes)
+            return self.opened(preamble, data_key, download, reference.length_bytes)
         finally:
             download.stop()
 
@@ -251,7 +269,13 @@ class Sealed:
         keys = envelope.derive(data_key, preamble.header_bytes, header.salt)
         envelope.check_commitment(keys, preamble.commitment)
         opened = body.open_(keys.content_key, keys.header_hash, chunks, body_bytes)
-        payload = parse_payload(opened, body.payload_length(body_bytes), self._max_value_bytes)
+        try:
+            payload = parse_payload(opened, body.payload_length(body_bytes), self._max_value_bytes)
+        except SecureXComError:
+            # A tag fails before the checksum of what was fetched is known, which tells damage on
+            # the way from an object that is not what was sealed: the rest is fetched for it.
+            deque(chunks, maxlen=0)
+            raise
         return Opened(payload, header.coordinate)
 
     def fetch(self, reference: Reference) -> None:
@@ -264,8 +288,7 @@ class Sealed:
         """
         if isinstance(reference, Offloaded):
             self._check_body_length(reference.length_bytes)
-            for _ in self._below.get(reference):
-                pass
+            again_if_damaged(lambda: deque(self._below.get(reference), maxlen=0))
 
     def delete(self, reference: Offloaded, expected: Expected) -> str | None:
         """Delete the object of a row that is gone, or about to go (section 8.3).
@@ -325,6 +348,19 @@ class Sealed:
                 f"The sealed value has {length_bytes} bytes; `max_value_bytes` "
                 f"({self._max_value_bytes}) allows no more than {max_bytes}."
             )
+
+
+def again_if_damaged(read: Callable[[], _Result]) -> _Result:
+    """Read something that is fetched, and again where it came damaged.
+
+    Raises:
+        AuthenticationError: it came damaged each time.
+        SecureXComError: what `read` raised.
+    """
+    for _ in range(1 + DAMAGED_RETRIES):
+        with suppress(Damaged):
+            return read()
+    raise AuthenticationError
 
 
 def body_bytes_max(max_value_bytes: int) -> int:

@@ -44,6 +44,24 @@ def load(
     Raises:
         ConfigError: names every fault, where it came from, what it holds and what is allowed.
     """
+    try:
+        return _load(section, variable, bucket, section_source)
+    except ConfigError:
+        raise
+    except Exception as error:  # noqa: BLE001 - what is held has methods of its own
+        fault = type(error).__name__
+    raise ConfigError(
+        f"{section_source} or {_VARIABLE} holds what cannot be read as settings ({fault}); "
+        "allowed are texts, numbers, true and false, and lists of texts."
+    )
+
+
+def _load(
+    section: Mapping[str, str],
+    variable: Mapping[str, object] | str | None,
+    bucket: str | None,
+    section_source: str,
+) -> Settings:
     faults: list[str] = []
     # None stands for what is faulty: set, so not missing, and never used.
     values: dict[str, Any] = {}
@@ -142,5 +160,8 @@ def _unknown(name: str, source: str) -> str:
 
 
 def _show(held: object) -> str:
-    shown = json.dumps(held, ensure_ascii=False, default=lambda other: type(other).__name__)
+    try:
+        shown = json.dumps(held, ensure_ascii=False, default=lambda other: type(other).__name__)
+    except Exception:  # noqa: BLE001 - enormous, deep, or with methods of its own
+        shown = f"of type {type(held).__name__}, and cannot be shown"
     return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"

@@ -191,6 +191,16 @@ class Settings:
             "60",
         ),
     )
+    kms_deadline_seconds: int = field(
+        default=60,
+        metadata=_row(
+            kinds.integer("seconds", 1, 3600),
+            "How long one call to Cloud KMS may take in all: credentials, connection, every "
+            "attempt and the waits between them. After that the push or pull fails.",
+            "20",
+            tuning=True,
+        ),
+    )
     settings_ttl_seconds: int = field(
         default=60,
         metadata=_row(

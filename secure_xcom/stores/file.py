@@ -1,8 +1,13 @@
 """Objects in a directory: `file:///absolute/directory`, for laptops and tests.
 
 An object is written aside, synced, and then linked to its name, which fails if the name is taken.
-So it appears whole or not at all, also after a crash, and nothing is ever overwritten. Directories
-are opened one inside the other without following links, so no name leads out of the store.
+So it appears whole or not at all, also after a crash, and nothing is ever overwritten. The link
+decides: what fails before it leaves nothing under the name, and what fails after it is a warning.
+Directories are opened one inside the other without following links, so no name leads out of the
+store.
+
+What is written aside lies in the store's own directory, under a hidden name. A process that is
+killed leaves it there; the next write to the store removes it after `GRACE_SECONDS`.
 
 A generation is the file's time of modification in nanoseconds, set to the clock's when the file is
 written: a file that is replaced has another one, whatever wrote it. Neither is protected against
@@ -12,13 +17,17 @@ who may write to the directory; the seal is.
 from __future__ import annotations
 
 import errno
+import logging
 import os
+import re
 import secrets
 import stat
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from random import Random
+from typing import TypeVar
 
 import google_crc32c
 
@@ -40,12 +49,24 @@ from secure_xcom.stores.protocol import Stored
 
 SCHEME = "file://"
 BLOCK_BYTES = 1_048_576
+#: How long nothing must have been written to what a killed process left before it is removed. A
+#: push writes all the time, so one that lives is never this old.
+GRACE_SECONDS = 86_400
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_DENIED = frozenset((errno.EACCES, errno.EPERM, errno.EROFS, errno.EOPNOTSUPP, errno.ENOSYS))
+_DENIED = frozenset(
+    (errno.EACCES, errno.EPERM, errno.EROFS, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV)
+)
 _NOT_AN_OBJECT = frozenset((errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO))
 #: How often a directory may vanish, emptied by a deletion, before a file is in it.
 _ATTEMPTS = 100
+# No object's name begins with a dot.
+_ASIDE = re.compile(r"\.[0-9a-f]{32}")
+#: In how many directories a write that finds a killed one's file looks for empty ones.
+_SWEPT_FOLDERS = 1000
+
+_T = TypeVar("_T")
+_log = logging.getLogger(__name__)
 
 
 class Directory:
@@ -73,29 +94,17 @@ class Directory:
     def put(self, name: str, chunks: Iterable[Buffer], metadata: Mapping[str, str]) -> Stored:
         """Create an object (`Store.put`). A file has no place for metadata, so it has none."""
         del metadata
-        *parents, leaf = self._components(name)
+        self._components(name)
         tally = Tally(chunks)
-        # No object's name begins with a dot.
         aside = f".{secrets.token_hex(16)}"
         with errors_of_source_first([tally]), self._errors("write", name), ExitStack() as stack:
-            try:
-                folder, file = self._create_aside(stack, parents, aside)
-                try:
-                    for block in tally:
-                        _write(file, block)
-                    os.utime(file, ns=(now := time.time_ns(), now))
-                    os.fsync(file)
-                    generation = str(os.fstat(file).st_mtime_ns)
-                    os.link(
-                        aside, leaf, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False
-                    )
-                finally:
-                    os.unlink(aside, dir_fd=folder)
-                os.fsync(folder)
-            except FileExistsError:
-                raise GenerationMismatch(
-                    f"The object {self._of(name)} exists already; it was left as it is."
-                ) from None
+            root, file = _unless_removed(lambda: self._create_aside(stack, aside))
+            for block in tally:
+                _write(file, block)
+            os.utime(file, ns=(now := time.time_ns(), now))
+            os.fsync(file)
+            generation = str(os.fstat(file).st_mtime_ns)
+            _unless_removed(lambda: self._publish(file, aside, root, name))
         return Stored(generation, tally.length_bytes, tally.crc32c)
 
     def get(
@@ -104,7 +113,7 @@ class Directory:
         """Yield an object in blocks of `BLOCK_BYTES` (`Store.get`)."""
         *parents, leaf = self._components(name)
         with self._errors("read", name), ExitStack() as stack:
-            folder = self._open_folder(stack, parents)
+            folder = self._open_folder(stack, parents, _opened(stack, self._root, _DIRECTORY))
             file = _opened(stack, leaf, os.O_RDONLY | os.O_NONBLOCK, folder)
             status = os.fstat(file)
             if not stat.S_ISREG(status.st_mode):
@@ -141,24 +150,30 @@ class Directory:
                 return
             with suppress(FileNotFoundError):
                 os.unlink(leaf, dir_fd=folders[-1])
-            os.fsync(folders[-1])
-            # The first that still holds something ends it.
-            with suppress(OSError):
-                for folder, parent in zip(folders[-2::-1], parents[::-1], strict=True):
-                    os.rmdir(parent, dir_fd=folder)
+            with _tidying(
+                f"{self._of(name)} is deleted, but its directory could not be synced; if the "
+                "machine stops now, it may be there again"
+            ):
+                os.fsync(folders[-1])
+            _remove_empty(folders, parents)
 
     def objects(self, folder: str) -> Iterator[tuple[str, Stored]]:
-        """Yield the objects of a folder (`Store.objects`). Each is read for its checksum."""
+        """Yield the objects of a folder (`Store.objects`). Each is read for its checksum.
+
+        What cannot be an object is passed over and not opened: links, pipes, sockets, devices,
+        and names that are never given. What can be one and does not open is an error.
+        """
+        parents = self._components(folder.removesuffix("/"))
         with self._errors("list", folder), ExitStack() as stack:
             try:
-                top = self._open_folder(stack, self._components(folder.removesuffix("/")))
+                root = _opened(stack, self._root, _DIRECTORY)
+            except FileNotFoundError:
+                return
+            try:
+                top = self._open_folder(stack, parents, root)
             except (FileNotFoundError, NotADirectoryError):
                 return
-            for below, _, files, directory in os.fwalk(dir_fd=top, follow_symlinks=False):
-                for file in files:
-                    name = f"{folder}{Path(below, file)}"
-                    if is_name(name) and (stored := _inspected(file, directory)):
-                        yield name, stored
+            yield from _objects(top, folder)
 
     def _of(self, name: str) -> str:
         return f"{self._uri}/{name}"
@@ -168,34 +183,54 @@ class Directory:
             raise FormatError(f"{name[:200]!r} is not the name of an object.")
         return name.split("/")
 
-    def _open_folder(self, stack: ExitStack, parents: list[str]) -> int:
-        folder = _opened(stack, self._root, _DIRECTORY)
+    def _open_folder(self, stack: ExitStack, parents: list[str], folder: int) -> int:
         for parent in parents:
             folder = _opened(stack, parent, _DIRECTORY, folder)
         return folder
 
-    def _create_aside(self, stack: ExitStack, parents: list[str], aside: str) -> tuple[int, int]:
-        """The object's directory and a new file in it, both open."""
-        self._create_root(stack)
-        for _ in range(_ATTEMPTS):
-            # A deletion may remove a directory while it is empty; then all is done again.
-            with suppress(FileNotFoundError):
-                folder = _opened(stack, self._root, _DIRECTORY)
-                for parent in parents:
-                    _create_folder(parent, folder)
-                    folder = _opened(stack, parent, _DIRECTORY, folder)
-                file = _opened(stack, aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, folder)
-                return folder, file
-        raise OSError(errno.EAGAIN, "the directory keeps vanishing")
+    def _create_aside(self, stack: ExitStack, aside: str) -> tuple[int, int]:
+        """The store's directory and a new file in it, both open; the file goes with the stack."""
+        root = _create_root(stack, self._root)
+        _sweep(root)
+        stack.callback(self._remove_aside, aside, root)
+        return root, _opened(stack, aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, root)
 
-    def _create_root(self, stack: ExitStack) -> None:
-        missing = []
-        path = self._root
-        while not path.exists():
-            missing.append(path)
-            path = path.parent
-        for path in reversed(missing):
-            _create_folder(path.name, _opened(stack, path.parent, _DIRECTORY))
+    def _remove_aside(self, aside: str, root: int) -> None:
+        with (
+            _tidying(
+                f"The temporary file {self._of(aside)} could not be removed; a later write is to"
+            ),
+            suppress(FileNotFoundError),
+        ):
+            os.unlink(aside, dir_fd=root)
+
+    def _publish(self, file: int, aside: str, root: int, name: str) -> None:
+        """Give a complete file its name, in directories that are created for it."""
+        *parents, leaf = self._components(name)
+        folders, is_there = [root], False
+        with ExitStack() as stack:
+            try:
+                for parent in parents:
+                    _create_folder(parent, folders[-1])
+                    folders.append(_opened(stack, parent, _DIRECTORY, folders[-1]))
+                _link(file, aside, root, leaf, folders[-1])
+                is_there = True
+                with _tidying(
+                    f"{self._of(name)} is written, but its directory could not be synced; if the "
+                    "machine stops now, it may be lost, and reads of it fail"
+                ):
+                    os.fsync(folders[-1])
+            except FileExistsError:
+                raise GenerationMismatch(
+                    f"The object {self._of(name)} exists already; it was left as it is."
+                ) from None
+            except BaseException:
+                # Only what interrupts the caller, such as its time-out, comes here after the link.
+                if is_there:
+                    with suppress(OSError):
+                        os.unlink(leaf, dir_fd=folders[-1])
+                _remove_empty(folders, parents)
+                raise
 
     @contextmanager
     def _errors(self, verb: str, name: str) -> Iterator[None]:
@@ -203,6 +238,9 @@ class Directory:
         try:
             yield
         except OSError as error:
+            if error.errno is None:
+                # Not the system's: a signal's handler of the caller raises `TimeoutError`.
+                raise
             raise self._translated(error, verb, name) from error
 
     def _translated(self, error: OSError, verb: str, name: str) -> SecureXComError:
@@ -210,11 +248,11 @@ class Directory:
         if error.errno in _DENIED:
             return StoreAccessDenied(
                 f"{failed}: this process runs as user {os.getuid()}, who may not do so, or the "
-                "file system does not allow it (it must allow hard links). Check the owner and "
-                "mode of the store's directory."
+                "file system does not allow it (it must allow hard links, and hold the whole "
+                "store). Check the owner and mode of the store's directory."
             )
         if error.errno == errno.ENOENT and verb == "read":
-            if not self._root.is_dir():
+            if not os.path.isdir(self._root):  # noqa: PTH112 - `Path.is_dir` raises
                 return StoreUnavailable(
                     f"There is no directory {self._root}. Check `store_uri`, and that the disk "
                     "is mounted on this machine: workers share a `file://` store only if they "
@@ -229,7 +267,9 @@ class Directory:
                 f"{failed}: what lies there is not an object, or a link stands on the way, which "
                 "is never followed. Find out who writes to the store's directory."
             )
-        return StoreUnavailable(f"{failed}. Check the disk, then clear the task.")
+        return StoreUnavailable(
+            f"{failed}. Check the disk and the limits of this process, then clear the task."
+        )
 
 
 def _parse(uri: str) -> Path:
@@ -253,24 +293,69 @@ def _opened(stack: ExitStack, path: str | Path, flags: int, folder: int | None =
     if folder is not None:
         flags |= os.O_NOFOLLOW
     descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600, dir_fd=folder)
-    stack.callback(os.close, descriptor)
+    stack.callback(_close, descriptor)
     return descriptor
 
 
-def _inspected(file: str, directory: int) -> Stored | None:
-    """What a file holds; None for what is not one, or is gone by now."""
-    with ExitStack() as stack:
-        try:
-            descriptor = _opened(stack, file, os.O_RDONLY | os.O_NONBLOCK, directory)
-        except FileNotFoundError:
-            return None
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            return None
-        checksum = 0
-        while block := os.read(descriptor, BLOCK_BYTES):
-            checksum = google_crc32c.extend(checksum, block)
-        return Stored(str(status.st_mtime_ns), status.st_size, checksum)
+def _close(descriptor: int) -> None:
+    # What was written is synced by then, so nothing hangs on it.
+    with _tidying():
+        os.close(descriptor)
+
+
+@contextmanager
+def _tidying(warning: str | None = None) -> Iterator[None]:
+    """Let an error of the system pass, the outcome being decided, with a warning if one is due."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        if warning:
+            _log.warning("%s (%s).", warning, os.strerror(error.errno))
+
+
+def _unless_removed(make: Callable[[], _T]) -> _T:
+    """Do something again while deletions remove the empty directory that it is about to use."""
+    for _ in range(_ATTEMPTS):
+        with suppress(FileNotFoundError):
+            return make()
+    raise OSError(errno.EAGAIN, "the directory keeps vanishing")
+
+
+def _objects(folder: int, prefix: str) -> Iterator[tuple[str, Stored]]:
+    for entry in os.listdir(folder):
+        name = prefix + entry
+        # One that is gone by now was deleted.
+        with ExitStack() as stack, suppress(FileNotFoundError):
+            if not is_name(name) or not _may_hold_objects(entry, folder):
+                continue
+            opened = _opened(stack, entry, os.O_RDONLY | os.O_NONBLOCK, folder)
+            if stat.S_ISDIR(os.fstat(opened).st_mode):
+                yield from _objects(opened, f"{name}/")
+            else:
+                yield name, _inspected(opened)
+
+
+def _may_hold_objects(entry: str, folder: int) -> bool:
+    mode = os.stat(entry, dir_fd=folder, follow_symlinks=False).st_mode
+    return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
+
+
+def _inspected(file: int) -> Stored:
+    status = os.fstat(file)
+    checksum = 0
+    while block := os.read(file, BLOCK_BYTES):
+        checksum = google_crc32c.extend(checksum, block)
+    return Stored(str(status.st_mtime_ns), status.st_size, checksum)
+
+
+def _create_root(stack: ExitStack, path: Path) -> int:
+    try:
+        return _opened(stack, path, _DIRECTORY)
+    except FileNotFoundError:
+        _create_folder(path.name, _create_root(stack, path.parent))
+        return _opened(stack, path, _DIRECTORY)
 
 
 def _create_folder(name: str, folder: int) -> None:
@@ -278,6 +363,61 @@ def _create_folder(name: str, folder: int) -> None:
     with suppress(FileExistsError):
         os.mkdir(name, 0o700, dir_fd=folder)
         os.fsync(folder)
+
+
+def _link(file: int, aside: str, root: int, leaf: str, folder: int) -> None:
+    try:
+        os.link(aside, leaf, src_dir_fd=root, dst_dir_fd=folder, follow_symlinks=False)
+    except OSError:
+        names = os.fstat(file).st_nlink
+        if not names:
+            raise OSError(errno.ESTALE, "what was written aside was removed") from None
+        # A file system on the network may have done it and lost the answer; the file knows.
+        if names == 1:
+            raise
+
+
+def _remove_empty(folders: list[int], parents: list[str]) -> None:
+    """Remove the directories on the way to an object, as far as they are empty."""
+    for folder, parent in reversed([*zip(folders, parents, strict=False)]):
+        with _tidying():
+            os.rmdir(parent, dir_fd=folder)
+
+
+def _sweep(root: int) -> None:
+    """Remove what killed processes left behind.
+
+    Nothing that happens here concerns the write that does it.
+    """
+    before_ns = time.time_ns() - GRACE_SECONDS * 1_000_000_000
+    with _tidying():
+        found = False
+        for name in filter(_ASIDE.fullmatch, os.listdir(root)):
+            with _tidying():
+                if os.stat(name, dir_fd=root, follow_symlinks=False).st_mtime_ns < before_ns:
+                    os.unlink(name, dir_fd=root)
+                    found = True
+        if found:
+            # Directories may have been created for it.
+            _remove_left(root, before_ns, iter(range(_SWEPT_FOLDERS)), Random())  # noqa: S311
+
+
+def _remove_left(folder: int, before_ns: int, budget: Iterator[int], random: Random) -> None:
+    """Remove empty directories below a directory: looked for at random, so that none is forgotten.
+
+    Writers do it again if a directory vanishes under them.
+    """
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    for name in random.sample(names, min(len(names), _SWEPT_FOLDERS)):
+        if not is_name(name) or next(budget, None) is None:
+            continue
+        with _tidying(), ExitStack() as stack:
+            # Its time is that of the last change in it, and is gone once something is removed.
+            changed_ns = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mtime_ns
+            _remove_left(_opened(stack, name, _DIRECTORY, folder), before_ns, budget, random)
+            if changed_ns < before_ns:
+                os.rmdir(name, dir_fd=folder)
 
 
 def _write(file: int, block: bytes) -> None:

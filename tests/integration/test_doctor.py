@@ -28,17 +28,14 @@ from support.doctoring import IN_AIRFLOW
 from support.environments import ROOT
 
 from secure_xcom.airflow.configuration import Held
-from secure_xcom.cli import (
-    doctor,
-    doctor_airflow,
-    doctor_check,
-    doctor_command,
-    doctor_key,
-    doctor_libraries,
-    doctor_settings,
-    main,
-)
-from secure_xcom.cli.doctor_check import NAMES, Check
+from secure_xcom.cli import doctor, main
+from secure_xcom.cli.doctor import airflow as doctor_airflow
+from secure_xcom.cli.doctor import check as doctor_check
+from secure_xcom.cli.doctor import examination
+from secure_xcom.cli.doctor import key as doctor_key
+from secure_xcom.cli.doctor import libraries as doctor_libraries
+from secure_xcom.cli.doctor import settings as doctor_settings
+from secure_xcom.cli.doctor.check import NAMES, Check
 from secure_xcom.cli.output import Output
 from secure_xcom.errors import ConfigError, KeyUnavailable, SecureXComError
 from secure_xcom.keys.cloud_kms import kek as cloud_kms
@@ -82,7 +79,12 @@ class Scene:
 
     @property
     def settings(self) -> Settings:
-        own = {"kek_uri": URI, "store_uri": f"gs://{self.bucket}/xcom", "instance": "prod"}
+        own = {
+            "kek_uri": URI,
+            "store_uri": f"gs://{self.bucket}/xcom",
+            "instance": "prod",
+            "kms_deadline_seconds": "1",
+        }
         return load(own | self.section, None, None)
 
     def say(self, **members: object) -> None:
@@ -93,14 +95,13 @@ class Scene:
         settings = self.settings
         return [
             *doctor_settings.checks(settings, {}),
-            *doctor.services(settings, lambda: None, self.retention_days),
+            *examination.services(settings, lambda: None, self.retention_days),
         ]
 
 
 @pytest.fixture
 def scene(monkeypatch, gcs_server, gcs_proxy, bucket):
     monkeypatch.setattr(cloud_kms, "BACKOFF_SECONDS", (0.001, 0.01))
-    monkeypatch.setattr(cloud_kms, "DEADLINE_SECONDS", 1.0)
     monkeypatch.setattr(gcs_wire, "BACKOFF_SECONDS", (0.001, 0.01))
     monkeypatch.setattr(gcs_wire, "DEADLINE_SECONDS", 1.0)
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs_proxy.url)
@@ -596,7 +597,7 @@ def test_a_laptop_works_and_is_told_that_it_is_one(tmp_path, scene):
         (check,) = named(scene.look(), name)
         assert check.status == "pass"
     settings = on_a_laptop(tmp_path)
-    found = {check.name: check for check in doctor.services(settings, lambda: None, None)}
+    found = {check.name: check for check in examination.services(settings, lambda: None, None)}
     assert {name: check.status for name, check in found.items()} == {
         "credentials": "pass",
         "key.kind": "warn",
@@ -617,7 +618,7 @@ def test_a_laptop_s_modes_are_looked_at(tmp_path):
     store.mkdir(mode=0o755)
     store.chmod(0o755)
     (tmp_path / "kek").chmod(0o640)
-    found = {check.name: check for check in doctor.services(settings, lambda: None, None)}
+    found = {check.name: check for check in examination.services(settings, lambda: None, None)}
     assert found["store.folder"].status == "warn"
     assert "(mode 0755)" in found["store.folder"].detail
     assert found["store.folder"].fix == f"chmod 700 {store}"
@@ -626,7 +627,7 @@ def test_a_laptop_s_modes_are_looked_at(tmp_path):
     assert "open to others than its owner" in found["key.round_trip"].detail
     assert stat.S_IMODE(store.stat().st_mode) == 0o755
     broken = replace(settings, store_uri=f"file://{tmp_path}/kek/store")
-    found = {check.name: check for check in doctor.services(broken, lambda: None, None)}
+    found = {check.name: check for check in examination.services(broken, lambda: None, None)}
     assert (found["store.round_trip"].status, found["store.folder"].status) == ("fail", "fail")
 
 
@@ -635,9 +636,9 @@ def test_credentials_that_cannot_be_had_end_it(scene):
         raise ConfigError("gcp_conn_id is 'x', and this connection gives no credentials")
 
     settings = scene.settings
-    first = next(doctor.services(settings, lambda: None, None))
+    first = next(examination.services(settings, lambda: None, None))
     assert (first.name, first.status) == ("credentials", "pass")
-    (only,) = doctor.services(settings, none, None)
+    (only,) = examination.services(settings, none, None)
     assert (only.name, only.status) == ("credentials", "fail")
     assert "gives no credentials" in only.detail
     assert scene.kms.traffic.calls() == {}
@@ -739,8 +740,8 @@ def test_the_libraries_of_this_environment_are_sound():
 def test_no_secret_is_shown(scene, tmp_path):
     key = base64.b64decode((on_a_laptop(tmp_path) and tmp_path / "kek").read_bytes().split()[1])
     encoded = {key.hex(), base64.b64encode(key).decode()}
-    checks = [*doctor.services(on_a_laptop(tmp_path), lambda: None, None), *scene.look()]
-    text = json.dumps(doctor_command.as_json(checks))
+    checks = [*examination.services(on_a_laptop(tmp_path), lambda: None, None), *scene.look()]
+    text = json.dumps(doctor.as_json(checks))
     material = scene.kms._keys[KEY].material[1]
     encoded |= {material.hex(), base64.b64encode(material).decode()}
     assert not [secret for secret in encoded if secret in text]
@@ -748,7 +749,7 @@ def test_no_secret_is_shown(scene, tmp_path):
 
 
 def run(monkeypatch, checks, *arguments):
-    monkeypatch.setattr(doctor, "examine", lambda _days: iter(checks))
+    monkeypatch.setattr(examination, "examine", lambda _days: iter(checks))
     return main(["doctor", *arguments])
 
 
@@ -785,14 +786,14 @@ def test_the_documents_list_each_check_and_show_what_json_is():
     cells = re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)
     assert [name for cell in cells for name in re.findall(r"`([\w.]+)`", cell)] == list(NAMES)
     (example,) = re.findall(r"^\{.*\}$", section, re.MULTILINE)
-    assert json.loads(example) == doctor_command.as_json([PASSED])
+    assert json.loads(example) == doctor.as_json([PASSED])
 
 
 def test_a_person_reads_lines_of_the_width_and_can_copy_what_to_do():
     stream = io.StringIO()
     name = "projects/" + "x" * 120
     long = doctor_check.failed("settings", f"- one\n{'word ' * 60}{name}", f"gcloud {'y ' * 90}z")
-    doctor_command.show(long, Output(stream))
+    doctor.show(long, Output(stream))
     lines = stream.getvalue().splitlines()
     assert lines[0] == "fail  settings: - one"
     assert all(line.startswith("      ") for line in lines[1:])
@@ -803,7 +804,7 @@ def test_a_person_reads_lines_of_the_width_and_can_copy_what_to_do():
 
 def test_the_number_of_days_reaches_the_checks(monkeypatch, capsys):
     seen = []
-    monkeypatch.setattr(doctor, "examine", lambda days: seen.append(days) or iter([PASSED]))
+    monkeypatch.setattr(examination, "examine", lambda days: seen.append(days) or iter([PASSED]))
     assert main(["doctor", "--retention-days", "30"]) == 0
     assert main(["doctor"]) == 0
     assert seen == [30, None]

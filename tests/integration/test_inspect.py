@@ -8,7 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from secure_xcom.cli import inspect_stores, main
+from secure_xcom.cli import main
+from secure_xcom.cli.inspect import stores
 from secure_xcom.keys.local import create_key_file
 from secure_xcom.model import Coordinate
 from secure_xcom.settings import load
@@ -22,17 +23,17 @@ VALUE = os.urandom(12_000_000)
 @pytest.fixture
 def deployed(gcs_proxy, gcs_server, bucket, tmp_path, monkeypatch):
     """A value in a bucket, of a deployment that the environment alone configures."""
-    monkeypatch.setattr(inspect_stores, "find_spec", lambda _: None)
+    monkeypatch.setattr(stores, "find_spec", lambda _: None)
     monkeypatch.setattr(gcs_wire, "DEADLINE_SECONDS", 1.0)
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs_proxy.url)
-    inspect_stores.settings.cache_clear()
+    stores.settings.cache_clear()
     create_key_file(tmp_path / "kek")
     section = {"store_uri": f"gs://{bucket}/xcom", "kek_uri": f"local-kek://{tmp_path}/kek"}
     for name, value in section.items():
         monkeypatch.setenv(f"AIRFLOW__SECURE_XCOM__{name.upper()}", value)
     row = build(load(section, None, None)).put(VALUE, WHERE)
     yield SimpleNamespace(row=row, proxy=gcs_proxy, server=gcs_server, bucket=bucket)
-    inspect_stores.settings.cache_clear()
+    stores.settings.cache_clear()
 
 
 def inspect(capsys, *arguments):

@@ -178,3 +178,17 @@ def test_a_command_says_its_name(deployment, caplog):
         "inspect:alice",
         None,
     ]
+
+
+def test_a_command_says_its_name_in_batch_reads_too(deployment, caplog):
+    rows = [deployment.stack().put(CANARY, WHERE) for _ in range(5)]
+    broken = rows[0] | {"more": 1}
+    caplog.set_level("INFO", audit.logger.name)
+    caplog.clear()
+    with audit.acting("inspect:alice"):
+        reads = {at: (row, ASKED) for at, row in enumerate(rows)}
+        deployment.stack().get_many(reads)
+        with pytest.raises(SecureXComError):
+            deployment.stack().get_many({0: (broken, ASKED)})
+    lines = [json.loads(text) for text in caplog.messages if text[0] == "{"]
+    assert [line["actor"] for line in lines] == ["inspect:alice"] * 6

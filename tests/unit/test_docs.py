@@ -103,7 +103,10 @@ def test_every_error_that_is_named_exists(path):
     named = re.findall(
         r"`([A-Z]\w+(?:Error|Denied|Unavailable|NotFound|Mismatch))`", path.read_text()
     )
-    others = {"ValueError", "TypeError", "BaseException", "DeadlockImminentError"}
+    others = {
+        *("ValueError", "TypeError", "OSError", "TimeoutError"),
+        *("BaseException", "DeadlockImminentError"),
+    }
     assert set(named) <= ERRORS.keys() | others
 
 
@@ -201,6 +204,34 @@ def test_every_command_of_ours_that_is_named_exists(path, capsys):
 def anchors(path: Path) -> set[str]:
     headings = re.findall(r"^#+ (.+)$", prose(path.read_text()), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+def test_the_index_lists_every_page_and_every_decision_by_its_title():
+    index = page("docs/index.md")
+    linked = re.findall(r"\]\(([^)#\s]+\.md)\)", index)
+    assert {path.name for path in (ROOT / "docs").glob("*.md")} - {"index.md"} <= set(linked)
+    listed = index.partition("\n## Decisions\n\n")[2].partition("\n## ")[0]
+    titles = {
+        path.name: path.read_text().partition("\n")[0].removeprefix(f"# {path.name[:4]}: ")
+        for path in sorted((ROOT / "docs" / "decisions").glob("*.md"))
+    }
+    assert listed.strip().splitlines() == [
+        f"- [{name[:4]}](decisions/{name}): {title}" for name, title in titles.items()
+    ]
+
+
+def test_ci_runs_the_tests_as_the_readme_says_and_ends_with_them():
+    (command,) = re.findall(r"^pip install uv && uv run pytest.*$", page("README.md"), re.MULTILINE)
+    assert page(".ci/run").splitlines()[-1] == command
+    assert f"\n{command}\n" in page("docs/CONTRIBUTING.md")
+
+
+def test_every_path_of_a_test_that_contributing_names_exists():
+    text = page("docs/CONTRIBUTING.md").replace("{unit,contract}", "unit")
+    text = text.replace("{unit,contract,vectors,tamper,property}", "unit")
+    named = set(re.findall(r"\btests/[\w/]+(?:\.py)?", code(text)))
+    assert len(named) > 10
+    assert {name for name in named if not (ROOT / name).exists()} == set()
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))

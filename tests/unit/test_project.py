@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from importlib.resources import files
 from pathlib import Path
 
@@ -17,20 +18,22 @@ import secure_xcom
 from secure_xcom import errors
 
 PACKAGE = Path(secure_xcom.__file__).parent
+TESTS = PACKAGE.parent / "tests"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 #: What stands further down may import what stands further up, and parts side by side nothing of
 #: each other.
 ORDER = (
-    {"errors"},
+    {"errors", "text"},
     {"__init__"},
-    {"forks", "model", "single_flight", "uris"},
+    {"forks", "model", "signals", "single_flight", "threads", "uris"},
     {"audit", "format"},
     {"codecs", "keys", "stores"},
     {"layers"},
     {"settings"},
     {"stack"},
     {"airflow"},
+    {"trial"},
     {"cli"},
 )
 RANK = {part: rank for rank, parts in enumerate(ORDER) for part in parts}
@@ -38,7 +41,7 @@ RANK = {part: rank for rank, parts in enumerate(ORDER) for part in parts}
 #: Who may import Airflow: what speaks to it, and what it runs as a DAG.
 AIRFLOW = (
     *("secure_xcom/airflow/", "secure_xcom/codecs/serde"),
-    *("secure_xcom/cli/demo_dag", "secure_xcom/cli/census_dag", "secure_xcom/cli/census_trigger"),
+    "secure_xcom/trial/dags/",
 )
 #: Who may import Google's clients, and only where they are first needed.
 GOOGLE = ("secure_xcom/keys/cloud_kms", "secure_xcom/stores/gcs")
@@ -98,6 +101,65 @@ def test_imports_run_one_way():
     assert wrong == []
 
 
+def test_only_the_command_line_imports_the_trials_and_not_before_it_runs_one():
+    wrong = [
+        f"{module.relative_to(PACKAGE)} imports {name}"
+        for module in MODULES
+        for name, eager in imports(module)
+        if name.startswith("secure_xcom.trial") and part_of(module) != "trial"
+        if eager or part_of(module) != "cli"
+    ]
+    assert wrong == []
+
+
+def test_the_package_imports_no_tests():
+    # As they are named on the path that tests run with; `airflow` is the real one.
+    ours = {TESTS.name, *(path.stem for path in TESTS.iterdir())} - {"airflow"}
+    wrong = [
+        f"{module.relative_to(PACKAGE)} imports {name}"
+        for module in MODULES
+        for name, _ in imports(module)
+        if name.partition(".")[0] in ours
+    ]
+    assert wrong == []
+
+
+def test_what_tests_share_does_not_go_through_the_command_line():
+    wrong = [
+        f"{module.name} imports {name}"
+        for module in sorted((TESTS / "support").rglob("*.py"))
+        for name, _ in imports(module)
+        if name.startswith("secure_xcom.cli")
+    ]
+    assert wrong == []
+
+
+def test_three_siblings_with_one_prefix_make_a_folder():
+    siblings = Counter(
+        (module.parent / module.stem.partition("_")[0]).relative_to(PACKAGE).as_posix()
+        for module in MODULES
+        if not module.stem.startswith("_")
+    )
+    # Those that stand aside are here until they are folders too.
+    assert {prefix for prefix, count in siblings.items() if count >= 3} == {
+        *("keys/cloud", "stores/gcs"),
+    }
+
+
+def test_no_two_classes_have_one_name():
+    names = Counter(
+        node.name
+        for module in MODULES
+        for node in ast.parse(module.read_text()).body
+        if isinstance(node, ast.ClassDef)
+    )
+    # One for each Airflow; and those that are here until they have names of their own.
+    assert {name for name, count in names.items() if count > 1} == {
+        "SecureXComBackend",
+        *("Held", "Operation"),
+    }
+
+
 def test_every_part_has_its_place_in_the_order():
     assert {part_of(module) for module in MODULES} == set(RANK)
 
@@ -121,6 +183,13 @@ def test_google_is_imported_where_it_is_needed_and_not_before():
         if at_import and name.startswith("google.")
     }
     assert eager == set()
+
+
+def test_units_lie_at_the_path_of_what_they_test():
+    units = Path(__file__).parent
+    rooms = {PACKAGE / path.parent.relative_to(units) for path in units.rglob("test_*.py")}
+    wrong = [room for room in rooms if not (room.is_dir() or room.with_suffix(".py").is_file())]
+    assert wrong == []
 
 
 def test_importing_the_package_costs_nothing():

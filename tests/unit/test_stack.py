@@ -15,9 +15,10 @@ from collections import Counter
 import pytest
 from support.memory import FixedKek, MemoryStore
 
-from secure_xcom import codecs
+from secure_xcom import codecs, threads
 from secure_xcom.errors import CodecError, FormatError, KeyUnavailable, ObjectNotFound
 from secure_xcom.keys.data_keys import DataKeys
+from secure_xcom.layers.cached import Cached
 from secure_xcom.layers.sealed import Sealed
 from secure_xcom.layers.threshold import Threshold
 from secure_xcom.model import Compression, Coordinate, Expected
@@ -248,22 +249,73 @@ class _TimedOut(BaseException):
     """What Airflow's timeouts raise, from the handler of a signal."""
 
 
-def test_a_timeout_waits_for_no_more_than_what_has_begun(deployed):
+@pytest.mark.parametrize("kind", [_TimedOut, TimeoutError])
+def test_a_timeout_waits_for_nothing_and_tells_what_has_begun_to_stop(deployed, kind):
     reads = deployed.put_all()
-    deployed.store.before = lambda _: time.sleep(0.5)
+    told, all_told = [], threading.Event()
+
+    def stalled(_):
+        try:
+            threads.pause(WAIT_SECONDS)
+        except threads.CalledOff:
+            told.append(1)
+            if len(told) == len(deployed.store.asked):
+                all_told.set()
+            raise
+
+    deployed.store.before = stalled
 
     def timed_out(*_):
-        raise _TimedOut
+        raise kind
 
     before = signal.signal(signal.SIGALRM, timed_out)
-    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    started = time.monotonic()
     try:
-        with pytest.raises(_TimedOut):
+        with pytest.raises(kind):
             deployed.stack.get_many(reads)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    assert len(deployed.store.asked) <= 32
+    assert time.monotonic() - started < 3
+    assert all_told.wait(3)
+    assert 0 < len(deployed.store.asked) <= 32
+
+
+def test_an_error_does_not_wait_for_a_read_that_stalls(deployed):
+    reads = deployed.put_all()
+    del deployed.store.objects[reads[7][0]["object"]]
+    deployed.store.before = lambda name: (
+        threads.pause(WAIT_SECONDS) if number_of(reads, name) == 0 else None
+    )
+    started = time.monotonic()
+    with pytest.raises(ObjectNotFound):
+        deployed.stack.get_many(reads)
+    assert time.monotonic() - started < 3
+
+
+def test_a_read_that_is_called_off_reads_no_further():
+    """A long download has no wait in which it could hear of it; it looks at each block."""
+    read = []
+
+    class Endless:
+        uri = STORE_URI
+
+        def get(self, *_args, **_kwargs):
+            while True:
+                read.append(1)
+                time.sleep(0.005)
+                yield b"block"
+
+    cached = Cached(Endless(), 0)
+    crew = threads.Crew(1, "test")
+    future = crew.submit(lambda: [*cached.get("n", generation="1", length_bytes=9, crc32c=0)])
+    time.sleep(0.1)
+    crew.leave()
+    assert isinstance(future.exception(3), threads.CalledOff)
+    count = len(read)
+    time.sleep(0.1)
+    assert len(read) == count
 
 
 def test_nothing_to_read(deployed):

@@ -65,6 +65,14 @@ _TEXTS: Mapping[str, tuple[str, Callable[[Row], str]]] = {
         "A member of about stands twice.",
         lambda row: row_text(row).replace('"about":{', '"about":{"kek":"",'),
     ),
+    "nan": (
+        "A member of about is not a number.",
+        lambda row: row_text(row).replace('"about":{', '"about":{"n":NaN,'),
+    ),
+    "infinity": (
+        "A member of about is negative infinity.",
+        lambda row: row_text(row).replace('"about":{', '"about":{"n":-Infinity,'),
+    ),
     "trailing": ("Text after the object.", lambda row: row_text(row) + "x"),
     "cut": ("The object does not end.", lambda row: row_text(row)[:-1]),
     "byte-order-mark": ("A byte-order mark goes before.", lambda row: "\ufeff" + row_text(row)),

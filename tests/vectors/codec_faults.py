@@ -21,7 +21,7 @@ from vectors.codec_values import (
     part,
 )
 from vectors.construct import envelope
-from vectors.messagepack import Ext
+from vectors.messagepack import Ext, pack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +34,29 @@ def _described(meta: object, streams: bytes = _STREAM, zeros: bytes | None = Non
     data = document(meta)
     fill = bytes(-len(data) % 8) if zeros is None else zeros
     return struct.pack(">Q", len(data)) + data + fill + streams
+
+
+def _table(stream: bytes) -> bytes:
+    return arrow({"type": "pyarrow.Table"}, stream)
+
+
+def _claim(stream: bytes, was: int, now: int) -> bytes:
+    """A table of a stream in which a number of 64 bits is another one, wherever it stands."""
+    changed = stream.replace(struct.pack("<q", was), struct.pack("<q", now))
+    if changed == stream:
+        raise AssertionError("The stream does not hold the number.")
+    return _table(changed)
+
+
+def _level(labels: int) -> bytes:
+    """An index of one label, the first of so many."""
+    span = {"kind": "range", "range": [0, labels, 1], "name": None}
+    meta = {
+        "type": "pandas.Index",
+        "columns_of": [1, 0],
+        "index": {"kind": "multi", "levels": [[1, span]], "names": [None]},
+    }
+    return arrow(meta, library_streams.ONE_CODE)
 
 
 def _serde(text: bytes, mark: str = "", lifted: list[object] | None = None) -> bytes:
@@ -61,6 +84,12 @@ _FAULTS: tuple[tuple[str, str, int, bytes], ...] = (
     ("plain-surrogate", "A surrogate.", PLAIN, document(b"\xa3\xed\xa0\x80")),
     ("plain-key", "A key that is not text.", PLAIN, document(b"\x81\x01\x02")),
     ("plain-deep", "Lists in lists, 100,000 of them.", PLAIN, document(b"\x91" * 99_999 + b"\x90")),
+    (
+        "plain-two-arrays",
+        "Two arrays, where one value has its place.",
+        PLAIN,
+        document(pack(part(NUMPY, ARRAY)) * 2, ARRAY, ARRAY),
+    ),
     ("plain-trailing", "A byte after the tree.", PLAIN, document(None, b"\0")),
     ("plain-ext-0", "Extension 0.", PLAIN, document(Ext(0, b"a"))),
     ("plain-ext-7", "Extension 7.", PLAIN, document(Ext(7, b"a"))),
@@ -129,6 +158,19 @@ _FAULTS: tuple[tuple[str, str, int, bytes], ...] = (
         SERDE,
         _serde(b'["MARK0","MARK0"]', "MARK", [b"a"]),
     ),
+    ("serde-zero", "A mark with a leading zero.", SERDE, _serde(b'["MARK00"]', "MARK", [b"a"])),
+    (
+        "serde-digits",
+        "A mark with a digit of another script.",
+        SERDE,
+        _serde('["MARK\u0660"]'.encode(), "MARK", [b"a"]),
+    ),
+    (
+        "serde-long",
+        "A mark with 5,000 digits.",
+        SERDE,
+        _serde(b'["MARK' + b"1" * 5000 + b'"]', "MARK", [b"a"]),
+    ),
     ("serde-mark-alone", "A mark and nothing lifted out.", SERDE, _serde(b"[1]", "MARK")),
     ("serde-no-mark", "A value lifted out and no mark.", SERDE, _serde(b'["0"]', "", [b"a"])),
     # Section 3.
@@ -153,6 +195,55 @@ _FAULTS: tuple[tuple[str, str, int, bytes], ...] = (
         ARROW,
         _described(_META | {"stream_bytes": len(_STREAM) + 8}),
     ),
+    (
+        "arrow-length-negative",
+        "Streams of -10 bytes.",
+        ARROW,
+        _described({**_META, "stream_bytes": -10}),
+    ),
+    (
+        "arrow-length-least",
+        "Streams of -2^63 bytes.",
+        ARROW,
+        _described({**_META, "stream_bytes": -(2**63)}),
+    ),
+    (
+        "arrow-length-true",
+        "Streams of true bytes.",
+        ARROW,
+        _described({**_META, "stream_bytes": True}, b"\0"),
+    ),
+    ("arrow-lz4", "Buffers compressed by LZ4.", ARROW, _table(library_streams.LZ4)),
+    ("arrow-zstd", "Buffers compressed by zstd.", ARROW, _table(library_streams.ZSTD)),
+    (
+        "arrow-dictionary-lz4",
+        "A dictionary compressed by LZ4.",
+        ARROW,
+        _table(library_streams.DICTIONARY_LZ4),
+    ),
+    (
+        "arrow-polars-zstd",
+        "polars' buffers compressed by zstd.",
+        ARROW,
+        arrow({"type": "polars.DataFrame"}, library_streams.POLARS_ZSTD),
+    ),
+    ("arrow-version-4", "Messages of version 4.", ARROW, _table(library_streams.VERSION_4)),
+    ("arrow-no-end", "A stream without its end.", ARROW, _table(_STREAM[:-8])),
+    (
+        "arrow-nulls",
+        "1,048,577 nulls that take no bytes.",
+        ARROW,
+        _claim(library_streams.NULLS, 77, 2**20 + 1),
+    ),
+    ("arrow-nulls-negative", "-1 nulls.", ARROW, _claim(library_streams.NULLS, 77, -1)),
+    ("arrow-runs", "A run of 2^40.", ARROW, _claim(library_streams.RUNS, 77, 2**40)),
+    (
+        "arrow-no-width",
+        "2^40 rows of no bytes.",
+        ARROW,
+        _claim(library_streams.NO_WIDTH, 77, 2**40),
+    ),
+    ("arrow-range", "A level of 2^40 numbers.", ARROW, _level(2**40)),
     # Section 4.
     ("numpy-empty", "No bytes.", NUMPY, b""),
     ("numpy-magic", "Another magic.", NUMPY, b"\x93NUMPX" + ARRAY[6:]),
@@ -177,6 +268,9 @@ _FAULTS: tuple[tuple[str, str, int, bytes], ...] = (
     ),
     ("numpy-claim", "2^62 elements.", NUMPY, npy("'<i2'", f"({2**62},)", NUMBERS)),
     ("numpy-negative", "A negative length.", NUMPY, npy("'<i2'", "(-6,)", NUMBERS)),
+    ("numpy-negative-twice", "Two of them.", NUMPY, npy("'<i2'", "(-2, -3)", NUMBERS)),
+    ("numpy-true", "A length of true.", NUMPY, npy("'<i2'", "(6, True)", NUMBERS)),
+    ("numpy-no-width", "2^40 elements of no bytes.", NUMPY, npy("'|V0'", f"({2**40},)", b"")),
     ("numpy-dimensions", "65 dimensions.", NUMPY, npy("'<i2'", f"{(1,) * 64 + (6,)}", NUMBERS)),
     (
         "numpy-pickle",

@@ -95,8 +95,11 @@ def parsed(text: str) -> dict[str, Any]:
         check(len(dict(pairs)) == len(pairs), "FormatError")
         return dict(pairs)
 
+    def constant(_: str) -> Any:
+        raise Refused("FormatError")
+
     try:
-        found = json.loads(text, object_pairs_hook=members)
+        found = json.loads(text, object_pairs_hook=members, parse_constant=constant)
     except ValueError:
         raise Refused("FormatError") from None
     check(type(found) is dict, "FormatError")

@@ -34,6 +34,13 @@ class CorruptAnswer(Exception):  # noqa: N818 - raised and handled in this packa
     """An answer failed its checks; asking again may help."""
 
 
+class NoAnswer(Exception):  # noqa: N818 - raised and handled in this package only
+    """A call has taken as long as it may."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"no answer within {seconds:g} s (`kms_deadline_seconds`).")
+
+
 @dataclass(frozen=True, slots=True)
 class Operation:
     """What was asked of a key, and what it takes."""
@@ -56,7 +63,7 @@ DECRYPT = Operation(
 
 
 def is_passing(error: BaseException) -> bool:
-    """Whether the same call may succeed a little later."""
+    """Whether the same call may succeed a little later (`docs/decisions/0021`)."""
     from google.api_core import exceptions  # noqa: PLC0415
 
     return isinstance(
@@ -67,6 +74,9 @@ def is_passing(error: BaseException) -> bool:
             exceptions.GatewayTimeout,
             exceptions.InternalServerError,
             exceptions.BadGateway,
+            exceptions.Aborted,
+            exceptions.Cancelled,
+            exceptions.Unknown,
         ),
     )
 
@@ -83,7 +93,9 @@ def is_doubtful(error: BaseException) -> bool:
     )
 
 
-def translate(error: BaseException, operation: Operation, key_name: str) -> SecureXComError:
+def translate(  # noqa: PLR0911 - one for each origin
+    error: BaseException, operation: Operation, key_name: str
+) -> SecureXComError:
     """The error of this package that stands for `error`; to be raised from it."""
     if isinstance(error, ImportError):
         return ConfigError(
@@ -99,6 +111,12 @@ def translate(error: BaseException, operation: Operation, key_name: str) -> Secu
     from google.api_core import exceptions  # noqa: PLC0415
     from google.auth.exceptions import GoogleAuthError  # noqa: PLC0415
 
+    if isinstance(error, NoAnswer):
+        return KeyUnavailable(
+            f"Cloud KMS was asked to {operation.phrase} {key_name}: {error} The key service, or "
+            "where the worker's credentials come from, is out of reach or too slow. Check the way "
+            "to cloudkms.googleapis.com and https://status.cloud.google.com, then clear the task."
+        )
     if isinstance(error, exceptions.RetryError) and isinstance(error.cause, Exception):
         return translate(error.cause, operation, key_name)
     if isinstance(error, exceptions.GoogleAPICallError):

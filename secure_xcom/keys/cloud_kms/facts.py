@@ -1,6 +1,6 @@
 """What Cloud KMS says of a key itself: https://cloud.google.com/kms/docs/reference/rest.
 
-No push or pull asks any of this; it is for who looks after a deployment (`cli/doctor.py`).
+No push or pull asks any of this; it is for who looks after a deployment (`cli/doctor/`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, cast
 
 from secure_xcom.keys.cloud_kms.errors import Operation
-from secure_xcom.keys.cloud_kms.kek import ATTEMPT_SECONDS, CloudKms
+from secure_xcom.keys.cloud_kms.kek import CloudKms
 
 if TYPE_CHECKING:
     from google.cloud.kms_v1 import KeyManagementServiceClient
@@ -45,10 +45,8 @@ def facts(kek: CloudKms) -> KeyFacts:
         KeyServiceError: the key or the service cannot be reached.
     """
 
-    def get(client: KeyManagementServiceClient) -> KeyFacts:
-        key = client.get_crypto_key(
-            request={"name": kek.key_name}, retry=None, timeout=ATTEMPT_SECONDS
-        )
+    def get(client: KeyManagementServiceClient, seconds: float) -> KeyFacts:
+        key = client.get_crypto_key(request={"name": kek.key_name}, retry=None, timeout=seconds)
         shown = key.primary if key.primary.name else key.version_template
         return KeyFacts(
             purpose=key.purpose.name,
@@ -70,11 +68,11 @@ def held_permissions(kek: CloudKms, permissions: Iterable[str]) -> frozenset[str
         KeyServiceError: the service cannot be reached, or does not say.
     """
 
-    def ask(client: KeyManagementServiceClient) -> frozenset[str]:
+    def ask(client: KeyManagementServiceClient, seconds: float) -> frozenset[str]:
         answer = client.test_iam_permissions(
             request={"resource": kek.key_name, "permissions": sorted(permissions)},
             retry=None,
-            timeout=ATTEMPT_SECONDS,
+            timeout=seconds,
         )
         return frozenset(answer.permissions)
 

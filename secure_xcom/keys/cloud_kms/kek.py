@@ -8,21 +8,25 @@ before the first call: it costs a second of CPU.
 from __future__ import annotations
 
 import logging
+import random
 import re
 import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from importlib import import_module
 from typing import TYPE_CHECKING, TypeVar
 
 import google_crc32c
 
-from secure_xcom import forks
+from secure_xcom import forks, threads
 from secure_xcom.errors import AuthenticationError, ConfigError, KeyServiceError
 from secure_xcom.format.envelope import DATA_KEY_BYTES
 from secure_xcom.keys.cloud_kms.errors import (
     DECRYPT,
     ENCRYPT,
     CorruptAnswer,
+    NoAnswer,
     Operation,
     is_doubtful,
     is_passing,
@@ -36,7 +40,7 @@ if TYPE_CHECKING:
 
     MakeClient = Callable[[Credentials | None], KeyManagementServiceClient]
 
-#: How long one attempt at a call may take, and how long attempts go on.
+#: How long one attempt at a call may take, and how long a call may with all its attempts.
 ATTEMPT_SECONDS = 10.0
 DEADLINE_SECONDS = 60.0
 #: The waits between attempts: random, up to a bound that doubles from the first to the second.
@@ -96,6 +100,8 @@ class CloudKms:
     Args:
         uri: the key's URI.
         credentials: used instead of the application default credentials.
+        deadline_seconds: how long a call may take in all: looking for credentials, fetching a
+            token, connecting, all attempts and the waits between them.
         make_client: used instead of this module's, at the first call in each process.
 
     Raises:
@@ -107,11 +113,13 @@ class CloudKms:
         uri: str,
         *,
         credentials: Credentials | None = None,
+        deadline_seconds: float = DEADLINE_SECONDS,
         make_client: MakeClient | None = None,
     ) -> None:
         self._uri = uri
         self._key_name = _key_name(uri)
         self._credentials = credentials
+        self._deadline_seconds = deadline_seconds
         self._make_client = make_client
         self._client: KeyManagementServiceClient | None = None
         self._client_lock = threading.Lock()
@@ -142,8 +150,8 @@ class CloudKms:
             "additional_authenticated_data_crc32c": google_crc32c.value(aad),
         }
 
-        def encrypt(client: KeyManagementServiceClient) -> WrappedKey:
-            answer = client.encrypt(request=request, retry=None, timeout=ATTEMPT_SECONDS)
+        def encrypt(client: KeyManagementServiceClient, seconds: float) -> WrappedKey:
+            answer = client.encrypt(request=request, retry=None, timeout=seconds)
             return WrappedKey(self._uri, answer.ciphertext, _version(answer, self._key_name))
 
         return self.call(ENCRYPT, encrypt)
@@ -158,8 +166,8 @@ class CloudKms:
             "additional_authenticated_data_crc32c": google_crc32c.value(aad),
         }
 
-        def decrypt(client: KeyManagementServiceClient) -> bytes:
-            answer = client.decrypt(request=request, retry=None, timeout=ATTEMPT_SECONDS)
+        def decrypt(client: KeyManagementServiceClient, seconds: float) -> bytes:
+            answer = client.decrypt(request=request, retry=None, timeout=seconds)
             return _plaintext(answer)
 
         data_key = self.call(DECRYPT, decrypt)
@@ -174,40 +182,53 @@ class CloudKms:
         self._client_lock = threading.Lock()
 
     def call(
-        self, operation: Operation, attempt: Callable[[KeyManagementServiceClient], _Answer]
+        self,
+        operation: Operation,
+        attempt: Callable[[KeyManagementServiceClient, float], _Answer],
     ) -> _Answer:
         """Attempt a call until it succeeds, cannot succeed, or has taken too long.
 
         Args:
             operation: what it is, for errors.
-            attempt: the call, by the client of this process; it bounds its own time.
+            attempt: the call, by the client of this process, in so many seconds at most.
 
         Raises:
             SecureXComError: what `cloud_kms_errors.translate` makes of its last error.
         """
+        until = time.monotonic() + self._deadline_seconds
+        may_retry = _may_retry()
+        bound_seconds = BACKOFF_SECONDS[0]
+        while True:
+            outcome = self._outcome(attempt, until)
+            error = outcome.exception() if outcome.done() else NoAnswer(self._deadline_seconds)
+            if error is None:
+                return outcome.result()
+            if not isinstance(error, Exception):
+                raise error
+            # Jitter keeps many workers from coming back at once; nothing secret depends on it.
+            pause_seconds = random.uniform(0, bound_seconds)  # noqa: S311
+            bound_seconds = min(2 * bound_seconds, BACKOFF_SECONDS[1])
+            if time.monotonic() + pause_seconds >= until or not may_retry(error):
+                raise translate(error, operation, self._key_name) from error
+            _log.info("Cloud KMS: %s; trying again with %s", type(error).__name__, self._key_name)
+            threads.pause(pause_seconds)
+
+    def _outcome(
+        self, attempt: Callable[[KeyManagementServiceClient, float], _Answer], until: float
+    ) -> Future[_Answer]:
+        """Attempt a call once, in a thread: not all that Google's libraries wait for has a bound.
+
+        In the calling thread a signal's handler would raise its exception inside of them, where
+        some are taken for the network's.
+        """
 
         def attempt_once() -> _Answer:
+            # A fork must not fall into a call, nor into an import, whose lock nobody would open.
             with forks.calls():
-                return attempt(self._client_here())
+                client = self._client_here()
+                return attempt(client, min(ATTEMPT_SECONDS, max(0.0, until - time.monotonic())))
 
-        try:
-            # A fork in the middle of an import would leave the child a lock that nobody opens.
-            with forks.calls():
-                from google.api_core.retry import Retry  # noqa: PLC0415
-
-            retry = Retry(
-                predicate=_may_retry(),
-                initial=BACKOFF_SECONDS[0],
-                maximum=BACKOFF_SECONDS[1],
-                multiplier=2.0,
-                timeout=DEADLINE_SECONDS,
-                on_error=lambda error: _log.info(
-                    "Cloud KMS: %s; trying again with %s", type(error).__name__, self._key_name
-                ),
-            )
-            return retry(attempt_once)()
-        except Exception as error:
-            raise translate(error, operation, self._key_name) from error
+        return threads.outcome(attempt_once, "secure-xcom-kms", until - time.monotonic())
 
     def _client_here(self) -> KeyManagementServiceClient:
         with self._client_lock:
@@ -255,7 +276,7 @@ def _plaintext(answer: DecryptResponse) -> bytes:
 
 
 def _may_retry() -> Callable[[Exception], bool]:
-    """A predicate for one call: what passes is retried, what is doubtful only a few times."""
+    """A predicate for one call: what passes is tried again, what is doubtful only a few times."""
     doubts = 0
 
     def may_retry(error: Exception) -> bool:

@@ -6,17 +6,21 @@ import asyncio
 import dataclasses
 import inspect
 import json
+import logging
 import os
 import subprocess
 import sys
+import traceback
 from uuid import uuid4
 
 import pytest
 from conftest import VERSION
 
+from secure_xcom import audit
 from secure_xcom.airflow import core
 from secure_xcom.errors import (
     AuthenticationError,
+    CodecError,
     ConfigError,
     FormatError,
     ObjectNotFound,
@@ -31,7 +35,7 @@ from airflow.sdk.execution_time.context import AssetStateStoreAccessor, TaskStat
 from airflow.sdk.state import AssetScope, BaseStoreBackend, TaskScope
 
 from secure_xcom.airflow.state_store import SecureStateStoreBackend, _of_asset, _of_task
-from secure_xcom.cli.inspect_input import STATE_REFERENCE
+from secure_xcom.cli.inspect.subject import STATE_REFERENCE
 
 TASK = TaskScope("dag", "run", "task", 3)
 ASSET = AssetScope(name="orders")
@@ -371,3 +375,61 @@ def test_a_missing_object_raises_and_is_not_none(side, configure, deployment):
         path.unlink()
     with pytest.raises(ObjectNotFound):
         from_ref(stored)
+
+
+@pytest.mark.parametrize("policy", ["deny", "warn", "allow"])
+@pytest.mark.parametrize("more", ['"placement":"inline"', '"n":NaN', '"store":1,"store":2'])
+def test_what_carries_our_tag_is_strict_json_or_refused(side, configure, policy, more, lines):
+    scope, to_ref, from_ref = side
+    for threshold_bytes in (0, -1):
+        configure(threshold_bytes=threshold_bytes, unsealed_reads=policy)
+        row = to_ref(value=CANARY, key="k", scope=scope)
+        for broken in (f"{row[:-1]},{more},{more}}}", "{" + more + "," + more + "," + row[1:]):
+            lines.clear()
+            with pytest.raises(FormatError):
+                from_ref(broken)
+            (line,) = lines
+            assert '"operation": "refuse"' in line
+        assert from_ref(row) == CANARY
+
+
+@pytest.fixture
+def lines():
+    """The lines of the audit log."""
+    written = []
+    handler = logging.Handler()
+    handler.emit = lambda record: written.append(record.getMessage())
+    audit.logger.addHandler(handler)
+    yield written
+    audit.logger.removeHandler(handler)
+
+
+def test_what_json_does_not_hold_is_refused_with_its_line(side, lines):
+    scope, to_ref, _ = side
+    circle = [CANARY]
+    circle.append(circle)
+    deep = CANARY
+    for _ in range(100_000):
+        deep = [deep]
+    for value in (object(), {CANARY: {1, 2}}, {(1, 2): CANARY}, circle, deep):
+        with pytest.raises(CodecError) as refused:
+            to_ref(value=value, key="k", scope=scope)
+        assert CANARY not in "".join(traceback.format_exception(refused.value))
+    assert len(lines) == 5
+    assert all('"outcome": "failed"' in line and CANARY not in line for line in lines)
+
+
+def test_a_deep_state_is_read_from_a_deeper_stack(side):
+    scope, to_ref, from_ref = side
+    value = CANARY
+    for _ in range(400):
+        value = [value]
+    row = to_ref(value=value, key="k", scope=scope)
+
+    def below(frames):
+        return from_ref(row) if frames == 0 else below(frames - 1)
+
+    found = below(600)
+    while isinstance(found, list):
+        (found,) = found
+    assert found == CANARY

@@ -1,4 +1,4 @@
-"""What `strict` refuses while tasks run; `unit/test_settings.py` has the settings."""
+"""What `strict` refuses while tasks run; `unit/settings/test_settings.py` has the settings."""
 # ruff: noqa: ARG001 - fixtures are asked for by name
 
 from __future__ import annotations

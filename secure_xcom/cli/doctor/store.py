@@ -1,0 +1,211 @@
+"""Checks stores, through the clients that workers use."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import google_crc32c
+
+from secure_xcom.cli.doctor import bucket as bucket_checks
+from secure_xcom.cli.doctor.check import (
+    Check,
+    failed,
+    is_out_of_reach,
+    passed,
+    refused,
+    warned,
+    within,
+)
+from secure_xcom.errors import (
+    ObjectNotFound,
+    SecureXComError,
+    StoreAccessDenied,
+    StoreUnavailable,
+)
+from secure_xcom.stores import open_store
+from secure_xcom.stores.file import SCHEME as FILE
+from secure_xcom.stores.gcs.facts import LOOK, bucket_resource, server_time
+from secure_xcom.stores.gcs.store import Gcs
+
+if TYPE_CHECKING:
+    from google.auth.credentials import Credentials
+
+    from secure_xcom.stores.protocol import Store
+
+#: Where the objects of round trips lie; no XCom's name begins like that (`stores/names.py`).
+FOLDER = "~doctor"
+#: The size of such an object.
+_OBJECT_BYTES = 1024
+#: Clocks that differ by more are worth a look.
+_CLOCK_SECONDS_MAX = 60
+
+
+def checks(
+    uri: str, kek_uri: str, credentials: Credentials | None, retention_days: int | None
+) -> Iterator[Check]:
+    """Look at the store that writes use.
+
+    Args:
+        uri: the store.
+        kek_uri: the key that writes use.
+        credentials: for Cloud Storage.
+        retention_days: how long rows live in the database; None if nobody has said it.
+    """
+    store = open_store(uri, credentials=credentials)
+    if not isinstance(store, Gcs):
+        yield warned(
+            "store.kind",
+            f"{uri} is a directory: good for a laptop. Workers on other machines do not see it.",
+            "In a deployment, set store_uri to a gs:// bucket.",
+        )
+        yield _round_trip(store)[0]
+        yield _folder(Path(uri.removeprefix(FILE)))
+        return
+    yield passed("store.kind", f"{uri} in Cloud Storage")
+    check, reached = _round_trip(store)
+    yield check
+    if reached:
+        yield from _metadata(store, kek_uri, retention_days)
+        yield from _clock(store)
+
+
+def trusted(uri: str, credentials: Credentials | None) -> Check:
+    """Look at a store that references may point into, and writes do not go to."""
+    name = "trusted_stores"
+    store = open_store(uri, credentials=credentials)
+    absent = f"{FOLDER}/{secrets.token_hex(16)}"
+    try:
+        within(lambda: list(store.get(absent, generation="1", length_bytes=0, crc32c=0)))
+    except ObjectNotFound:
+        return passed(name, f"{uri} may be read")
+    except StoreAccessDenied as error:
+        check = refused(name, error)
+        # https://cloud.google.com/storage/docs/json_api/v1/status-codes: of what may not be listed,
+        # the service does not say that it is not there.
+        also = "An object that is not there looks the same to who lacks storage.objects.list."
+        return failed(name, f"{check.detail} {also}", check.fix)
+    except SecureXComError as error:
+        return refused(name, error)
+    return failed(
+        name,
+        f"{uri} gave an object that was never written.",
+        "Find out what answers in the store's place.",
+    )
+
+
+def _round_trip(store: Store) -> tuple[Check, bool]:
+    """Write, read and delete an object as workers do; and whether the service answered."""
+    name = "store.round_trip"
+    own = f"{FOLDER}/{secrets.token_hex(16)}"
+    data = os.urandom(_OBJECT_BYTES)
+    written = False
+
+    def there_and_back() -> bytes:
+        nonlocal written
+        stored = store.put(own, [data], {"secure-xcom": "doctor"})
+        written = True
+        try:
+            return b"".join(
+                store.get(
+                    own,
+                    generation=stored.generation,
+                    length_bytes=len(data),
+                    crc32c=google_crc32c.value(data),
+                )
+            )
+        finally:
+            store.delete(own, generation=stored.generation)
+
+    try:
+        again = within(there_and_back)
+    except SecureXComError as error:
+        check = refused(name, error)
+        if written:
+            left = f"{check.detail} The object {store.uri}/{own}, of random bytes, may be left."
+            check = failed(name, left, check.fix)
+        return check, not is_out_of_reach(error)
+    if again != data:
+        return failed(
+            name,
+            "An object came back changed.",
+            "Find out what answers in the store's place.",
+        ), True
+    return passed(name, "an object was written, read and deleted"), True
+
+
+def _folder(path: Path) -> Check:
+    name = "store.folder"
+    try:
+        status = path.stat()
+    except OSError as error:
+        return failed(
+            name, f"{path} cannot be looked at ({error.strerror}).", "Check its owner and mode."
+        )
+    if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        return warned(
+            name,
+            f"{path} is open to other users of this machine (mode "
+            f"{stat.S_IMODE(status.st_mode):04o}), who see names and sealed values, or may replace "
+            "them.",
+            f"chmod 700 {path}",
+        )
+    return passed(name, f"{path} is open to its owner only")
+
+
+def _metadata(store: Gcs, kek_uri: str, retention_days: int | None) -> Iterator[Check]:
+    name = "store.metadata"
+    bucket, _, prefix = store.uri.removeprefix("gs://").partition("/")
+    try:
+        resource = within(lambda: bucket_resource(store))
+    except StoreAccessDenied:
+        yield warned(
+            name,
+            f"The service account lacks {LOOK.permission}, which workers do not need: location, "
+            "access, encryption, retention, soft delete, versioning and lifecycle of the bucket "
+            "were not looked at.",
+            "Run the command with an account that has it, or grant it: gcloud storage buckets "
+            f"add-iam-policy-binding gs://{bucket} --role roles/storage.legacyBucketReader "
+            "--member serviceAccount:ACCOUNT",
+        )
+    except StoreUnavailable as error:
+        yield refused(name, error)
+    except SecureXComError as error:
+        yield warned(name, f"The bucket could not be looked at: {error}", "See the message.")
+    else:
+        yield passed(name, "the bucket can be looked at")
+        below = f"{prefix}/" if prefix else ""
+        yield from bucket_checks.checks(bucket, resource, kek_uri, below, retention_days)
+
+
+def _clock(store: Gcs) -> Iterator[Check]:
+    """Compare with the service's clock, which says whole seconds."""
+    name = "clock"
+    try:
+        theirs = within(lambda: server_time(store))
+    except SecureXComError as error:
+        yield warned(name, f"The service's clock could not be asked: {error}", "See the message.")
+        return
+    if theirs is None:
+        yield warned(
+            name,
+            "The answers of the service have no date.",
+            "Look for a proxy between here and storage.googleapis.com.",
+        )
+        return
+    seconds = (datetime.now(UTC) - theirs).total_seconds()
+    if abs(seconds) <= _CLOCK_SECONDS_MAX:
+        yield passed(name, "this machine's clock agrees with the service's")
+        return
+    way = "ahead of" if seconds > 0 else "behind"
+    yield warned(
+        name,
+        f"This machine's clock is {abs(seconds):.0f} seconds {way} the service's: "
+        "times in the audit log are wrong, and tokens may be refused.",
+        "Have the machine's clock set by NTP.",
+    )
