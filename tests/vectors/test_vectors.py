@@ -6,7 +6,6 @@ import hashlib
 import importlib
 import traceback
 
-import google_crc32c
 import pytest
 from support.memory import FixedKek, MemoryStore
 from support.sameness import difference
@@ -20,7 +19,6 @@ from secure_xcom.layers.sealed import Sealed
 from secure_xcom.layers.states import States
 from secure_xcom.layers.threshold import Threshold
 from secure_xcom.model import Compression, Expected, Payload
-from secure_xcom.stores.protocol import Stored
 
 NAMES = sorted(path.stem for path in generate.FILES.glob("*.txt"))
 
@@ -34,25 +32,19 @@ def vector_and_object(name: str) -> tuple[Vector, bytes | None]:
     return vector, data
 
 
-class Objects(dict):
-    """The objects of a store in memory; called as the method of a real store, it lists a folder."""
-
-    def __call__(self, folder):
-        for name, (generation, data) in self.items():
-            if name.startswith(folder):
-                yield name, Stored(generation, len(data), google_crc32c.value(data))
-
-
 def opened(vector: Vector, data: bytes | None) -> Payload:
     """What a deployment with the vector's settings makes of its row and its object."""
     keks = {uri: FixedKek(uri, bytes.fromhex(key)) for uri, key in vector.keks.items()}
-    stores = {uri: MemoryStore(uri, objects=Objects()) for uri in vector.stores}
+    below = f"/~state/{vector.state}" if vector.state else ""
+    stores = {uri + below: MemoryStore(uri + below) for uri in vector.stores}
     if vector.object:
         name, generation, _ = vector.object
-        stores[vector.stores[0]].objects[name] = (generation, data or b"")
+        for store in stores.values():
+            store.objects[name] = (generation, data or b"")
     mark = f"#{vector.state}-state" if vector.state else ""
+    primary = vector.stores[0] + below
     sealed = Sealed(
-        Threshold(stores, vector.stores[0], 49_152),
+        Threshold(stores, primary, 49_152),
         DataKeys(keks, next(iter(keks)), 300),
         instance=vector.instances[0] + mark,
         trusted_instances=[instance + mark for instance in vector.instances[1:]],
@@ -65,7 +57,7 @@ def opened(vector: Vector, data: bytes | None) -> Payload:
         *(asked.get(member) for member in ("dag", "run", "task", "map_index", "key"))
     )
     if vector.state:
-        states = States(sealed, sealed, stores, vector.stores[0])
+        states = States(sealed, sealed, stores, primary)
         return sealed.get(states._named(vector.row), expected)
     return sealed.get(from_row(loads(vector.row)), expected)
 
