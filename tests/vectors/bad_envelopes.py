@@ -216,6 +216,8 @@ _KEYS: Table = {
     "wrapped-nonce": ("A bit of the wrapped key's nonce.", {"after": flip("wrapped", 0)}),
     "wrapped-text": ("A bit of the wrapped key.", {"after": flip("wrapped", 12, 7)}),
     "wrapped-tag": ("A bit of the wrapped key's tag.", {"after": flip("wrapped", 59)}),
+    "wrapped-1": ("One byte.", {"wrapped": b"\0"}),
+    "wrapped-2048": ("The longest wrapped key that a key block holds.", {"wrapped": bytes(2048)}),
     "wrapped-27": ("Fewer bytes than a nonce and a tag have.", {"wrapped": bytes(27)}),
     "wrapped-59": ("A byte less than the wrapped key has.", {"wrapped": lambda key: key[:-1]}),
     "wrapped-61": ("A byte after the wrapped key's tag.", {"wrapped": lambda key: key + b"\0"}),

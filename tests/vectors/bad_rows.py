@@ -185,7 +185,6 @@ _VALUES: Mapping[str, Mapping[str, Any]] = {
         "last-empty": SEGMENT_BYTES + 16,
         "last-of-1": SEGMENT_BYTES + 1,
         "third-empty": 2 * SEGMENT_BYTES + 16,
-        "most": 1_099_528_405_305,
         "digits": 10**400,
     },
     "preamble": {
@@ -429,6 +428,9 @@ def _remote() -> Iterator[Vector]:
         yield bad(
             full, comment, "FormatError", made, remote=True, row=lambda old, row=row: old | row
         )
+    comment = "A byte more than the longest body, and a reader without a limit of its own."
+    change = {"length_bytes": 1_099_528_405_305}
+    yield _case("length-bytes-most", comment, change, remote=True, max_value_bytes=2**50)
     comment = "A member of the other placement."
     yield _case("extra-envelope", comment, {"envelope": ""}, remote=True)
     for name, uri in _STORES.items():
@@ -449,6 +451,18 @@ def _objects() -> Iterator[Vector]:
         full = f"bad-object-{name}"
         made = envelope(full, stream(full, 4083))
         yield bad(full, comment, "AuthenticationError", made, remote=True, row=change)
+
+    full = "bad-object-length-most"
+    made = envelope(full, stream(full, 4083))
+    yield bad(
+        full,
+        "The row has the length of the longest body.",
+        "AuthenticationError",
+        made,
+        remote=True,
+        row=lambda row: row | {"length_bytes": 1_099_528_405_304},
+        max_value_bytes=2**50,
+    )
 
 
 def _names() -> Iterator[Vector]:

@@ -128,6 +128,16 @@ def _compressed() -> Iterator[Vector]:
             b"abc",
             frames.single_segment(frames.raw_blocks(b"abc"), 3),
         ),
+        "single-segment-8-mib": (
+            "A content of 8 MiB that is its own window.",
+            b"x" * 2**23,
+            frames.single_segment(frames.run(b"x", 2**23), 2**23),
+        ),
+        "single-segment-4-bytes": (
+            "A frame that states its content's size in four bytes.",
+            b"abc",
+            frames.single_segment(frames.raw_blocks(b"abc"), 3, 4),
+        ),
         "dictionary-0": (
             "A dictionary id of 0 stands for none.",
             b"abc",
@@ -214,6 +224,9 @@ def _readers() -> Iterator[Vector]:
     uri = "local-kek:///" + "k" * (1024 - 13)
     made = envelope(name, b"value", kek_uri=uri, version_hint="v" * 512)
     yield good(name, "The longest URI and hint.", made, keks={uri: kek(uri).hex()})
+    name = "good-key-block-shortest"
+    made = envelope(name, b"value", kek_uri="k")
+    yield good(name, "A URI of one byte.", made, keks={"k": kek("k").hex()})
     name = "good-max-value-bytes"
     made = envelope(name, stream(name, 1000))
     yield good(
