@@ -153,6 +153,16 @@ _OFFLOADED: dict[str, _Faults] = {
         {"instance": "test"},
         after=flip("wrapped", 20),
     ),
+    "kek-wrapped": _Faults(
+        "The KEK is not trusted; the wrapped key has 59 bytes.",
+        _CONFIG,
+        {"kek_uri": _OTHER_URI, "wrapped": lambda wrapped: wrapped[:-1]},
+    ),
+    "instance-wrapped": _Faults(
+        "The deployment is not trusted; the wrapped key has 59 bytes.",
+        _CONFIG,
+        {"instance": "test", "wrapped": lambda wrapped: wrapped[:-1]},
+    ),
     # Steps 5 to 7: side by side, and both have failed.
     "key-object": _Faults(
         "A bit of the wrapped key; there is no object.",
@@ -303,6 +313,11 @@ def _states() -> Iterator[Vector]:
         row = state(made, "task") | changes
         stored = (row["object"], GENERATION, made.data) if there else None
         yield bad(full, comment, expect, made, row=lambda _, row=row: row, stored=stored, **read)
+    full = "bad-order-state-offloaded-store"
+    made = made_of(full)
+    row = offloaded(made) | _FOREIGN
+    comment = "An offloaded reference is no state; the store is not trusted."
+    yield bad(full, comment, _FORMAT, made, row=lambda _: row, stored=None, **read)
     full = "bad-order-state-limit-name"
     made = made_of(full, task="x" * 4000, dag="d" * 4000, kek_uri="k" * 1024)
     made = replace(made, data=made.data + bytes(6000))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from vectors.bad_envelopes import cut, flip
 from vectors.case import Vector, bad, good
-from vectors.codec_values import PLAIN, document
+from vectors.codec_values import BYTES, PLAIN, document
 from vectors.construct import (
     COORDINATE,
     GENERATION,
@@ -311,3 +311,14 @@ def _objects() -> Iterator[Vector]:
     comment = "A value of a byte more than the reader allows."
     read = _read(max_value_bytes=len(made.raw) - 1)
     yield bad(name, comment, "FormatError", made, **read, **_object(made))
+    text = json.dumps(STATE)
+    for name, comment, codec, raw in (
+        ("none", "None.", PLAIN, document(None)),
+        ("dict", "A dict that is not JSON yet.", PLAIN, document(STATE)),
+        ("bytes", "Bytes that hold JSON.", BYTES, text.encode()),
+    ):
+        full = f"bad-state-value-{name}"
+        made = envelope(full, raw, key="page", instance="prod#task-state", codec=codec)
+        vector = good(full, comment, made, **_read(), **_object(made))
+        vector.expect = "FormatError"
+        yield vector
