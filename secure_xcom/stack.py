@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from secure_xcom.model import Coordinate, Expected, Payload, Reference
     from secure_xcom.settings import Settings
+    from secure_xcom.stores.protocol import Store
 
 
 #: Reads of one batch wait for the network side by side, in at most this many threads.
@@ -140,7 +141,7 @@ def build(settings: Settings, credentials: Credentials | None = None) -> Stack:
         ConfigError: a KEK or a store cannot be used as it is set.
     """
     stores = {
-        uri: Cached(open_store(uri, credentials=credentials), settings.cache_max_bytes)
+        uri: Cached(_store(uri, settings, credentials), settings.cache_max_bytes)
         for uri in (settings.store_uri, *settings.trusted_stores)
     }
     return Stack(
@@ -167,7 +168,7 @@ def build_states(settings: Settings, kind: str, credentials: Credentials | None 
     """
     store_uri = f"{settings.store_uri}/~state/{kind}"
     stores = {
-        uri: open_store(uri, credentials=credentials)
+        uri: _store(uri, settings, credentials)
         for uri in (store_uri, *(f"{one}/~state/{kind}" for one in settings.trusted_stores))
     }
     keys = _data_keys(settings, credentials)
@@ -176,6 +177,12 @@ def build_states(settings: Settings, kind: str, credentials: Credentials | None 
         for threshold_bytes in (settings.threshold_bytes, 0)
     )
     return States(inline, offloaded, stores, store_uri)
+
+
+def _store(uri: str, settings: Settings, credentials: Credentials | None) -> Store:
+    return open_store(
+        uri, credentials=credentials, deadline_seconds=settings.store_deadline_seconds
+    )
 
 
 def _data_keys(settings: Settings, credentials: Credentials | None) -> DataKeys:
