@@ -18,7 +18,13 @@ from typing import TYPE_CHECKING, cast
 
 import google_crc32c
 
-from secure_xcom.errors import ConfigError, FormatError, SecureXComError, StoreError
+from secure_xcom.errors import (
+    AuthenticationError,
+    ConfigError,
+    FormatError,
+    SecureXComError,
+    StoreError,
+)
 from secure_xcom.model import Buffer
 from secure_xcom.stores import gcs_errors, gcs_wire
 from secure_xcom.stores.blocks import Passes, errors_of_source_first, parts
@@ -35,7 +41,7 @@ from secure_xcom.stores.gcs_errors import (
 from secure_xcom.stores.gcs_session import UploadSession
 from secure_xcom.stores.gcs_wire import Connection, Patience, Resource, Wire, make_client
 from secure_xcom.stores.names import PREFIX_BYTES_MAX, is_name
-from secure_xcom.stores.protocol import Damaged, Stored
+from secure_xcom.stores.protocol import Stored
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
@@ -295,7 +301,7 @@ def _receive(
                 while block := _read(patience, response):
                     received_bytes += len(block)
                     if received_bytes > length_bytes:
-                        raise Damaged  # noqa: TRY301 - it passes
+                        raise AuthenticationError(damaged=True)  # noqa: TRY301 - it passes
                     checksum = google_crc32c.extend(checksum, block)
                     patience.moved(len(block))
                     yield block
@@ -309,7 +315,7 @@ def _receive(
             failure = Interrupted("an object ended before its time")
         patience.wait(failure)
     if checksum != crc32c:
-        raise Damaged
+        raise AuthenticationError(damaged=True)
 
 
 def _read(patience: Patience, response: Response) -> bytes:
@@ -322,7 +328,7 @@ def _check_length(response: Response, left_bytes: int) -> None:
     """Refuse what is longer or shorter than the reference says before any of it is used."""
     claimed = response.headers.get("Content-Length")
     if claimed is not None and claimed != str(left_bytes):
-        raise Damaged
+        raise AuthenticationError(damaged=True)
 
 
 def _let_go(blocks: list[bytes]) -> Iterator[bytes]:
