@@ -274,7 +274,12 @@ def _send_in_parts(wire: Wire, resource: Resource, blocks: Iterable[bytes]) -> S
 
 def _left_behind(wire: Wire, resource: Resource, error: Exception) -> Stored | None:
     """The object that a write has left behind whose last answer was lost, if it can be told."""
+    from google.api_core.exceptions import GoogleAPICallError  # noqa: PLC0415
+
     if wire.patience.own(error) or wire.patience.kind_of(error) is Kind.FINAL:
+        return None
+    if isinstance(error, GoogleAPICallError):
+        # The last answer came. Had an earlier one been lost, it would say that the object exists.
         return None
     patience = Patience(_LOOK_SECONDS)
     try:
