@@ -18,7 +18,12 @@ from typing import TYPE_CHECKING, cast
 
 import google_crc32c
 
-from secure_xcom.errors import ConfigError, FormatError, SecureXComError, StoreError
+from secure_xcom.errors import (
+    ConfigError,
+    FormatError,
+    SecureXComError,
+    StoreError,
+)
 from secure_xcom.model import Buffer
 from secure_xcom.stores.blocks import Passes, errors_of_source_first, parts
 from secure_xcom.stores.gcs import errors as gcs_errors
@@ -269,7 +274,12 @@ def _send_in_parts(wire: Wire, resource: Resource, blocks: Iterable[bytes]) -> S
 
 def _left_behind(wire: Wire, resource: Resource, error: Exception) -> Stored | None:
     """The object that a write has left behind whose last answer was lost, if it can be told."""
+    from google.api_core.exceptions import GoogleAPICallError  # noqa: PLC0415
+
     if wire.patience.own(error) or wire.patience.kind_of(error) is Kind.FINAL:
+        return None
+    if isinstance(error, GoogleAPICallError):
+        # The last answer came. Had an earlier one been lost, it would say that the object exists.
         return None
     patience = Patience(_LOOK_SECONDS)
     try:
