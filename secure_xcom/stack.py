@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from secure_xcom.model import Coordinate, Expected, Payload, Reference
     from secure_xcom.settings import Settings
+    from secure_xcom.stores.protocol import Store
 
 
 #: Reads of one batch wait for the network side by side, in at most this many threads.
@@ -161,7 +162,7 @@ def build(settings: Settings, credentials: Credentials | None = None) -> Stack:
         ConfigError: a KEK or a store cannot be used as it is set.
     """
     stores = {
-        uri: Cached(open_store(uri, credentials=credentials), settings.cache_max_bytes)
+        uri: Cached(_store(uri, settings, credentials), settings.cache_max_bytes)
         for uri in (settings.store_uri, *settings.trusted_stores)
     }
     return Stack(
@@ -188,13 +189,19 @@ def build_states(settings: Settings, kind: str, credentials: Credentials | None 
     """
     store_uri = settings.store_uri + STATE_STORES[kind]
     trusted = [uri + STATE_STORES[kind] for uri in settings.trusted_stores]
-    stores = {uri: open_store(uri, credentials=credentials) for uri in (store_uri, *trusted)}
+    stores = {uri: _store(uri, settings, credentials) for uri in (store_uri, *trusted)}
     keys = _data_keys(settings, credentials)
     inline, offloaded = (
         _sealed(settings, Threshold(stores, store_uri, threshold_bytes), keys, STATE_MARKS[kind])
         for threshold_bytes in (settings.threshold_bytes, 0)
     )
     return States(inline, offloaded, stores, store_uri)
+
+
+def _store(uri: str, settings: Settings, credentials: Credentials | None) -> Store:
+    return open_store(
+        uri, credentials=credentials, deadline_seconds=settings.store_deadline_seconds
+    )
 
 
 def _data_keys(settings: Settings, credentials: Credentials | None) -> DataKeys:

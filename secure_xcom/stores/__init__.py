@@ -29,12 +29,16 @@ def load(uri: str) -> None:
         wire.load()
 
 
-def open_store(uri: str, *, credentials: Credentials | None = None) -> Store:
+def open_store(
+    uri: str, *, credentials: Credentials | None = None, deadline_seconds: float | None = None
+) -> Store:
     """The store that a URI names. Nothing is read or called before its first use.
 
     Args:
         uri: `gs://bucket`, `gs://bucket/prefix`, or `file:///absolute/directory`.
         credentials: for Cloud Storage, instead of the application default credentials.
+        deadline_seconds: how long a call of Cloud Storage goes on without real progress; None
+            for the default.
 
     Raises:
         ConfigError: the URI names no store.
@@ -42,7 +46,7 @@ def open_store(uri: str, *, credentials: Credentials | None = None) -> Store:
     if uri.startswith(CLOUD_SCHEME):
         from secure_xcom.stores.gcs.store import Gcs
 
-        return Gcs(uri, credentials=credentials)
+        return Gcs(uri, credentials=credentials, deadline_seconds=deadline_seconds)
     if uri.startswith(LOCAL_SCHEME):
         from secure_xcom.stores.file import Directory
 

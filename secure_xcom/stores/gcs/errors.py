@@ -10,7 +10,7 @@ import http.client
 import re
 import signal
 import ssl
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from types import CodeType
@@ -49,6 +49,7 @@ _FINAL_TLS = frozenset(
         "WRONG_VERSION_NUMBER",
     )
 )
+_LIBRARIES = frozenset(("google", "requests", "urllib3"))
 #: What an answer of a proxy to CONNECT becomes, in the standard library.
 _TUNNEL = re.compile(r"Tunnel connection failed: (\d{3})")
 #: Addresses are left out of messages: that of an upload session is as good as a password.
@@ -206,13 +207,20 @@ def raised_by_handler(
         for number in signal.valid_signals()
         if (code := _code_of(signal.getsignal(number))) is not None
     }
-    for layer in layers_of(error, outer):
-        trace = layer.__traceback__
-        while trace is not None:
-            if trace.tb_frame.f_code in codes:
-                return layer
-            trace = trace.tb_next
-    return None
+    raised = [layer for layer in layers_of(error, outer) if _passed(layer, codes)]
+    # A wrapper may have been given the traceback of what it wraps.
+    own = (layer for layer in raised if type(layer).__module__.split(".")[0] not in _LIBRARIES)
+    return next(own, raised[-1] if raised else None)
+
+
+def _passed(error: BaseException, codes: Collection[CodeType]) -> bool:
+    """Whether an exception came out of one of these functions."""
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code in codes:
+            return True
+        trace = trace.tb_next
+    return False
 
 
 def _code_of(handler: object) -> CodeType | None:
