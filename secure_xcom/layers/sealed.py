@@ -6,8 +6,9 @@ It writes and checks in the order of `docs/format.md`, sections 2 and 8.
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from secure_xcom import audit
 from secure_xcom.errors import AuthenticationError, CodecError, FormatError, SecureXComError
@@ -24,6 +25,12 @@ from secure_xcom.model import (
     Payload,
     Reference,
 )
+from secure_xcom.stores.protocol import Damaged
+
+#: How often an envelope is fetched again that came damaged.
+DAMAGED_RETRIES = 2
+
+_T = TypeVar("_T")
 
 
 class Below(Protocol):
@@ -146,20 +153,39 @@ class Sealed:
         preamble: envelope.Preamble | None = None
         try:
             length_bytes = self._length(reference)
-            preamble, rest = envelope.split_preamble(self._below.get(reference))
-            payload = self._open(preamble, rest, length_bytes - preamble.length_bytes, expected)
+
+            def open_(chunks: Iterator[Buffer]) -> Payload:
+                nonlocal preamble
+                preamble, rest = envelope.split_preamble(chunks)
+                return self._open(preamble, rest, length_bytes - preamble.length_bytes, expected)
+
+            payload = self._read(reference, open_)
         except SecureXComError as error:
             wrapped = preamble.unverified_wrapped if preamble else None
             audit.record("open", expected, reference=reference, wrapped=wrapped, error=error)
             raise
         audit.record(
             "open",
-            preamble.unverified_header.coordinate,
+            expected if preamble is None else preamble.unverified_header.coordinate,
             reference=reference,
-            wrapped=preamble.unverified_wrapped,
+            wrapped=preamble.unverified_wrapped if preamble else None,
             raw_bytes=payload.raw_bytes,
         )
         return payload
+
+    def _read(self, reference: Reference, use: Callable[[Iterator[Buffer]], _T]) -> _T:
+        """Use an envelope that is fetched, again where it came damaged.
+
+        Raises:
+            AuthenticationError: it came damaged each time.
+            SecureXComError: what `use` raised.
+        """
+        for _ in range(1 + DAMAGED_RETRIES):
+            try:
+                return use(self._below.get(reference))
+            except Damaged:
+                continue
+        raise AuthenticationError
 
     def _open(
         self,
@@ -180,7 +206,13 @@ class Sealed:
         keys = envelope.derive(data_key, preamble.header_bytes, header.salt)
         envelope.check_commitment(keys, preamble.commitment)
         opened = body.open_(keys.content_key, keys.header_hash, rest, body_bytes)
-        return parse_payload(opened, payload_bytes, self._max_value_bytes)
+        try:
+            return parse_payload(opened, payload_bytes, self._max_value_bytes)
+        except SecureXComError:
+            # A tag fails before the checksum of what was fetched is known, which tells damage on
+            # the way from an object that is not what was sealed: the rest is fetched for it.
+            deque(rest, maxlen=0)
+            raise
 
     def fetch(self, reference: Reference) -> None:
         """Have the layers below fetch an envelope, which a cache among them then holds.
@@ -191,8 +223,7 @@ class Sealed:
             StoreError: its object could not be read.
         """
         self._length(reference)
-        for _ in self._below.get(reference):
-            pass
+        self._read(reference, lambda chunks: deque(chunks, maxlen=0))
 
     def delete(self, reference: Reference, expected: Expected) -> None:
         """Delete what the reference names, under the coordinate that is known to own it.

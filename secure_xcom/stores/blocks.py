@@ -51,6 +51,25 @@ class Tally:
         self.ended = True
 
 
+class Passes:
+    """The chunks of a write, as often as they can be had: an upload that failed may start over."""
+
+    def __init__(self, chunks: Iterable[Buffer]) -> None:
+        self._chunks = chunks
+        #: Those that were begun, in order. Each may have given other bytes.
+        self.tallies: list[Tally] = []
+
+    @property
+    def has_more(self) -> bool:
+        """Whether there is another pass after those that were begun."""
+        return not self.tallies or not isinstance(self._chunks, Iterator)
+
+    def begin(self) -> Tally:
+        """Begin a pass; only while `has_more`."""
+        self.tallies.append(Tally(self._chunks))
+        return self.tallies[-1]
+
+
 @contextmanager
 def errors_of_source_first(attempts: Iterable[Tally]) -> Iterator[None]:
     """Let an error of what makes the chunks out as it is, whatever was made of it on the way."""

@@ -14,33 +14,28 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import google_crc32c
 
-from secure_xcom.errors import (
-    AuthenticationError,
-    ConfigError,
-    FormatError,
-    SecureXComError,
-    StoreError,
-)
+from secure_xcom.errors import ConfigError, FormatError, SecureXComError, StoreError
 from secure_xcom.model import Buffer
-from secure_xcom.stores import gcs_errors
-from secure_xcom.stores.blocks import Tally, errors_of_source_first, parts
+from secure_xcom.stores import gcs_errors, gcs_wire
+from secure_xcom.stores.blocks import Passes, errors_of_source_first, parts
 from secure_xcom.stores.gcs_errors import (
     DELETE,
     LIST,
     READ,
     WRITE,
     Interrupted,
+    Kind,
     Operation,
-    is_passing,
+    SessionGone,
 )
 from secure_xcom.stores.gcs_session import UploadSession
-from secure_xcom.stores.gcs_wire import Patience, Resource, Wire, make_client
+from secure_xcom.stores.gcs_wire import Connection, Patience, Resource, Wire, make_client
 from secure_xcom.stores.names import PREFIX_BYTES_MAX, is_name
-from secure_xcom.stores.protocol import Stored
+from secure_xcom.stores.protocol import Damaged, Stored
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
@@ -55,6 +50,8 @@ COLLECTED_BYTES = 8_388_608
 PART_BYTES = 8_388_608
 #: The size of the blocks that reads give out.
 BLOCK_BYTES = 1_048_576
+#: How long a write that failed may look for what it has left behind.
+_LOOK_SECONDS = 5.0
 
 # https://cloud.google.com/storage/docs/buckets#naming; names below a store begin with a prefix of
 # the same plain characters that settings allow.
@@ -72,6 +69,8 @@ class Gcs:
         uri: `gs://bucket` or `gs://bucket/prefix`.
         credentials: used instead of the application default credentials.
         make_client: used instead of `gcs_wire.make_client`, at the first call in each process.
+        deadline_seconds: how long a call goes on without real progress; None for
+            `gcs_wire.DEADLINE_SECONDS`.
 
     Raises:
         ConfigError: the URI does not name a place for objects.
@@ -83,11 +82,13 @@ class Gcs:
         *,
         credentials: Credentials | None = None,
         make_client: MakeClient = make_client,
+        deadline_seconds: float | None = None,
     ) -> None:
         self._uri = uri
         self._bucket, self._prefix = _parse(uri)
         self._credentials = credentials
         self._make_client = make_client
+        self._deadline_seconds = deadline_seconds
         self._process = _Process()
 
     def __repr__(self) -> str:
@@ -106,29 +107,33 @@ class Gcs:
         the start, it goes out in parts, each of them held until the service has it.
         """
         resource = {"name": self._object_name(name), "metadata": dict(metadata)}
-        attempts = [Tally(chunks)]
-        if not isinstance(chunks, Iterator):
-            # It can be made again.
-            attempts.append(Tally(chunks))
-        with errors_of_source_first(attempts), self.wire(WRITE, name) as wire:
-            return self._put(wire, name, resource, attempts)
+        passes = Passes(chunks)
+        with errors_of_source_first(passes.tallies), self.wire(WRITE, name) as wire:
+            return self._put(wire, name, resource, passes)
 
-    def _put(self, wire: Wire, name: str, resource: Resource, attempts: list[Tally]) -> Stored:
+    def _put(self, wire: Wire, name: str, resource: Resource, passes: Passes) -> Stored:
         from google.api_core.exceptions import NotFound, PreconditionFailed  # noqa: PLC0415
 
         try:
-            answer = _send(wire, resource, attempts)
+            stored = _send(wire, resource, passes)
         except PreconditionFailed:
             # An attempt whose answer was lost has written it, or somebody else has.
             found = wire.find(resource["name"])
-            if found and (stored := _what_was_sent(found, attempts)):
-                return stored
+            if found and _is_sent(found, passes):
+                return found
             raise gcs_errors.exists(self._of(name)) from None
         except NotFound:
+            if wire.has_bucket():
+                raise
             raise gcs_errors.no_bucket(self._bucket) from None
-        if stored := _what_was_sent(answer, attempts):
+        except Exception as error:
+            found = _left_behind(wire, resource, error)
+            if found and _is_sent(found, passes):
+                return found
+            raise
+        if _is_sent(stored, passes):
             return stored
-        wire.delete(resource["name"], str(answer["generation"]))
+        wire.delete(resource["name"], stored.generation)
         raise StoreError(
             f"Cloud Storage holds other bytes under {self._of(name)} than were sent (their length "
             "or CRC-32C differs). The object was deleted; clear the task to write it again."
@@ -160,9 +165,8 @@ class Gcs:
         """Yield the objects of a folder (`Store.objects`)."""
         prefix = f"{self._object_name(folder.removesuffix('/'))}/"
         with self.wire(LIST, folder) as wire:
-            for found in wire.objects(prefix):
-                name = str(found["name"]).removeprefix(self._prefix)
-                yield name, _stored(found)
+            for name, stored in wire.objects(prefix):
+                yield name.removeprefix(self._prefix), stored
 
     def _of(self, name: str) -> str:
         return f"{self._uri}/{name}"
@@ -174,20 +178,31 @@ class Gcs:
 
     @contextmanager
     def wire(self, operation: Operation, name: str) -> Iterator[Wire]:
-        """The connections of this process; what they raise becomes an error of this package."""
+        """The bucket, for one call; what it raises becomes an error of this package.
+
+        What a signal handler of the caller raised comes through as it is.
+        """
+        patience = Patience(self._deadline_seconds or gcs_wire.DEADLINE_SECONDS)
+        try:
+            yield Wire(self._connection(), self._bucket, patience)
+        except SecureXComError:
+            raise
+        except Exception as error:
+            if own := patience.own(error):
+                raise own from own.__cause__
+            raise gcs_errors.translate(
+                error, operation, self._of(name), patience.retries
+            ) from error
+
+    def _connection(self) -> Connection:
         process = self._process
         if process.pid != os.getpid():
             # A connection that two processes write to mixes up their requests.
             process = self._process = _Process()
-        try:
-            with process.lock:
-                if process.wire is None:
-                    process.wire = Wire(self._make_client(self._credentials), self._bucket)
-            yield process.wire
-        except SecureXComError:
-            raise
-        except Exception as error:
-            raise gcs_errors.translate(error, operation, self._of(name)) from error
+        with process.lock:
+            if process.connection is None:
+                process.connection = Connection(self._make_client(self._credentials))
+            return process.connection
 
 
 class _Process:
@@ -196,7 +211,7 @@ class _Process:
     def __init__(self) -> None:
         self.pid = os.getpid()
         self.lock = threading.Lock()
-        self.wire: Wire | None = None
+        self.connection: Connection | None = None
 
 
 def _parse(uri: str) -> tuple[str, str]:
@@ -211,64 +226,103 @@ def _parse(uri: str) -> tuple[str, str]:
     return match["bucket"], prefix
 
 
-def _send(wire: Wire, resource: Resource, attempts: list[Tally]) -> Resource:
-    tally = attempts[0]
+def _send(wire: Wire, resource: Resource, passes: Passes) -> Stored:
+    tally = passes.begin()
     held = tally.take(COLLECTED_BYTES)
     if tally.ended:
         return wire.upload({**resource, "crc32c": _base64(tally.crc32c)}, held, once=False)
-    if len(attempts) > 1:
+    if passes.has_more:
         try:
             return wire.upload(resource, chain(_let_go(held), tally), once=True)
-        except Exception as error:
-            if tally.error is not None or not is_passing(error):
-                raise
-        tally, held = attempts[1], []
-    session = UploadSession(wire.http, wire.start_upload(resource))
-    answer: Resource = {}
+        except Exception as error:  # noqa: BLE001 - raised again, or tried again
+            failure = error
+        if tally.error is not None:
+            raise failure
+        wire.patience.wait(failure)
+        tally, held = passes.begin(), []
+    while True:
+        try:
+            return _send_in_parts(wire, resource, chain(_let_go(held), tally))
+        except SessionGone as gone:
+            failure = gone
+        if not passes.has_more:
+            raise failure
+        wire.patience.wait(failure, Kind.DOUBTFUL)
+        tally, held = passes.begin(), []
+
+
+def _send_in_parts(wire: Wire, resource: Resource, blocks: Iterable[bytes]) -> Stored:
+    session = UploadSession(wire, resource)
+    stored: Stored | None = None
     try:
-        for part, last in parts(chain(_let_go(held), tally), PART_BYTES):
-            answer = session.send(part, last=last)
+        for part, last in parts(blocks, PART_BYTES):
+            stored = session.send(part, last=last)
             # Or it would be held while the next one is collected.
             del part
     finally:
-        if not answer:
+        if stored is None:
             session.cancel()
-    return answer
+    # Of the last part there is always an answer.
+    return cast("Stored", stored)
+
+
+def _left_behind(wire: Wire, resource: Resource, error: Exception) -> Stored | None:
+    """The object that a write has left behind whose last answer was lost, if it can be told."""
+    if wire.patience.own(error) or wire.patience.kind_of(error) is Kind.FINAL:
+        return None
+    patience = Patience(_LOOK_SECONDS)
+    try:
+        return wire.within(patience).find(resource["name"])
+    except Exception as second:  # noqa: BLE001 - the first one counts
+        own = patience.own(second)
+    if own:
+        raise own
+    return None
 
 
 def _receive(
     wire: Wire, object_name: str, generation: str, length_bytes: int, crc32c: int
 ) -> Iterator[bytes]:
     received_bytes, checksum = 0, 0
-    patience = Patience()
-    while True:
+    patience = wire.patience
+    failure: Exception
+    while received_bytes < length_bytes or not received_bytes:
         try:
-            with closing(wire.download(object_name, generation, received_bytes)) as response:
+            with patience.spent():
+                response = wire.download(object_name, generation, received_bytes)
+            with closing(response):
                 _check_length(response, length_bytes - received_bytes)
-                while block := response.raw.read(BLOCK_BYTES, decode_content=False):
+                while block := _read(patience, response):
                     received_bytes += len(block)
                     if received_bytes > length_bytes:
-                        break
+                        raise Damaged  # noqa: TRY301 - it passes
                     checksum = google_crc32c.extend(checksum, block)
-                    patience.renew()
+                    patience.moved(len(block))
                     yield block
-        except Exception as error:
-            if not is_passing(error):
-                raise
-            patience.wait(error)
+        except SecureXComError:
+            raise
+        except Exception as error:  # noqa: BLE001 - raised again, or tried again
+            failure = error
         else:
             if received_bytes >= length_bytes:
                 break
-            patience.wait(Interrupted("an object ended before its time"))
-    if (received_bytes, checksum) != (length_bytes, crc32c):
-        raise AuthenticationError
+            failure = Interrupted("an object ended before its time")
+        patience.wait(failure)
+    if checksum != crc32c:
+        raise Damaged
+
+
+def _read(patience: Patience, response: Response) -> bytes:
+    with patience.spent():
+        block: bytes = response.raw.read(BLOCK_BYTES, decode_content=False)
+    return block
 
 
 def _check_length(response: Response, left_bytes: int) -> None:
     """Refuse what is longer or shorter than the reference says before any of it is used."""
     claimed = response.headers.get("Content-Length")
     if claimed is not None and claimed != str(left_bytes):
-        raise AuthenticationError
+        raise Damaged
 
 
 def _let_go(blocks: list[bytes]) -> Iterator[bytes]:
@@ -278,20 +332,12 @@ def _let_go(blocks: list[bytes]) -> Iterator[bytes]:
         yield blocks.pop()
 
 
-def _what_was_sent(resource: Resource, attempts: list[Tally]) -> Stored | None:
-    """The object as it is referenced, if it is what one of the attempts sent."""
-    for tally in attempts:
-        if tally.ended and (int(resource["size"]), resource["crc32c"]) == (
-            tally.length_bytes,
-            _base64(tally.crc32c),
-        ):
-            return Stored(str(resource["generation"]), tally.length_bytes, tally.crc32c)
-    return None
-
-
-def _stored(resource: Resource) -> Stored:
-    crc32c = int.from_bytes(base64.b64decode(resource["crc32c"]), "big")
-    return Stored(str(resource["generation"]), int(resource["size"]), crc32c)
+def _is_sent(stored: Stored, passes: Passes) -> bool:
+    """Whether an object is what one of the passes sent."""
+    return any(
+        tally.ended and (stored.length_bytes, stored.crc32c) == (tally.length_bytes, tally.crc32c)
+        for tally in passes.tallies
+    )
 
 
 def _base64(crc32c: int) -> str:

@@ -11,7 +11,7 @@ from email.utils import parsedate_to_datetime
 
 from secure_xcom.stores.gcs import Gcs
 from secure_xcom.stores.gcs_errors import Operation
-from secure_xcom.stores.gcs_wire import Resource, retrying
+from secure_xcom.stores.gcs_wire import Resource
 
 LOOK = Operation("look at the bucket of", "storage.buckets.get")
 
@@ -24,7 +24,7 @@ def bucket_resource(store: Gcs) -> Resource:
         StoreError: the bucket cannot be reached.
     """
     with store.wire(LOOK, "") as wire:
-        return retrying()(wire.bucket)()
+        return wire.bucket()
 
 
 def server_time(store: Gcs) -> datetime | None:
@@ -34,7 +34,7 @@ def server_time(store: Gcs) -> datetime | None:
         StoreError: the service cannot be reached.
     """
     with store.wire(LOOK, "") as wire:
-        date = retrying()(wire.date)()
+        date = wire.date()
     try:
         return parsedate_to_datetime(date)
     except ValueError:

@@ -8,45 +8,53 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from contextlib import suppress
 from http import HTTPStatus
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
-from secure_xcom.stores import gcs_wire
 from secure_xcom.stores.blocks import Blocks
-from secure_xcom.stores.gcs_errors import Interrupted, is_passing
-from secure_xcom.stores.gcs_wire import Resource, checked, resource_of, retrying
-
-if TYPE_CHECKING:
-    from requests import Session
+from secure_xcom.stores.gcs_errors import (
+    Doubtful,
+    Interrupted,
+    Kind,
+    SessionGone,
+)
+from secure_xcom.stores.gcs_wire import Patience, Resource, Wire, checked, resource_of, stored_of
+from secure_xcom.stores.protocol import Stored
 
 #: Parts but the last are a multiple of this.
 PART_MULTIPLE_BYTES = 262_144
 
 #: A task that has failed should not wait long for its tidying up.
-_CANCEL_SECONDS = (5.0, 5.0)
+_CANCEL_SECONDS = 5.0
 _KEPT = re.compile(r"bytes=0-(\d+)")
+_GONE = frozenset((HTTPStatus.NOT_FOUND, HTTPStatus.GONE))
 
 
 class UploadSession:
     """Sends the parts of an object in order; each is sent again from where the service lost it.
 
+    A session that the service has forgotten is begun anew while no part of it has been let go.
+
     Args:
-        http: a session of Google's client.
-        url: the address of the upload session.
+        wire: the bucket's.
+        resource: the object's name, and what is to be known of it.
     """
 
-    def __init__(self, http: Session, url: str) -> None:
-        self._http = http
-        self._url = url
+    def __init__(self, wire: Wire, resource: Resource) -> None:
+        self._wire = wire
+        self._resource = resource
+        self._url: str | None = None
         self._kept_bytes = 0
-        self._resource: Resource = {}
+        self._stored: Stored | None = None
 
-    def send(self, part: Blocks, *, last: bool) -> Resource:
+    def send(self, part: Blocks, *, last: bool) -> Stored | None:
         """Send a part until the service has kept all of it.
 
         Returns:
-            What the service knows of the object, if the part was the last; nothing before.
+            What the service holds, if the part was the last; nothing before.
+
+        Raises:
+            SessionGone: the session is lost, and parts with it that were sent before this one.
         """
         first = self._kept_bytes
         end = first + len(part)
@@ -54,51 +62,74 @@ class UploadSession:
 
         def attempt() -> None:
             nonlocal in_doubt
+            if self._url is None:
+                self._url, in_doubt = self._wire.start_upload(self._resource), False
             if in_doubt:
                 self._put(Blocks(()), "bytes */*")
             in_doubt = True
-            while True:
+            while first <= self._kept_bytes <= end:
                 before = self._kept_bytes
-                if not first <= before <= end:
-                    raise ValueError("the service has kept another number of bytes than was sent")
-                if self._resource or (before == end and not last):
+                if self._stored or (before == end and not last):
                     return
                 rest = part.after(before - first)
                 span = f"{before}-{end - 1}" if len(rest) else "*"
                 self._put(rest, f"bytes {span}/{end if last else '*'}")
-                if self._kept_bytes <= before and not self._resource:
+                if self._kept_bytes <= before and not self._stored:
                     raise Interrupted("nothing of a part was kept")
+                self._wire.patience.moved(self._kept_bytes - before)
+            raise SessionGone("the service has kept another number of bytes than was sent")
 
-        retrying()(attempt)()
-        return self._resource
+        def attempt_or_begin_anew() -> None:
+            try:
+                attempt()
+            except SessionGone as gone:
+                self.cancel()
+                if first:
+                    raise
+                self._kept_bytes = 0
+                raise Doubtful(str(gone)) from None
+
+        self._wire.patience.attempt(attempt_or_begin_anew)
+        return self._stored
 
     def cancel(self) -> None:
         """Drop what was sent, if the service can be reached; otherwise it does so in a week."""
-        from google.auth.exceptions import GoogleAuthError  # noqa: PLC0415
-        from requests import RequestException  # noqa: PLC0415
-
-        with suppress(RequestException, GoogleAuthError):
-            self._http.request("DELETE", self._url, timeout=_CANCEL_SECONDS).close()
+        if self._url is None:
+            return
+        url, self._url = self._url, None
+        patience = Patience(_CANCEL_SECONDS)
+        try:
+            self._wire.within(patience).request("DELETE", url).close()
+        except Exception as error:  # noqa: BLE001 - what went wrong before is what counts
+            own = patience.own(error)
+        else:
+            return
+        if own:
+            raise own
 
     def _put(self, body: Blocks, content_range: str) -> None:
         from requests import RequestException  # noqa: PLC0415
 
         try:
-            response = self._http.request(
+            response = self._wire.request(
                 "PUT",
-                self._url,
+                cast("str", self._url),
                 data=cast("Iterable[bytes]", body) if len(body) else b"",
                 headers={"Content-Range": content_range},
-                timeout=gcs_wire.TIMEOUT_SECONDS,
-                allow_redirects=False,
             )
         except RequestException as error:
             # What it says has the address.
-            kind = Interrupted if is_passing(error) else OSError
+            if own := self._wire.patience.own(error):
+                raise own from None
+            final = self._wire.patience.kind_of(error) is Kind.FINAL
+            kind = OSError if final else Interrupted
             raise kind(f"an upload broke off with a {type(error).__name__}") from None
+        if response.status_code in _GONE:
+            self._url = None
+            raise SessionGone("the service no longer knows the upload session")
         checked(response, HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.PERMANENT_REDIRECT)
         if response.status_code != HTTPStatus.PERMANENT_REDIRECT:
-            self._resource = resource_of(response)
+            self._stored = stored_of(resource_of(response))
             return
         kept = _KEPT.fullmatch(response.headers.get("Range", ""))
         self._kept_bytes = int(kept[1]) + 1 if kept else 0

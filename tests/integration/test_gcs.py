@@ -68,9 +68,9 @@ class Scene:
 
 
 @pytest.fixture
-def scene(gcs_proxy: FaultProxy, gcs_server: GcsServer, bucket: str) -> Scene:
-    store = Gcs(f"gs://{bucket}/p", make_client=gcs_proxy.make_client)
-    return Scene(store, gcs_proxy, gcs_server, bucket)
+def scene(wire_proxy: FaultProxy, gcs_server: GcsServer, bucket: str) -> Scene:
+    store = Gcs(f"gs://{bucket}/p", make_client=wire_proxy.make_client)
+    return Scene(store, wire_proxy, gcs_server, bucket)
 
 
 def _chunks(data: bytes) -> list[bytes]:
@@ -748,5 +748,5 @@ def test_the_environments_proxy_and_certificates_are_used(
     assert gcs_proxy.counts() == {"upload": 1}
 
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/etc/ssl/company.pem")
-    wire = gcs_wire.Wire(gcs_server.make_client(), bucket)
-    assert wire.http.verify == "/etc/ssl/company.pem"
+    connection = gcs_wire.Connection(gcs_server.make_client())
+    assert connection.http.verify == "/etc/ssl/company.pem"

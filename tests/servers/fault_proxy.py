@@ -27,7 +27,11 @@ Faults:
 - `reset`: reads `after_bytes` of the body and resets the connection; nothing reaches the server.
 - `lose_answer`: the server does what it is asked, and the answer is lost in a reset.
 - `truncate`: answers with only `after_bytes` of the body, and hangs up.
-- `stall`: is silent for `seconds`, and hangs up.
+- `cut`: answers with only `after_bytes` of the body, as if that were all of it.
+- `unnamed`: leaves out the header `Location`.
+- `drip`: answers a byte at a time, head and body, one each `seconds`.
+- `drip_body`: the same, once the head and `after_bytes` of the body are out.
+- `stall`: reads no more and says nothing, for `seconds`, and hangs up.
 - `corrupt`: flips a bit of the answer's body at `after_bytes`.
 - `corrupt_upload`: flips a bit of the request's body at `after_bytes`.
 - `keep_part`: keeps only `after_bytes` of a part.
@@ -284,6 +288,8 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     wbufsize = 0
+    cut_bytes: int | None = None
+    unnamed = False
 
     def setup(self) -> None:
         self.proxy: FaultProxy = self.server.proxy
@@ -319,8 +325,11 @@ class _Handler(BaseHTTPRequestHandler):
         fault = self.proxy.note(self.seen)
         try:
             time.sleep(self.proxy.latency_seconds)
+            if fault:
+                self._disturb_answer(fault)
             if fault is None or not self._keep_back(fault):
                 self._serve(kind, fault)
+            self.cut_bytes, self.unnamed = None, False
         except (_HungUp, http.client.HTTPException, OSError, ValueError):
             # Also a body that ends before its time.
             self.close_connection = True
@@ -363,6 +372,13 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             return False
         raise _HungUp
+
+    def _disturb_answer(self, fault: Fault) -> None:
+        """Have the answer that comes be another, or come otherwise."""
+        if fault.what in ("drip", "drip_body"):
+            self.wfile = _Drip(self.wfile, fault, self.proxy.stopping)
+        self.cut_bytes = fault.after_bytes if fault.what == "cut" else None
+        self.unnamed = fault.what == "unnamed"
 
     def _serve(self, kind: str, fault: Fault | None) -> None:
         gaps = self.proxy.gaps
@@ -426,7 +442,7 @@ class _Handler(BaseHTTPRequestHandler):
             response.read()
             self._reset()
             raise _HungUp
-        if response.length is None:
+        if response.length is None or self.cut_bytes is not None:
             self._answer(Answer(response.status, response.read(), tuple(response.getheaders())))
             return
         left = response.length
@@ -443,14 +459,17 @@ class _Handler(BaseHTTPRequestHandler):
         response.read()
 
     def _answer(self, answer: Answer) -> None:
-        self._head(answer.status, answer.headers, len(answer.body))
-        self.proxy.down.carry(len(answer.body))
-        self.wfile.write(answer.body)
+        body = answer.body[: self.cut_bytes]
+        self._head(answer.status, answer.headers, len(body))
+        self.proxy.down.carry(len(body))
+        self.wfile.write(body)
 
     def _head(self, status: int, headers: object, length: int) -> None:
         self.send_response_only(status)
         changed = {name.lower() for name in self.proxy.headers}
         for name, value in headers:
+            if self.unnamed and name.lower() == "location":
+                continue
             if name.lower() not in _HOP_BY_HOP | changed:
                 # The server, which hears http, names addresses such as that of an upload session.
                 self.send_header(name, value.replace("http:", f"{self.proxy.scheme}:", 1))
@@ -498,6 +517,34 @@ class _Handler(BaseHTTPRequestHandler):
         self.rfile.close()
         self.wfile.close()
         self.connection.close()
+
+
+class _Drip:
+    """What an answer is written to, and leaves a byte at a time."""
+
+    def __init__(self, inner: object, fault: Fault, stopping: threading.Event) -> None:
+        self._inner = inner
+        self._fault = fault
+        self._stopping = stopping
+        self._writes = 0
+        # The head is the first write.
+        self._fast_bytes = fault.after_bytes if fault.what == "drip_body" else 0
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._inner, name)
+
+    def write(self, data: bytes) -> None:
+        self._writes += 1
+        if self._writes == 1 and self._fault.what == "drip_body":
+            self._inner.write(data)
+            return
+        fast, slow = data[: self._fast_bytes], data[self._fast_bytes :]
+        self._fast_bytes -= len(fast)
+        self._inner.write(fast)
+        for place in range(len(slow)):
+            if self._stopping.wait(self._fault.seconds):
+                raise _HungUp
+            self._inner.write(slow[place : place + 1])
 
 
 def _reset_at_close(connection: socket.socket) -> None:

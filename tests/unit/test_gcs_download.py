@@ -38,6 +38,7 @@ class Wire:
     def __init__(self, *answers: bytes) -> None:
         self.answers = [Answer(body) for body in answers]
         self.asked: list[int] = []
+        self.patience = gcs_wire.Patience(0.05)
 
     def download(self, _name: str, _generation: str, first_byte: int) -> Answer:
         self.asked.append(first_byte)
@@ -47,7 +48,6 @@ class Wire:
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gcs_wire, "BACKOFF_SECONDS", (0.001, 0.001))
-    monkeypatch.setattr(gcs_wire, "DEADLINE_SECONDS", 0.05)
 
 
 def _read(wire: Wire, length_bytes: int = len(DATA)) -> Iterator[bytes]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import http.client
 import inspect
 import pickle
+import signal
+import ssl
+from collections.abc import Callable
 from types import ModuleType
 
 import google.api_core.exceptions
@@ -26,7 +30,17 @@ from secure_xcom.errors import (
     StoreUnavailable,
 )
 from secure_xcom.stores.gcs import Gcs
-from secure_xcom.stores.gcs_errors import DELETE, LIST, READ, WRITE, is_passing, translate
+from secure_xcom.stores.gcs_errors import (
+    DELETE,
+    LIST,
+    READ,
+    WRITE,
+    Doubtful,
+    Kind,
+    kind_of,
+    raised_by_handler,
+    translate,
+)
 
 URI = "gs://bucket/prefix/dag/run/task/-1/key/token"
 MODULES: list[ModuleType] = [
@@ -105,7 +119,7 @@ def test_every_exception_of_the_client_is_mapped(kind: type[Exception]):
         assert "gs://bucket/prefix/name" in str(caught.value)
         again = pickle.loads(pickle.dumps(caught.value))  # noqa: S301 - made here
         assert (type(again), str(again)) == (type(caught.value), str(caught.value))
-    is_passing(error)
+    kind_of(error)
 
 
 def test_the_list_is_not_empty():
@@ -139,7 +153,7 @@ def test_what_a_status_means(status: int, kind: type[StoreError], message: str):
     assert message in str(translated)
     assert "the service's words" in str(translated)
     assert URI in str(translated)
-    assert is_passing(error) == (status in {408, 429, 500, 502, 503, 504})
+    assert (kind_of(error) is Kind.PASSING) == (status in {408, 429, 500, 502, 503, 504})
 
 
 @pytest.mark.parametrize(
@@ -195,8 +209,6 @@ def test_what_the_layers_below_mean(error: Exception, kind: type[SecureXComError
 @pytest.mark.parametrize(
     "error",
     [
-        requests.exceptions.SSLError("certificate"),
-        requests.exceptions.ProxyError("proxy"),
         requests.exceptions.InvalidURL("url"),
         google.auth.exceptions.RefreshError("gone"),
         from_http_status(403, "no"),
@@ -205,4 +217,120 @@ def test_what_the_layers_below_mean(error: Exception, kind: type[SecureXComError
     ],
 )
 def test_what_does_not_pass_is_not_repeated(error: Exception):
-    assert not is_passing(error)
+    assert kind_of(error) is Kind.FINAL
+
+
+def _tls(reason: str) -> ssl.SSLError:
+    error = ssl.SSLError(1, f"[SSL: {reason}] it failed")
+    error.reason = reason
+    return error
+
+
+def _wrapped(innermost: Exception) -> list[Exception]:
+    """An error as each of the layers above hands it on."""
+    pool = urllib3.HTTPSConnectionPool("storage.example")
+    of_urllib3 = urllib3.exceptions.SSLError(innermost)
+    of_urllib3.__cause__ = innermost
+    given_up = urllib3.exceptions.MaxRetryError(pool, "/path", of_urllib3)
+    of_requests = requests.exceptions.SSLError(given_up)
+    broken = urllib3.exceptions.ProtocolError("Connection aborted.", innermost)
+    return [
+        innermost,
+        of_urllib3,
+        of_requests,
+        requests.exceptions.ConnectionError(broken),
+        requests.exceptions.ProxyError(urllib3.exceptions.ProxyError("no way", innermost)),
+        requests.exceptions.ChunkedEncodingError(broken),
+        google.auth.exceptions.TransportError(of_requests),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("innermost", "kind"),
+    [
+        (ssl.SSLCertVerificationError(1, "unable to get local issuer certificate"), Kind.FINAL),
+        (_tls("WRONG_VERSION_NUMBER"), Kind.FINAL),
+        (_tls("TLSV1_ALERT_UNKNOWN_CA"), Kind.FINAL),
+        (OSError("Tunnel connection failed: 407 Proxy Authentication Required"), Kind.FINAL),
+        (OSError("Tunnel connection failed: 503 Service Unavailable"), Kind.PASSING),
+        (ssl.SSLEOFError(8, "EOF occurred in violation of protocol"), Kind.PASSING),
+        (ssl.SSLZeroReturnError(6, "TLS/SSL connection has been closed"), Kind.PASSING),
+        (_tls("DECRYPTION_FAILED_OR_BAD_RECORD_MAC"), Kind.PASSING),
+        (ConnectionResetError(104, "Connection reset by peer"), Kind.PASSING),
+        (TimeoutError("The handshake operation timed out"), Kind.PASSING),
+    ],
+    ids=str,
+)
+def test_the_innermost_decides_whatever_it_is_wrapped_in(innermost: Exception, kind: Kind):
+    layers = _wrapped(innermost)
+    if type(innermost) is OSError and kind is Kind.PASSING:
+        # Bare, it could be anything.
+        del layers[0]
+    assert [kind_of(layer) for layer in layers] == [kind] * len(layers)
+
+
+def test_what_the_caller_was_handling_is_no_layer():
+    certificate = ssl.SSLCertVerificationError(1, "another service's")
+
+    def retrying() -> None:
+        try:
+            raise certificate
+        except ssl.SSLError:
+            raise ConnectionResetError  # noqa: B904 - as libraries do
+
+    with pytest.raises(ConnectionResetError) as caught:
+        retrying()
+    assert kind_of(caught.value) is Kind.FINAL
+    assert kind_of(caught.value, certificate) is Kind.PASSING
+
+
+@pytest.mark.parametrize("retries", [0, 1, 4])
+def test_more_tries_are_claimed_where_there_were_some(retries: int):
+    for error in (
+        ConnectionResetError(),
+        from_http_status(503, "no"),
+        from_http_status(429, "no"),
+        google.auth.exceptions.TransportError("metadata server"),
+        Doubtful("half an answer"),
+    ):
+        text = str(translate(error, WRITE, URI, retries))
+        assert (f"after {retries} more" in text) == bool(retries)
+        assert "also" not in text or retries
+
+
+class _Callable:
+    def __call__(self, *_: object) -> None:
+        raise TimeoutError("mine")
+
+    def method(self, *_: object) -> None:
+        raise TimeoutError("mine")
+
+
+def _function(*_: object) -> None:
+    raise TimeoutError("mine")
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [_function, functools.partial(_function), _Callable(), _Callable().method],
+    ids=["function", "partial", "callable", "method"],
+)
+def test_what_a_signal_handler_raised_is_told_from_the_same_of_the_network(
+    handler: Callable[..., None],
+):
+    def wrapped() -> Exception:
+        try:
+            try:
+                handler(signal.SIGUSR1, None)
+            except TimeoutError as error:
+                raise urllib3.exceptions.ReadTimeoutError(None, "url", "slow") from error
+        except urllib3.exceptions.ReadTimeoutError as error:
+            return requests.exceptions.ReadTimeout(error)
+
+    assert raised_by_handler(wrapped()) is None
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        own = raised_by_handler(wrapped())
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert str(own) == "mine"

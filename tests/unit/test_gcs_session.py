@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ssl
 import traceback
+from types import SimpleNamespace
 
 import pytest
 import requests
@@ -10,8 +12,9 @@ from google.auth.exceptions import RefreshError
 
 from secure_xcom.stores import gcs_wire
 from secure_xcom.stores.blocks import Blocks
-from secure_xcom.stores.gcs_errors import is_passing
+from secure_xcom.stores.gcs_errors import Doubtful, Interrupted, Kind, SessionGone, kind_of
 from secure_xcom.stores.gcs_session import UploadSession
+from secure_xcom.stores.protocol import Stored
 
 URL = "https://storage.example/upload?upload_id=SECRET"
 
@@ -23,12 +26,22 @@ class Http:
         self._answers = list(answers)
         self.ranges: list[str | None] = []
 
-    def request(self, _method: str, _url: str, **options: object) -> requests.Response:
+    def request(self, method: str, _url: str, **options: object) -> requests.Response:
+        if method == "POST":
+            response = _answer(200)
+            response.headers["Location"] = URL
+            return response
         self.ranges.append(options.get("headers", {}).get("Content-Range"))
         answer = self._answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+
+def _session(http: Http, deadline_seconds: float = 5.0) -> UploadSession:
+    connection = SimpleNamespace(http=http, base_url="https://storage.example")
+    wire = gcs_wire.Wire(connection, "bucket", gcs_wire.Patience(deadline_seconds))
+    return UploadSession(wire, {"name": "name"})
 
 
 def _answer(status: int, kept: int | None = None, body: bytes = b"{}") -> requests.Response:
@@ -43,46 +56,74 @@ def _answer(status: int, kept: int | None = None, body: bytes = b"{}") -> reques
 @pytest.mark.parametrize(
     "error",
     [
-        requests.exceptions.SSLError(f"Max retries exceeded with url: {URL}"),
-        requests.exceptions.ProxyError(URL),
+        requests.exceptions.SSLError(URL, ssl.SSLCertVerificationError("certificate")),
+        requests.exceptions.ProxyError(URL, OSError("Tunnel connection failed: 407 No")),
         requests.exceptions.InvalidURL(URL),
     ],
 )
 def test_an_error_that_does_not_pass_has_no_address(error: Exception):
     with pytest.raises(OSError, match=type(error).__name__) as caught:
-        UploadSession(Http(error), URL).send(Blocks([b"x"]), last=True)
+        _session(Http(error)).send(Blocks([b"x"]), last=True)
     assert "SECRET" not in "".join(traceback.format_exception(caught.value))
-    assert not is_passing(caught.value)
+    assert kind_of(caught.value) is Kind.FINAL
 
 
 @pytest.mark.parametrize("kept", [0, 3, 100])
 def test_a_service_that_lost_or_made_up_bytes_is_not_believed(kept: int):
-    session = UploadSession(
-        Http(_answer(308, kept=4), _answer(308, kept=kept), _answer(308, kept=kept)), URL
+    session = _session(
+        Http(_answer(308, kept=4), _answer(308, kept=kept), _answer(308, kept=kept), _answer(204))
     )
     session.send(Blocks([b"abcd"]), last=False)
-    with pytest.raises(ValueError, match="another number of bytes"):
+    with pytest.raises(SessionGone, match="another number of bytes"):
         session.send(Blocks([b"efgh", b"i"]), last=False)
 
 
 def test_a_service_that_keeps_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(gcs_wire, "BACKOFF_SECONDS", (0.001, 0.001))
-    monkeypatch.setattr(gcs_wire, "DEADLINE_SECONDS", 0.05)
-    with pytest.raises(Exception, match="nothing of a part was kept"):
-        UploadSession(Http(*[_answer(308)] * 10_000), URL).send(Blocks([b"abcd"]), last=True)
+    session = _session(Http(*[_answer(308)] * 10_000), 0.05)
+    with pytest.raises(Interrupted, match="nothing of a part was kept"):
+        session.send(Blocks([b"abcd"]), last=True)
 
 
 def test_cancelling_never_hides_what_went_wrong():
     for error in (requests.ConnectionError(URL), RefreshError("gone")):
-        UploadSession(Http(error), URL).cancel()
+        session = _session(Http(_answer(308, kept=4), error))
+        session.send(Blocks([b"abcd"]), last=False)
+        session.cancel()
 
 
-def test_an_answer_that_describes_no_object_is_an_error():
-    with pytest.raises(TypeError, match="does not describe"):
-        UploadSession(Http(_answer(200, body=b"[]")), URL).send(Blocks([b"x"]), last=True)
+OBJECT = b'{"generation": "7", "size": "4", "crc32c": "AAAAAQ=="}'
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b"[" * 100_000,
+        OBJECT[:-1],
+        OBJECT.replace(b'"generation"', b'"generatio"'),
+        OBJECT.replace(b'"7"', b"null"),
+        OBJECT.replace(b'"7"', b'"-7"'),
+        OBJECT.replace(b'"4"', b'""'),
+        OBJECT.replace(b"AAAAAQ==", b"AAAA"),
+        OBJECT.replace(b"AAAAAQ==", b"!"),
+    ],
+    ids=range(11),
+)
+def test_an_answer_that_cannot_be_read_is_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch, body: bytes
+):
+    monkeypatch.setattr(gcs_wire, "BACKOFF_SECONDS", (0.001, 0.001))
+    http = Http(_answer(200, body=body), _answer(200, body=OBJECT))
+    assert _session(http).send(Blocks([b"abcd"]), last=True) == Stored("7", 4, 1)
+    assert http.ranges == ["bytes 0-3/4", "bytes */*"]
+    with pytest.raises(Doubtful, match="the answer"):
+        _session(Http(*[_answer(200, body=body)] * 3)).send(Blocks([b"abcd"]), last=True)
 
 
 def test_a_part_that_was_kept_to_the_end_but_not_finished_is_finished():
-    http = Http(_answer(308, kept=4), _answer(200, body=b'{"size": "4"}'))
-    assert UploadSession(http, URL).send(Blocks([b"abcd"]), last=True) == {"size": "4"}
+    http = Http(_answer(308, kept=4), _answer(200, body=OBJECT))
+    assert _session(http).send(Blocks([b"abcd"]), last=True) == Stored("7", 4, 1)
     assert http.ranges == ["bytes 0-3/4", "bytes */4"]
