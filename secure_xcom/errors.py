@@ -55,8 +55,12 @@ class AuthenticationError(SecureXComError):
             "belong to this XCom. Treat the row and its object as tampered with; clear the task "
             "that wrote it to produce the value again."
         ),
+        *,
+        damaged: bool = False,
     ) -> None:
         super().__init__(message)
+        #: It was seen by a checksum of what came: the object itself may be well.
+        self.damaged = damaged
 
 
 class KeyServiceError(SecureXComError):

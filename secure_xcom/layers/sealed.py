@@ -25,7 +25,6 @@ from secure_xcom.model import (
     Payload,
     Reference,
 )
-from secure_xcom.stores.protocol import Damaged
 
 #: How often an envelope is fetched again that came damaged.
 DAMAGED_RETRIES = 2
@@ -183,8 +182,9 @@ class Sealed:
         for _ in range(1 + DAMAGED_RETRIES):
             try:
                 return use(self._below.get(reference))
-            except Damaged:
-                continue
+            except AuthenticationError as error:
+                if not error.damaged:
+                    raise
         raise AuthenticationError
 
     def _open(

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from secure_xcom.errors import AuthenticationError
 from secure_xcom.model import Buffer
 
 
@@ -17,14 +16,6 @@ class Stored:
     generation: str
     length_bytes: int
     crc32c: int
-
-
-class Damaged(AuthenticationError):  # noqa: N818 - nobody outside sees it
-    """What came of an object is not what its reference names; the object itself may be.
-
-    It may have changed on its way, so whoever has used nothing of it may read it again. In the
-    end it is an `AuthenticationError` like any other.
-    """
 
 
 class Store(Protocol):
@@ -65,7 +56,8 @@ class Store(Protocol):
         Raises:
             ObjectNotFound: there is no object of that name.
             GenerationMismatch: there is one, but it is another generation.
-            Damaged: length or checksum differ from the reference's.
+            AuthenticationError: length or checksum differ from the reference's. It is `damaged`
+                where another read may do.
         """
         ...
 

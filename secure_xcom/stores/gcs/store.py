@@ -18,7 +18,13 @@ from typing import TYPE_CHECKING, cast
 
 import google_crc32c
 
-from secure_xcom.errors import ConfigError, FormatError, SecureXComError, StoreError
+from secure_xcom.errors import (
+    AuthenticationError,
+    ConfigError,
+    FormatError,
+    SecureXComError,
+    StoreError,
+)
 from secure_xcom.model import Buffer
 from secure_xcom.stores.blocks import Passes, errors_of_source_first, parts
 from secure_xcom.stores.gcs import errors as gcs_errors
@@ -36,7 +42,7 @@ from secure_xcom.stores.gcs.errors import (
 from secure_xcom.stores.gcs.session import UploadSession
 from secure_xcom.stores.gcs.wire import Connection, Patience, Resource, Wire, make_client
 from secure_xcom.stores.names import PREFIX_BYTES_MAX, is_name
-from secure_xcom.stores.protocol import Damaged, Stored
+from secure_xcom.stores.protocol import Stored
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
@@ -269,7 +275,12 @@ def _send_in_parts(wire: Wire, resource: Resource, blocks: Iterable[bytes]) -> S
 
 def _left_behind(wire: Wire, resource: Resource, error: Exception) -> Stored | None:
     """The object that a write has left behind whose last answer was lost, if it can be told."""
+    from google.api_core.exceptions import GoogleAPICallError  # noqa: PLC0415
+
     if wire.patience.own(error) or wire.patience.kind_of(error) is Kind.FINAL:
+        return None
+    if isinstance(error, GoogleAPICallError):
+        # The last answer came. Had an earlier one been lost, it would say that the object exists.
         return None
     patience = Patience(_LOOK_SECONDS)
     try:
@@ -296,7 +307,7 @@ def _receive(
                 while block := _read(patience, response):
                     received_bytes += len(block)
                     if received_bytes > length_bytes:
-                        raise Damaged  # noqa: TRY301 - it passes
+                        raise AuthenticationError(damaged=True)  # noqa: TRY301 - it passes
                     checksum = google_crc32c.extend(checksum, block)
                     patience.moved(len(block))
                     yield block
@@ -310,7 +321,7 @@ def _receive(
             failure = Interrupted("an object ended before its time")
         patience.wait(failure)
     if checksum != crc32c:
-        raise Damaged
+        raise AuthenticationError(damaged=True)
 
 
 def _read(patience: Patience, response: Response) -> bytes:
@@ -323,7 +334,7 @@ def _check_length(response: Response, left_bytes: int) -> None:
     """Refuse what is longer or shorter than the reference says before any of it is used."""
     claimed = response.headers.get("Content-Length")
     if claimed is not None and claimed != str(left_bytes):
-        raise Damaged
+        raise AuthenticationError(damaged=True)
 
 
 def _let_go(blocks: list[bytes]) -> Iterator[bytes]:
