@@ -21,7 +21,7 @@ Each row is a fault that was brought about between the real clients and a server
 `recovered` means that it returned, and that what was pushed is what was pulled afterwards; everything else is an [error](errors.md), after which no reader gets a value that was not written.
 After a state's write that failed, readers get the state that was there before.
 
-The figures are of a run with `kms_deadline_seconds` at {KMS_DEADLINE_SECONDS} and the store's deadline at {STORE_DEADLINE_SECONDS} second, attempts of 0.4 seconds (0.8 at the store), and waits of 0.1 between them; with the defaults, what does not pass ends as [operations.md](operations.md#how-long-a-push-and-a-pull-can-take) says.
+The figures are of a run with `kms_deadline_seconds` at {KMS_DEADLINE_SECONDS} and the store's deadline at {STORE_DEADLINE_SECONDS} second, attempts of 0.4 seconds (0.5 at the store), and waits of 0.1 between them; with the defaults, what does not pass ends as [operations.md](operations.md#how-long-a-push-and-a-pull-can-take) says.
 Where a cell says `open`, an operation does not do yet what it should.
 A fault that is there once disturbs one request, call or connection; one that is there for good disturbs all.
 
