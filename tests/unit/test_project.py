@@ -98,6 +98,14 @@ def test_imports_run_one_way():
     assert wrong == []
 
 
+def test_contributing_draws_the_order():
+    page = (PACKAGE.parent / "docs" / "CONTRIBUTING.md").read_text()
+    drawn = page.partition("\n```\n")[2].partition("```")[0].splitlines()
+    # What a room does stands beside it, further off than rooms of one line from each other.
+    lines = [set(re.split(" {3,}", line)[0].split()) & set(RANK) for line in reversed(drawn)]
+    assert [line for line in lines if line] == [parts for parts in ORDER if parts != {"__init__"}]
+
+
 def test_every_part_has_its_place_in_the_order():
     assert {part_of(module) for module in MODULES} == set(RANK)
 
