@@ -340,10 +340,3 @@ CASES = (
     *_cases("kms", KMS, operations.KMS, ("gRPC over TLS",)),
     *_cases("file", FILES, operations.FILES, ("file",)),
 )
-
-
-def is_open(case: Case) -> bool:
-    """Whether an operation does not live up to a case yet; the page then says so."""
-    return case.operation.name == "state write, tidying" and (
-        case.times != 1 or case.fault.once != RECOVERED
-    )
