@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from secure_xcom.cli.command import Answer, Command
-from secure_xcom.cli.output import Output, Progress, printable, size
+from secure_xcom.cli.output import Output, Progress, printable
+from secure_xcom.format.about import size
 
 if TYPE_CHECKING:
     from secure_xcom.trial.report import Outcome, XCom
 
-BACKENDS = ("secure", "common-io", "stock")
+#: This package's, the object storage backend, and the one that Airflow has of its own.
+BACKENDS = ("secure", "common-io", "airflow")
 
 #: The tables of XComs and of rendered fields; others have a line of their own if something is in
 #: them.
@@ -190,7 +192,7 @@ def _show_xcom(xcom: XCom, output: Output) -> None:
     output.field("row", printable(stored.row[:_ROW_BYTES]), "dim")
     output.field("store", stored.object_name or "nothing", "dim" if stored.file else "")
     if stored.file:
-        ends = printable(stored.envelope[:_ENDS_BYTES]), printable(stored.envelope[-_ENDS_BYTES:])
+        ends = printable(stored.body[:_ENDS_BYTES]), printable(stored.body[-_ENDS_BYTES:])
         output.field("", " … ".join(ends), "dim")
     holder = "in the store" if stored.file else "in the row"
     output.field("size", f"{size(xcom.plain_bytes)} before, {size(stored.stored_bytes)} {holder}")
