@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import io
 import json
 import re
@@ -150,6 +151,20 @@ def test_what_is_planted_everywhere_is_found_and_taken_away(home):
     how = {place.place: place.how for place in found.on("store: objects")}
     assert how["planted, Arrow"] == "in clear, through Arrow"
     assert how["planted, Parquet in hexadecimal"] == "in clear, through hexadecimal, Parquet"
+
+
+def test_what_was_planted_goes_though_some_of_it_stays(home, monkeypatch):
+    unlink = Path.unlink
+
+    def stuck(path, *, missing_ok):
+        if path.name == "planted, gzip":
+            raise OSError(errno.EBUSY, "Device or resource busy")
+        unlink(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", stuck)
+    with pytest.raises(ConfigError, match=r"planted, gzip \(Device or resource busy\)"):
+        plant(home)
+    assert [path.name for path in home.store.iterdir()] == ["planted, gzip"]
 
 
 @pytest.mark.parametrize(
@@ -417,7 +432,9 @@ def test_a_person_sees_surface_by_surface_what_was_found():
     assert ["all", "other", "tables", "1,200", "0"] in lines
     assert ["task", "logs", "2", "1", "1", "of", "13"] in lines
     assert "  row 1, task record: dict, number (in hexadecimal)\n" in text
-    assert "NOT OK: values stand readable in 2 places (the airflow backend, Airflow 3.3.2, 41" in text
+    assert (
+        "NOT OK: values stand readable in 2 places (the airflow backend, Airflow 3.3.2, 41" in text
+    )
     assert "run it again with --keep DIR" in text
     clean = outcome(found=Found(looked=Counter({"table xcom": 7})), backend="secure")
     assert "OK: nothing readable (the secure backend, Airflow 3.3.2, 41 s)" in shown(clean)
