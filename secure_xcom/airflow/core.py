@@ -10,9 +10,9 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 from uuid import UUID
 
 from secure_xcom import audit, signals
@@ -26,7 +26,7 @@ from secure_xcom.errors import (
     UnsealedError,
 )
 from secure_xcom.format.reference import TAG, from_row, is_tagged
-from secure_xcom.model import Coordinate, Expected, Inline, Reference
+from secure_xcom.model import Coordinate, Expected, Inline
 from secure_xcom.text import escaped
 
 if TYPE_CHECKING:
@@ -36,6 +36,13 @@ if TYPE_CHECKING:
     from secure_xcom.stack import Stack
 
 log = logging.getLogger("secure_xcom")
+
+
+class Got(NamedTuple):
+    """The value of a row; and whose it is, if it was sealed."""
+
+    value: object
+    coordinate: Coordinate | None
 
 
 class Read(NamedTuple):
@@ -66,7 +73,7 @@ def write(
     Raises:
         SecureXComError: any of the tree; nothing readable was written.
     """
-    try:
+    with audit.failure("seal", where):
         if _is_clear(where.key, _clear_keys()):
             return _in_clear(value, where, stock)
         coordinate = _coordinate(where, ti_id)
@@ -75,14 +82,16 @@ def write(
             return _in_clear(value, where, stock)
         if settings.strict:
             _check_measures()
-    except SecureXComError as error:
-        audit.record("seal", where, error=error)
-        raise
     return stack.put(value, coordinate)
 
 
 def read(wanted: Read) -> object:
-    """Give the value that a row stands for.
+    """Give the value that a row stands for, as `read_many`."""
+    return read_many([wanted])[0].value
+
+
+def read_located(wanted: Read) -> Got:
+    """Give the value that a row stands for, and whose it is.
 
     Raises:
         UnsealedError: the row was not sealed, and `unsealed_reads` refuses it.
@@ -91,14 +100,14 @@ def read(wanted: Read) -> object:
     return read_many([wanted])[0]
 
 
-def read_many(wanted: Sequence[Read]) -> list[object]:
+def read_many(wanted: Sequence[Read]) -> list[Got]:
     """Give the values that rows stand for, in order, with the sealed ones fetched side by side.
 
     Raises:
         UnsealedError: a row was not sealed, and `unsealed_reads` refuses it.
         SecureXComError: any of the tree; no value at all was released.
     """
-    values: list[object] = [None] * len(wanted)
+    values: list[Got] = [Got(None, None)] * len(wanted)
     sealed: list[int] = []
     pulled: list[int] = []
     current: tuple[Settings, Stack] | None = None
@@ -114,28 +123,25 @@ def read_many(wanted: Sequence[Read]) -> list[object]:
             sealed.append(position)
             continue
         if current and not clear:
-            values[position] = _unsealed(one, current[0])
+            values[position] = Got(_unsealed(one, current[0]), None)
         else:
-            values[position] = _plain(one)
+            values[position] = Got(_plain(one), None)
     if current and sealed:
         reads = {position: (wanted[position].row, wanted[position].expected) for position in sealed}
         stack = current[1]
         opened = stack.get_many(reads) if len(wanted) > 1 else {0: stack.get(*reads[0])}
         for position, value in opened.items():
-            values[position] = value
+            values[position] = Got(*value)
     if current:
-        _note_opened([values[position] for position in pulled], current[0])
+        _note_opened([values[position].value for position in pulled], current[0])
     return values
 
 
 def _ready(where: Expected) -> tuple[Settings, Stack]:
     """Give what reads need: settings, the stack, and that rendered fields are guarded."""
-    try:
+    with audit.failure("open", where):
         rendered.ensure()
         return _process.current()
-    except SecureXComError as error:
-        audit.record("open", where, error=error)
-        raise
 
 
 def ahead(row: object, rows: Callable[[int, int], list[object]]) -> Ahead | None:
@@ -161,7 +167,7 @@ def purge(row: object, expected: Expected) -> None:
     object stays behind, and a warning says so.
     """
     try:
-        if is_tagged(row) and not isinstance(_reference(row, expected), Inline):
+        if is_tagged(row) and not _is_inline(row, expected):
             _, stack = _process.current()
             stack.delete(row, expected)
     except Exception as error:  # see above
@@ -175,26 +181,21 @@ def purge(row: object, expected: Expected) -> None:
         )
 
 
-def _reference(row: object, expected: Expected) -> Reference:
-    try:
-        return from_row(row)
-    except FormatError as error:
-        audit.record("delete", expected, error=error)
-        raise
+def _is_inline(row: object, expected: Expected) -> bool:
+    with audit.failure("delete", expected):
+        return isinstance(from_row(row), Inline)
 
 
 def describe(row: object) -> str:
-    """Say what a tagged row is, to a person; nothing is looked up."""
+    """Give the sentence by which a tagged row says to a person what it is; nothing is looked up.
+
+    Whoever may write to the database may write another one; it is shown, and nothing goes by it.
+    """
     try:
-        reference = from_row(row)
+        from_row(row)
     except FormatError as error:
         return f"Not a valid sealed XCom. {error}"
-    if isinstance(reference, Inline):
-        return f"Sealed by secure_xcom: {len(reference.envelope)} bytes in this row."
-    return (
-        f"Sealed by secure_xcom: {reference.length_bytes} bytes in "
-        f"{escaped(reference.store_uri)}/{reference.name}."
-    )
+    return escaped(cast("Mapping[str, str]", row)["about"])
 
 
 def _plain(one: Read) -> object:
@@ -217,7 +218,7 @@ def _plain(one: Read) -> object:
             f"restore it ({type(unknown).__name__}; what it says may quote the value and is left "
             "out). `[core] allowed_deserialization_classes` says what it may restore."
         )
-    raise refused(one.expected, error)
+    raise audit.refused("open", one.expected, error)
 
 
 def _unsealed(one: Read, settings: Settings) -> object:
@@ -230,14 +231,15 @@ def _unsealed(one: Read, settings: Settings) -> object:
             try:
                 return legacy.read(value, one.expected, settings)
             except SecureXComError as error:
-                raise refused(one.expected, error) from error.__cause__
+                raise audit.refused("open", one.expected, error) from error.__cause__
     _check_policy(one.expected, settings.unsealed_reads)
     return _plain(one)
 
 
 def _check_policy(where: Expected, unsealed_reads: str) -> None:
     if unsealed_reads == "deny":
-        raise refused(
+        raise audit.refused(
+            "open",
             where,
             UnsealedError(
                 f"XCom {_named(where)} was not sealed by this backend: it was written before "
@@ -276,7 +278,8 @@ def _check_measures() -> None:
 
 def _check_coordinate(where: Expected, settings: Settings) -> None:
     if settings.strict and not (where.dag_id and where.task_id and where.key):
-        raise refused(
+        raise audit.refused(
+            "open",
             where,
             ConfigError(
                 f"strict is on, and XCom {_named(where)} was read by code that does not say which "
@@ -301,12 +304,6 @@ def _in_clear(value: object, where: Expected, stock: Callable[[object], object])
         f"XCom {_named(where)} has a control key (`clear_keys`) and passes in clear, where a "
         f"value {reason}. Push it under another key."
     )
-
-
-def refused(where: Expected, error: SecureXComError) -> SecureXComError:
-    """Take note in the audit log of a read that is refused, and give its error back."""
-    audit.record("open", where, error=error)
-    return error
 
 
 def _coordinate(where: Expected, ti_id: UUID | None) -> Coordinate:

@@ -24,8 +24,8 @@ from secure_xcom.airflow import core
 from secure_xcom.airflow.aside import awaited
 from secure_xcom.codecs.deep import with_stack
 from secure_xcom.errors import CodecError, FormatError
-from secure_xcom.format.reference import claimed, is_ours
-from secure_xcom.layers.states import States
+from secure_xcom.format.reference import claimed, is_tagged
+from secure_xcom.layers.states import States, text_of
 from secure_xcom.model import Coordinate, Expected
 
 Scope: TypeAlias = TaskScope | AssetScope
@@ -82,15 +82,13 @@ class SecureStateStoreBackend(BaseStoreBackend):
     def delete(self, scope: Scope, key: str, *, session: object = None) -> None:
         """Delete the objects of a key; a state that was short has none."""
         del session
-        _states(scope).delete(Expected.exactly(_coordinate(scope, key)))
+        _states(scope).delete(_coordinate(scope, key))
 
     def clear(self, scope: Scope, *, all_map_indices: bool = False, session: object = None) -> None:
         """Delete the objects of a task instance, of all its map indexes, or of an asset."""
         del session
-        every = all_map_indices and isinstance(scope, TaskScope)
-        where = _coordinate(scope, "")
-        map_index = None if every else where.map_index
-        _states(scope).delete(Expected(where.dag_id, where.run_id, where.task_id, map_index))
+        every_index = all_map_indices and isinstance(scope, TaskScope)
+        _states(scope).clear(_coordinate(scope, ""), every_index=every_index)
 
     async def aget(self, scope: Scope, key: str, *, session: object = None) -> str | None:
         """Do as `get`, in a thread."""
@@ -145,15 +143,16 @@ def _opened(kind: str, stored: str) -> JsonValue:
     asked.has_opened = True
     expected = asked.expected
     core.check_coordinate(expected)
-    try:
-        is_sealed = is_ours(claimed(stored))
-    except FormatError as error:
-        raise core.refused(expected, error) from None
+    with audit.failure("open", expected):
+        is_sealed = is_tagged(claimed(stored))
     if is_sealed:
-        value = _parsed(core.states(kind).from_row(stored, expected), expected)
+        opened = core.states(kind).from_row(stored, expected)
+        with audit.failure("open", expected):
+            text = text_of(opened.payload)
     else:
         core.check_policy(expected)
-        value = _parsed(stored, expected)
+        text = stored
+    value = _parsed(text, expected)
     core.note_opened(value)
     return value
 
@@ -163,9 +162,8 @@ def _text(value: JsonValue, where: Coordinate) -> str:
         return json.dumps(value)
     except Exception as error:  # noqa: BLE001 - what these hold may be the state itself
         fault = type(error).__name__
-    refused = CodecError(f"The state is nothing that JSON can hold ({fault}). Write plain data.")
-    audit.record("seal", where, error=refused)
-    raise refused
+    message = f"The state is nothing that JSON can hold ({fault}). Write plain data."
+    raise audit.refused("seal", where, CodecError(message))
 
 
 def _parsed(text: str, expected: Expected) -> JsonValue:
@@ -174,7 +172,8 @@ def _parsed(text: str, expected: Expected) -> JsonValue:
     except (ValueError, RecursionError):
         # What these errors hold is the state itself.
         pass
-    raise core.refused(expected, FormatError("The state is not JSON. Write the key again."))
+    error = FormatError("The state is not JSON. Write the key again.")
+    raise audit.refused("open", expected, error)
 
 
 class _Missing:

@@ -16,6 +16,7 @@ from airflow.utils.json import XComDecoder, XComEncoder
 from sqlalchemy import select
 from sqlalchemy.orm import Query, reconstructor
 
+from secure_xcom import audit
 from secure_xcom.airflow import core, preload
 from secure_xcom.airflow.unopened import Held, is_unopened, unopened
 from secure_xcom.errors import FormatError, SecureXComError, UnsealedError
@@ -157,7 +158,7 @@ def _read(stored: Any, expected: Expected) -> core.Read:
     try:
         row = _parse(stored)
     except FormatError as error:
-        raise core.refused(expected, error) from None
+        raise audit.refused("open", expected, error) from None
     return core.Read(row, expected, lambda: _plain(stored, None))
 
 

@@ -22,7 +22,7 @@ from airflow.sdk.execution_time.lazy_sequence import LazyXComSequence
 from secure_xcom.airflow import core, preload, witness
 from secure_xcom.airflow.aside import awaited
 from secure_xcom.airflow.unopened import Held, is_unopened, unopened
-from secure_xcom.model import Expected
+from secure_xcom.model import Coordinate, Expected
 
 if TYPE_CHECKING:
     from airflow.sdk.bases.xcom import XComCoordinate  # type: ignore[attr-defined]
@@ -207,16 +207,14 @@ def _open_in_order(held: Any, expected: Expected, *, ascending: bool | None) -> 
 
 def _opened_in_order(
     held: Any, expected: Expected, *, ascending: bool | None
-) -> tuple[Any, list[witness.Witness]]:
-    """Give the values, and for each of them what was found to be in its place."""
+) -> tuple[Any, list[Coordinate | None]]:
+    """Give the values, and for each of them whose it is, if it was sealed."""
     if not isinstance(held, list) or not all(isinstance(one, Held) for one in held):
         return held, []
-    asked = [witness.one_of(expected) for _ in held]
-    values = core.read_many(
-        [_read(one.result.value, mine) for one, mine in zip(held, asked, strict=True)]
-    )
-    witness.check_distinct(asked, ascending=ascending)
-    return values, asked
+    got = core.read_many([_read(one.result.value, expected) for one in held])
+    found = [coordinate for _, coordinate in got]
+    witness.check_distinct([where for where in found if where], ascending=ascending)
+    return [value for value, _ in got], found
 
 
 def _bind_lazy_sequences() -> None:
@@ -235,11 +233,10 @@ def _bind_lazy_sequences() -> None:
             held = stock(self, key)
         if not isinstance(held, Held):
             return _open_slice(held, self, positions)
-        asked = witness.one_of(_of_sequence(self))
         row = held.result.value
-        value = core.read(_read(row, asked))
+        value, found = core.read_located(_read(row, _of_sequence(self)))
         reader = _reader_of(self)
-        witness.check_position(reader.met, positions[0], asked)
+        witness.check_position(reader.positions, positions[0], found)
         reader.read_ahead(row, positions[0], functools.partial(rows, self))
         return value
 
@@ -277,10 +274,10 @@ def _positions(sequence: Any, key: Any) -> range:
 
 
 def _open_slice(held: Any, sequence: Any, positions: range) -> Any:
-    values, asked = _opened_in_order(held, _of_sequence(sequence), ascending=positions.step > 0)
-    met = _reader_of(sequence).met
-    for position, one in zip(positions, asked, strict=False):
-        witness.check_position(met, position, one)
+    values, found = _opened_in_order(held, _of_sequence(sequence), ascending=positions.step > 0)
+    known = _reader_of(sequence).positions
+    for position, where in zip(positions, found, strict=False):
+        witness.check_position(known, position, where)
     return values
 
 
@@ -300,7 +297,7 @@ class _Reader:
 
     def __init__(self) -> None:
         #: Which task instance stood at which position, as far as it was read.
-        self.met: witness.Met = {}
+        self.positions: witness.Positions = {}
         self._ahead: Ahead | None = None
 
     def read_ahead(
