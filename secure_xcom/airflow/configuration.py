@@ -39,7 +39,7 @@ class Held(NamedTuple):
 
 
 def read() -> Settings:
-    """Read and check the settings. Without a cache: `core` keeps them.
+    """Read and check the settings. Without a cache: `process` keeps them.
 
     Raises:
         ConfigError: a setting is missing or wrong, or a Variable could not be read.

@@ -20,8 +20,8 @@ from airflow.sdk.execution_time.context import AssetStateStoreAccessor, TaskStat
 from airflow.sdk.state import AssetScope, BaseStoreBackend, TaskScope
 
 from secure_xcom import audit
-from secure_xcom.airflow import core
-from secure_xcom.airflow.aside import awaited
+from secure_xcom.airflow import reading
+from secure_xcom.airflow.asynchronous import awaited
 from secure_xcom.codecs.deep import with_stack
 from secure_xcom.errors import CodecError, FormatError
 from secure_xcom.format.reference import claimed, is_tagged
@@ -122,7 +122,7 @@ class SecureStateStoreBackend(BaseStoreBackend):
 
 
 def _states(scope: Scope) -> States:
-    return core.states("task" if isinstance(scope, TaskScope) else "asset")
+    return reading.states("task" if isinstance(scope, TaskScope) else "asset")
 
 
 def _coordinate(scope: Scope, key: str) -> Coordinate:
@@ -142,18 +142,18 @@ def _opened(kind: str, stored: str) -> JsonValue:
     asked = _asked.get() or _Asked(Expected())
     asked.has_opened = True
     expected = asked.expected
-    core.check_coordinate(expected)
+    reading.check_coordinate(expected)
     with audit.failure("open", expected):
         is_sealed = is_tagged(claimed(stored))
     if is_sealed:
-        opened = core.states(kind).from_row(stored, expected)
+        opened = reading.states(kind).from_row(stored, expected)
         with audit.failure("open", expected):
             text = text_of(opened.payload)
     else:
-        core.check_policy(expected)
+        reading.check_policy(expected)
         text = stored
     value = _parsed(text, expected)
-    core.note_opened(value)
+    reading.note_opened(value)
     return value
 
 
@@ -197,7 +197,7 @@ class _AssetState(Expected):
 
     def matches(self, coordinate: Coordinate) -> bool:
         """Whether it can be the one that is asked for."""
-        if coordinate.run_id == self.run_id or core.is_strict():
+        if coordinate.run_id == self.run_id or reading.is_strict():
             return super().matches(coordinate)
         return Expected(self.dag_id, None, None, -1, self.key).matches(coordinate)
 
@@ -256,8 +256,8 @@ def _checked(asked: _Asked, value: JsonValue, default: JsonValue) -> JsonValue:
     if value is _Missing:
         return default
     if not asked.has_opened and _is_configured():
-        core.check_policy(asked.expected)
-        core.note_opened(value)
+        reading.check_policy(asked.expected)
+        reading.note_opened(value)
     return value
 
 

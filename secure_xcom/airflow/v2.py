@@ -17,8 +17,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Query, reconstructor
 
 from secure_xcom import audit
-from secure_xcom.airflow import core, preload
-from secure_xcom.airflow.unopened import Held, is_unopened, unopened
+from secure_xcom.airflow import preload, reading
+from secure_xcom.airflow.deferred import Held, is_unopened, unopened
 from secure_xcom.errors import FormatError, SecureXComError, UnsealedError
 from secure_xcom.format.reference import claimed, is_tagged
 from secure_xcom.model import Expected
@@ -42,21 +42,21 @@ class SecureXComBackend(BaseXCom):  # type: ignore[misc] # Airflow 3 has no such
     ) -> Any:
         """Give the row: a JSON object of `docs/format.md`, or the value under a control key."""
         where = Expected(dag_id, run_id, task_id, map_index, key)
-        return json.dumps(core.write(value, where, _plain_row)).encode()
+        return json.dumps(reading.write(value, where, _plain_row)).encode()
 
     @staticmethod
     def deserialize_value(result: Any) -> Any:
         """Open a row, or the part of one that Airflow selected."""
         if is_unopened():
             return Held(result)
-        return core.read(_read(result.value, _expected(result)))
+        return reading.read(_read(result.value, _expected(result)))
 
     def orm_deserialize_value(self) -> Any:
         """Describe the value for a listing: no key is used, and no store is called."""
         try:
             row = _parse(self.value)
             if is_tagged(row):
-                return core.describe(row)
+                return reading.describe(row)
             return _plain(self.value, XComDecoder.orm_object_hook)
         except SecureXComError as error:
             return str(error)
@@ -92,7 +92,7 @@ class SecureXComBackend(BaseXCom):  # type: ignore[misc] # Airflow 3 has no such
             asked.get("map_index"),
             asked.get("key"),
         )
-        return core.read(_read(held.result.value, expected))
+        return reading.read(_read(held.result.value, expected))
 
     @staticmethod
     def get_value(*, ti_key: Any, key: str | None = None, **session: Any) -> Any:
@@ -111,7 +111,7 @@ class SecureXComBackend(BaseXCom):  # type: ignore[misc] # Airflow 3 has no such
         """Delete the object of a row that is about to go; never raises."""
         # What `XCom.clear` loads are instances of the base class, with a value already parsed.
         stored = getattr(xcom, "stored", getattr(xcom, "value", None))
-        core.purge(_parse_quietly(stored), _expected(xcom))
+        reading.purge(_parse_quietly(stored), _expected(xcom))
 
 
 class _Located(Query):  # type: ignore[type-arg] # SQLAlchemy 1.4 takes none
@@ -154,12 +154,12 @@ def _expected(result: Any) -> Expected:
     )
 
 
-def _read(stored: Any, expected: Expected) -> core.Read:
+def _read(stored: Any, expected: Expected) -> reading.Read:
     try:
         row = _parse(stored)
     except FormatError as error:
         raise audit.refused("open", expected, error) from None
-    return core.Read(row, expected, lambda: _plain(stored, None))
+    return reading.Read(row, expected, lambda: _plain(stored, None))
 
 
 def _parse(stored: Any) -> object:

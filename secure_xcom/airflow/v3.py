@@ -19,15 +19,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from airflow.sdk.bases.xcom import BaseXCom
 from airflow.sdk.execution_time.lazy_sequence import LazyXComSequence
 
-from secure_xcom.airflow import core, preload, witness
-from secure_xcom.airflow.aside import awaited
-from secure_xcom.airflow.unopened import Held, is_unopened, unopened
+from secure_xcom.airflow import order, preload, reading
+from secure_xcom.airflow.asynchronous import awaited
+from secure_xcom.airflow.deferred import Held, is_unopened, unopened
 from secure_xcom.model import Coordinate, Expected
 
 if TYPE_CHECKING:
     from airflow.sdk.bases.xcom import XComCoordinate  # type: ignore[attr-defined]
 
-    from secure_xcom.airflow.ahead import Ahead
+    from secure_xcom.airflow.read_ahead import Ahead
 
 
 class _Result(NamedTuple):
@@ -61,7 +61,7 @@ class SecureXComBackend(BaseXCom):
         if isinstance(value, _Row):
             return value.stored
         where = Expected(dag_id, run_id, task_id, map_index, key)
-        return core.write(value, where, BaseXCom.serialize_value)
+        return reading.write(value, where, BaseXCom.serialize_value)
 
     @staticmethod
     def deserialize_value(result: Any) -> Any:
@@ -69,7 +69,9 @@ class SecureXComBackend(BaseXCom):
         if is_unopened():
             return Held(result)
         key = getattr(result, "key", None)
-        return core.read(_read(result.value, Expected(key=key if isinstance(key, str) else None)))
+        return reading.read(
+            _read(result.value, Expected(key=key if isinstance(key, str) else None))
+        )
 
     @classmethod
     def get_one(cls, **wanted: Any) -> Any:
@@ -88,7 +90,7 @@ class SecureXComBackend(BaseXCom):
     @classmethod
     def purge(cls, xcom: Any, *_: Any) -> None:
         """Delete the object of a row that is about to go; never raises."""
-        core.purge(getattr(xcom, "value", None), _purging.get())
+        reading.purge(getattr(xcom, "value", None), _purging.get())
 
     @classmethod
     def delete(
@@ -146,7 +148,7 @@ class SecureXComBackend(BaseXCom):
             where = Expected(
                 coordinate.dag_id, coordinate.run_id, coordinate.task_id, map_index, key
             )
-            return core.write(value, where, BaseXCom.serialize_value, ti_id=coordinate.ti_id)
+            return reading.write(value, where, BaseXCom.serialize_value, ti_id=coordinate.ti_id)
 
         @classmethod
         def load_value(cls, stored: Any) -> Any:
@@ -181,12 +183,12 @@ def _one(wanted: dict[str, Any]) -> Expected:
     )
 
 
-def _read(stored: Any, expected: Expected) -> core.Read:
-    return core.Read(stored, expected, lambda: BaseXCom.deserialize_value(_Result(stored)))
+def _read(stored: Any, expected: Expected) -> reading.Read:
+    return reading.Read(stored, expected, lambda: BaseXCom.deserialize_value(_Result(stored)))
 
 
 def _open_one(held: Any, expected: Expected) -> Any:
-    return core.read(_read(held.result.value, expected)) if isinstance(held, Held) else held
+    return reading.read(_read(held.result.value, expected)) if isinstance(held, Held) else held
 
 
 def _open_all(held: Any, wanted: dict[str, Any]) -> Any:
@@ -211,9 +213,9 @@ def _opened_in_order(
     """Give the values, and for each of them whose it is, if it was sealed."""
     if not isinstance(held, list) or not all(isinstance(one, Held) for one in held):
         return held, []
-    got = core.read_many([_read(one.result.value, expected) for one in held])
+    got = reading.read_many([_read(one.result.value, expected) for one in held])
     found = [coordinate for _, coordinate in got]
-    witness.check_distinct([where for where in found if where], ascending=ascending)
+    order.check_distinct([where for where in found if where], ascending=ascending)
     return [value for value, _ in got], found
 
 
@@ -234,9 +236,9 @@ def _bind_lazy_sequences() -> None:
         if not isinstance(held, Held):
             return _open_slice(held, self, positions)
         row = held.result.value
-        value, found = core.read_located(_read(row, _of_sequence(self)))
+        value, found = reading.read_located(_read(row, _of_sequence(self)))
         reader = _reader_of(self)
-        witness.check_position(reader.positions, positions[0], found)
+        order.check_position(reader.positions, positions[0], found)
         reader.read_ahead(row, positions[0], functools.partial(rows, self))
         return value
 
@@ -277,7 +279,7 @@ def _open_slice(held: Any, sequence: Any, positions: range) -> Any:
     values, found = _opened_in_order(held, _of_sequence(sequence), ascending=positions.step > 0)
     known = _reader_of(sequence).positions
     for position, where in zip(positions, found, strict=False):
-        witness.check_position(known, position, where)
+        order.check_position(known, position, where)
     return values
 
 
@@ -297,7 +299,7 @@ class _Reader:
 
     def __init__(self) -> None:
         #: Which task instance stood at which position, as far as it was read.
-        self.positions: witness.Positions = {}
+        self.positions: order.Positions = {}
         self._ahead: Ahead | None = None
 
     def read_ahead(
@@ -305,7 +307,7 @@ class _Reader:
     ) -> None:
         """Go on behind a row that was read, if it is one that takes fetching."""
         if self._ahead is None:
-            self._ahead = core.ahead(row, rows)
+            self._ahead = reading.ahead(row, rows)
         if self._ahead is not None:
             self._ahead.read(position)
 

@@ -21,8 +21,7 @@ BACKENDS = ("secure", "common-io", "airflow")
 #: them.
 _TABLES = ("table xcom", "table rendered_task_instance_fields", "table rtif")
 _LINE = "{:<38} {:>9} {:>8}  {}"
-_ROW_BYTES = 200
-_ENDS_BYTES = 30
+_ENDS_BYTES = 36
 
 
 def _add_keep(parser: argparse.ArgumentParser) -> None:
@@ -189,15 +188,23 @@ def _show_xcom(xcom: XCom, output: Output) -> None:
     output.line(f"{output.styled(stored.name, 'bold')}  {stored.placement}")
     if xcom.returned:
         output.field("returned", xcom.returned)
-    output.field("row", printable(stored.row[:_ROW_BYTES]), "dim")
+    output.field("row", _ends(stored.row), "dim")
+    if stored.about:
+        output.field("", stored.about)
     output.field("store", stored.object_name or "nothing", "dim" if stored.file else "")
     if stored.file:
-        ends = printable(stored.body[:_ENDS_BYTES]), printable(stored.body[-_ENDS_BYTES:])
-        output.field("", " … ".join(ends), "dim")
+        output.field("", _ends(stored.body), "dim")
     holder = "in the store" if stored.file else "in the row"
     output.field("size", f"{size(xcom.plain_bytes)} before, {size(stored.stored_bytes)} {holder}")
     for fault in xcom.faults:
         output.field("NOT OK", fault, "bad")
+
+
+def _ends(data: bytes) -> str:
+    """What stands at the beginning and at the end."""
+    if len(data) <= 2 * _ENDS_BYTES:
+        return printable(data)
+    return f"{printable(data[:_ENDS_BYTES])} … {printable(data[-_ENDS_BYTES:])}"
 
 
 def _show_demo_verdict(outcome: Outcome, output: Output) -> None:

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from conftest import WHERE, stored
 
-from secure_xcom.airflow import configuration, core, legacy
+from secure_xcom.airflow import configuration, legacy, reading
 from secure_xcom.airflow.backend import SecureXComBackend
 from secure_xcom.errors import AuthenticationError, ObjectNotFound, UnsealedError
 
@@ -50,8 +50,8 @@ def bucket(base, monkeypatch):
 def pull(row, **where):
     """Read a plain row, with what this version's read of one task instance tells of it."""
     result = SimpleNamespace(value=stored(row), **{**WHERE, **where})
-    expected = core.Expected(**{**WHERE, **where})
-    return core.read(core.Read(row, expected, lambda: stock().deserialize_value(result)))
+    expected = reading.Expected(**{**WHERE, **where})
+    return reading.read(reading.Read(row, expected, lambda: stock().deserialize_value(result)))
 
 
 def stock():

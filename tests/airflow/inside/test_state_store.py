@@ -17,7 +17,8 @@ import pytest
 from conftest import VERSION
 
 from secure_xcom import audit
-from secure_xcom.airflow import core
+from secure_xcom.airflow import reading
+from secure_xcom.airflow.process import process
 from secure_xcom.errors import (
     AuthenticationError,
     CodecError,
@@ -46,7 +47,7 @@ VALUES = [None, True, 7, 2.5, "text", [1, [2]], {"a": {"b": CANARY}}, CANARY * 1
 @pytest.fixture
 def backend(deployment):
     assert deployment is not None
-    core._built_states.cache_clear()
+    reading._built_states.cache_clear()
     return SecureStateStoreBackend()
 
 
@@ -275,9 +276,9 @@ def test_strict_refuses_states_that_are_read_without_a_word_of_where(side, monke
 
 
 def be_strict(monkeypatch):
-    settings, stack = core._process.current()
+    settings, stack = process.current()
     strict = dataclasses.replace(settings, strict=True)
-    monkeypatch.setattr(core._process, "current", lambda: (strict, stack))
+    monkeypatch.setattr(process, "current", lambda: (strict, stack))
 
 
 @pytest.mark.parametrize("accessor", [of_task(), AssetStateStoreAccessor(name="orders")])
@@ -342,10 +343,10 @@ def test_a_state_is_no_xcom_and_a_tasks_state_no_assets(backend, configure):
         states["asset"][2](rows["task"])
     with pytest.raises(AuthenticationError):
         states["task"][2](rows["asset"])
-    _, stack = core._process.current()
+    _, stack = process.current()
     for row in rows.values():
         with pytest.raises(AuthenticationError):
-            stack.get(json.loads(row), core.Expected())
+            stack.get(json.loads(row), reading.Expected())
 
 
 def test_rows_that_are_none_of_ours(side, configure):

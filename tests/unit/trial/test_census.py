@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import io
 import json
 import re
@@ -150,6 +151,20 @@ def test_what_is_planted_everywhere_is_found_and_taken_away(home):
     how = {place.place: place.how for place in found.on("store: objects")}
     assert how["planted, Arrow"] == "in clear, through Arrow"
     assert how["planted, Parquet in hexadecimal"] == "in clear, through hexadecimal, Parquet"
+
+
+def test_what_was_planted_goes_though_some_of_it_stays(home, monkeypatch):
+    unlink = Path.unlink
+
+    def stuck(path, *, missing_ok):
+        if path.name == "planted, gzip":
+            raise OSError(errno.EBUSY, "Device or resource busy")
+        unlink(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", stuck)
+    with pytest.raises(ConfigError, match=r"planted, gzip \(Device or resource busy\)"):
+        plant(home)
+    assert [path.name for path in home.store.iterdir()] == ["planted, gzip"]
 
 
 @pytest.mark.parametrize(

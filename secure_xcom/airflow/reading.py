@@ -30,7 +30,7 @@ from secure_xcom.model import Coordinate, Expected, Inline
 from secure_xcom.text import escaped
 
 if TYPE_CHECKING:
-    from secure_xcom.airflow.ahead import Ahead
+    from secure_xcom.airflow.read_ahead import Ahead
     from secure_xcom.layers.states import States
     from secure_xcom.settings import Settings
     from secure_xcom.stack import Stack
@@ -152,7 +152,7 @@ def ahead(row: object, rows: Callable[[int, int], list[object]]) -> Ahead | None
     """
     if not is_tagged(row):
         return None
-    from secure_xcom.airflow.ahead import Ahead  # noqa: PLC0415 - for sequences only
+    from secure_xcom.airflow.read_ahead import Ahead  # noqa: PLC0415 - for sequences only
 
     settings, stack = _process.current()
     if not stack.offloaded_bytes(row):
