@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from secure_xcom.model import Expected
     from secure_xcom.settings import Settings
+    from secure_xcom.stores.protocol import Store
 
 
 #: Reads of one batch wait for the network side by side, in at most this many threads.
@@ -166,7 +167,7 @@ def build(settings: Settings, credentials: Credentials | None = None) -> Stack:
         ConfigError: a KEK or a store cannot be used as it is set.
     """
     stores = {
-        uri: Cached(open_store(uri, credentials=credentials), settings.cache_max_bytes)
+        uri: Cached(_store(uri, settings, credentials), settings.cache_max_bytes)
         for uri in (settings.store_uri, *settings.trusted_stores)
     }
     below = Threshold(stores, settings.store_uri, settings.threshold_bytes)
@@ -189,10 +190,16 @@ def build_states(settings: Settings, kind: str, credentials: Credentials | None 
     """
     store_uri = settings.store_uri + STATE_STORES[kind]
     trusted = [uri + STATE_STORES[kind] for uri in settings.trusted_stores]
-    stores = {uri: open_store(uri, credentials=credentials) for uri in (store_uri, *trusted)}
+    stores = {uri: _store(uri, settings, credentials) for uri in (store_uri, *trusted)}
     below = Threshold(stores, store_uri, settings.threshold_bytes)
     sealed = _sealed(settings, below, _data_keys(settings, credentials), STATE_MARKS[kind])
     return States(sealed, below, settings.threshold_bytes)
+
+
+def _store(uri: str, settings: Settings, credentials: Credentials | None) -> Store:
+    return open_store(
+        uri, credentials=credentials, deadline_seconds=settings.store_deadline_seconds
+    )
 
 
 def _data_keys(settings: Settings, credentials: Credentials | None) -> DataKeys:

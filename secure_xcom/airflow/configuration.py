@@ -18,7 +18,7 @@ from secure_xcom import signals, threads
 from secure_xcom.airflow import versions
 from secure_xcom.errors import ConfigError
 from secure_xcom.settings import BUCKET_VARIABLE, CLEAR_KEYS, SECTION, TABLE, VARIABLE, load
-from secure_xcom.settings.kinds import is_bucket
+from secure_xcom.uris import is_bucket
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
