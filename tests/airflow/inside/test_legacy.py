@@ -50,8 +50,8 @@ def bucket(base, monkeypatch):
 def pull(row, **where):
     """Read a plain row, with what this version's read of one task instance tells of it."""
     result = SimpleNamespace(value=stored(row), **{**WHERE, **where})
-    expected = reading.Expected(**{**WHERE, **where})
-    return reading.read(reading.Read(row, expected, lambda: stock().deserialize_value(result)))
+    expected = Expected(**{**WHERE, **where})
+    return reading.read(row, expected, lambda _: stock().deserialize_value(result)).value
 
 
 def stock():
