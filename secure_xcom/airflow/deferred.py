@@ -1,4 +1,4 @@
-"""Rows pass unopened through Airflow's code, to be opened where the coordinate is known."""
+"""Rows pass through Airflow's code as they are stored, to be opened where their XCom is known."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from typing import Any
 
 
 @dataclass(slots=True)
-class Held:
-    """A stored row on its way through Airflow's code, to be opened once it is out."""
+class Deferred:
+    """A stored row in the place of its value."""
 
     #: What Airflow handed to `deserialize_value`.
     result: Any
 
     def __repr__(self) -> str:
-        return "Held()"
+        return "Deferred()"
 
 
-_unopened: ContextVar[bool] = ContextVar("secure_xcom_unopened", default=False)
+_is_deferring: ContextVar[bool] = ContextVar("secure_xcom_deferring", default=False)
 
 
 @contextmanager
-def unopened() -> Iterator[None]:
-    """Have `deserialize_value` hand back `Held` in this context."""
-    token = _unopened.set(True)
+def deferring() -> Iterator[None]:
+    """Have `deserialize_value` give back a `Deferred` in this context."""
+    token = _is_deferring.set(True)
     try:
         yield
     finally:
-        _unopened.reset(token)
+        _is_deferring.reset(token)
 
 
-def is_unopened() -> bool:
+def is_deferring() -> bool:
     """Whether the caller will open by itself what `deserialize_value` gets."""
-    return _unopened.get()
+    return _is_deferring.get()

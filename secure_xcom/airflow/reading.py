@@ -1,23 +1,16 @@
-"""What the backend does on every version of Airflow; `v2` and `v3` say what a call knows.
-
-Control keys, the ones that Airflow reads past every backend, are told apart first, so that they
-work without keys, store or even valid settings. All else is sealed, or opened, by the stack of
-the process.
-"""
+"""A pull, on every version of Airflow; `v2`, `v3` and `state_store` say what a call knows."""
 
 from __future__ import annotations
 
 import logging
-import os
-import re
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache, lru_cache
-from typing import TYPE_CHECKING, NamedTuple, cast
-from uuid import UUID
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from secure_xcom import audit, signals
-from secure_xcom.airflow import masking, rendered
-from secure_xcom.airflow.process import process as _process
+from secure_xcom import audit
+from secure_xcom.airflow import clear_keys, masking, rendered
+from secure_xcom.airflow.naming import named
+from secure_xcom.airflow.process import process
 from secure_xcom.errors import (
     CodecError,
     ConfigError,
@@ -25,231 +18,169 @@ from secure_xcom.errors import (
     SecureXComError,
     UnsealedError,
 )
-from secure_xcom.format.reference import TAG, from_row, is_tagged
-from secure_xcom.model import Coordinate, Expected, Inline
+from secure_xcom.format.reference import TAG, is_tagged
+from secure_xcom.model import Coordinate, Expected
 from secure_xcom.text import escaped
 
 if TYPE_CHECKING:
-    from secure_xcom.airflow.read_ahead import Ahead
-    from secure_xcom.layers.states import States
     from secure_xcom.settings import Settings
     from secure_xcom.stack import Stack
 
 log = logging.getLogger("secure_xcom")
 
+#: Airflow's own deserialisation of a row.
+Deserialize: TypeAlias = Callable[[object], object]
 
-class Got(NamedTuple):
-    """The value of a row; and whose it is, if it was sealed."""
+
+class Pulled(NamedTuple):
+    """The value of a row; and whose it is, authenticated, if the row was sealed."""
 
     value: object
     coordinate: Coordinate | None
 
 
-class Read(NamedTuple):
-    """One stored XCom to be opened."""
-
-    #: What the row holds, as parsed JSON.
-    row: object
-    expected: Expected
-    #: What the stock backend would make of the row.
-    stock: Callable[[], object]
-
-
-def write(
-    value: object,
-    where: Expected,
-    stock: Callable[[object], object],
-    *,
-    ti_id: UUID | None = None,
-) -> object:
-    """Give what the row is to hold: the value sealed, or in clear under a control key.
+def read(row: object, where: Expected, deserialize: Deserialize) -> Pulled:
+    """Give the value that a row stands for.
 
     Args:
-        value: what the task pushed.
-        where: the coordinate; only a control key may do without the rest of it.
-        stock: the stock backend's serialisation, to parsed JSON.
-        ti_id: the task instance's id, where Airflow tells it.
-
-    Raises:
-        SecureXComError: any of the tree; nothing readable was written.
-    """
-    with audit.failure("seal", where):
-        if _is_clear(where.key, _clear_keys()):
-            return _in_clear(value, where, stock)
-        coordinate = _coordinate(where, ti_id)
-        settings, stack = _process.current()
-        if _is_clear(where.key, settings.clear_keys):
-            return _in_clear(value, where, stock)
-        if settings.strict:
-            _check_measures()
-    return stack.put(value, coordinate)
-
-
-def read(wanted: Read) -> object:
-    """Give the value that a row stands for, as `read_many`."""
-    return read_many([wanted])[0].value
-
-
-def read_located(wanted: Read) -> Got:
-    """Give the value that a row stands for, and whose it is.
+        row: what the row holds, as parsed JSON.
+        where: its coordinate, as far as it is known.
+        deserialize: what makes the value of a row that was not sealed.
 
     Raises:
         UnsealedError: the row was not sealed, and `unsealed_reads` refuses it.
         SecureXComError: any of the tree.
     """
-    return read_many([wanted])[0]
+    current = _current(where)
+    if current is None:
+        return Pulled(_in_clear(row, where, deserialize), None)
+    settings, stack = current
+    if is_tagged(row):
+        pulled = Pulled(*stack.get(row, where))
+    else:
+        pulled = Pulled(_unsealed(row, where, deserialize, settings), None)
+    note_opened([pulled.value], settings)
+    return pulled
 
 
-def read_many(wanted: Sequence[Read]) -> list[Got]:
+def read_many(rows: Sequence[object], where: Expected, deserialize: Deserialize) -> list[Pulled]:
     """Give the values that rows stand for, in order, with the sealed ones fetched side by side.
+
+    Args:
+        rows: what they hold, as parsed JSON.
+        where: what is known of their coordinates, the same for all of them.
+        deserialize: what makes the value of a row that was not sealed.
 
     Raises:
         UnsealedError: a row was not sealed, and `unsealed_reads` refuses it.
         SecureXComError: any of the tree; no value at all was released.
     """
-    values: list[Got] = [Got(None, None)] * len(wanted)
-    sealed: list[int] = []
-    pulled: list[int] = []
-    current: tuple[Settings, Stack] | None = None
-    for position, one in enumerate(wanted):
-        clear = _is_clear(one.expected.key, _clear_keys())
-        if not clear:
-            current = current or _ready(one.expected)
-            clear = _is_clear(one.expected.key, current[0].clear_keys)
-        if current and not clear:
-            pulled.append(position)
-            _check_coordinate(one.expected, current[0])
-        if is_tagged(one.row) and not clear:
-            sealed.append(position)
-            continue
-        if current and not clear:
-            values[position] = Got(_unsealed(one, current[0]), None)
-        else:
-            values[position] = Got(_plain(one), None)
-    if current and sealed:
-        reads = {position: (wanted[position].row, wanted[position].expected) for position in sealed}
-        stack = current[1]
-        opened = stack.get_many(reads) if len(wanted) > 1 else {0: stack.get(*reads[0])}
-        for position, value in opened.items():
-            values[position] = Got(*value)
-    if current:
-        _note_opened([values[position].value for position in pulled], current[0])
-    return values
+    current = _current(where)
+    if current is None:
+        return [Pulled(_in_clear(row, where, deserialize), None) for row in rows]
+    settings, stack = current
+    pulled = {
+        position: Pulled(_unsealed(row, where, deserialize, settings), None)
+        for position, row in enumerate(rows)
+        if not is_tagged(row)
+    }
+    sealed = {position: (row, where) for position, row in enumerate(rows) if position not in pulled}
+    for position, opened in stack.get_many(sealed).items():
+        pulled[position] = Pulled(*opened)
+    in_order = [pulled[position] for position in range(len(rows))]
+    note_opened([value for value, _ in in_order], settings)
+    return in_order
 
 
-def _ready(where: Expected) -> tuple[Settings, Stack]:
-    """Give what reads need: settings, the stack, and that rendered fields are guarded."""
+def _current(where: Expected) -> tuple[Settings, Stack] | None:
+    """Give settings and stack, once what is opened will be kept out of rendered fields.
+
+    None: the XCom has a clear key.
+    """
+    if clear_keys.is_clear(where.key, clear_keys.first()):
+        return None
     with audit.failure("open", where):
         rendered.ensure()
-        return _process.current()
+        settings, stack = process.current()
+        if clear_keys.is_clear(where.key, settings.clear_keys):
+            return None
+        check_coordinate(where, settings)
+    return settings, stack
 
 
-def ahead(row: object, rows: Callable[[int, int], list[object]]) -> Ahead | None:
-    """Give what reads ahead in a sequence; None if this row of it has no object to fetch.
+def settings_for_states() -> Settings:
+    """Give the settings, once what is opened will be kept out of rendered fields.
 
-    At most half of the cache lies ahead of the reader, so that the other half serves repeated
-    reads.
+    Raises:
+        ConfigError: a setting is wrong, or nothing can be kept out of rendered fields.
     """
-    if not is_tagged(row):
-        return None
-    from secure_xcom.airflow.read_ahead import Ahead  # noqa: PLC0415 - for sequences only
-
-    settings, stack = _process.current()
-    if not stack.offloaded_bytes(row):
-        return None
-    return Ahead(stack, rows, settings.cache_max_bytes // 2)
+    rendered.ensure()
+    return process.current()[0]
 
 
-def purge(row: object, expected: Expected) -> None:
-    """Delete the object of a row that is about to go.
-
-    Airflow purges at the start of every task, and whatever goes wrong here must not fail it: the
-    object stays behind, and a warning says so.
-    """
-    try:
-        if is_tagged(row) and not _is_inline(row, expected):
-            _, stack = _process.current()
-            stack.delete(row, expected)
-    except Exception as error:  # see above
-        if signals.is_callers(error):
-            raise
-        log.warning(
-            "The object of XCom %s was not deleted: %s%s",
-            _named(expected),
-            type(error).__name__,
-            f": {error}" if isinstance(error, SecureXComError) else "",
-        )
+def note_opened(values: list[object], settings: Settings) -> None:
+    """Keep what a task gets out of rendered fields and logs."""
+    rendered.note_opened()
+    if settings.mask_pulled_values:
+        masking.mask(values)
 
 
-def _is_inline(row: object, expected: Expected) -> bool:
-    with audit.failure("delete", expected):
-        return isinstance(from_row(row), Inline)
-
-
-def describe(row: object) -> str:
-    """Give the sentence by which a tagged row says to a person what it is; nothing is looked up.
-
-    Whoever may write to the database may write another one; it is shown, and nothing goes by it.
-    """
-    try:
-        from_row(row)
-    except FormatError as error:
-        return f"Not a valid sealed XCom. {error}"
-    return escaped(cast("Mapping[str, str]", row)["about"])
-
-
-def _plain(one: Read) -> object:
+def _in_clear(row: object, where: Expected, deserialize: Deserialize) -> object:
     """Give what an unsealed row holds, which must not be taken for a sealed one anywhere."""
     error: SecureXComError
     try:
-        value = None if is_tagged(one.row) else one.stock()
-        if not (is_tagged(one.row) or is_tagged(value)):
+        value = None if is_tagged(row) else deserialize(row)
+        if not (is_tagged(row) or is_tagged(value)):
             return value
         error = FormatError(
-            f"XCom {_named(one.expected)} is read in clear, by `clear_keys` or "
-            f"`unsealed_reads`, but carries the member {TAG} of sealed ones. Clear the task "
-            "that wrote it."
+            f"XCom {named(where)} is read in clear, by `clear_keys` or `unsealed_reads`, but "
+            f"carries the member {TAG} of sealed ones. Clear the task that wrote it."
         )
     except SecureXComError as known:
         error = known
     except Exception as unknown:  # noqa: BLE001 - a class's own methods run here, and quote contents
         error = CodecError(
-            f"XCom {_named(one.expected)} was not sealed, and Airflow's serialisation could not "
+            f"XCom {named(where)} was not sealed, and Airflow's serialisation could not "
             f"restore it ({type(unknown).__name__}; what it says may quote the value and is left "
             "out). `[core] allowed_deserialization_classes` says what it may restore."
         )
-    raise audit.refused("open", one.expected, error)
+    raise audit.refused("open", where, error)
 
 
-def _unsealed(one: Read, settings: Settings) -> object:
+def _unsealed(row: object, where: Expected, deserialize: Deserialize, settings: Settings) -> object:
     """Give the value of a row that a former backend wrote, or what the policy makes of it."""
-    if settings.legacy_reads and not is_tagged(one.row):
+    if settings.legacy_reads:
         from secure_xcom.airflow import legacy  # noqa: PLC0415 - only while teams migrate
 
-        value = _plain(one)
+        value = _in_clear(row, where, deserialize)
         if isinstance(value, str) and legacy.is_reference(value, settings.legacy_reads):
             try:
-                return legacy.read(value, one.expected, settings)
+                return legacy.read(value, where, settings)
             except SecureXComError as error:
-                raise audit.refused("open", one.expected, error) from error.__cause__
-    _check_policy(one.expected, settings.unsealed_reads)
-    return _plain(one)
+                raise audit.refused("open", where, error) from error.__cause__
+    check_policy(where, settings)
+    return _in_clear(row, where, deserialize)
 
 
-def _check_policy(where: Expected, unsealed_reads: str) -> None:
-    if unsealed_reads == "deny":
+def check_policy(where: Expected, settings: Settings) -> None:
+    """Check that a row that was not sealed may be read.
+
+    Raises:
+        UnsealedError: `unsealed_reads` refuses it.
+    """
+    if settings.unsealed_reads == "deny":
         raise audit.refused(
             "open",
             where,
             UnsealedError(
-                f"XCom {_named(where)} was not sealed by this backend: it was written before "
+                f"XCom {named(where)} was not sealed by this backend: it was written before "
                 "the switch, over the REST API, by Airflow itself, or by someone who can write "
                 "to the database. `unsealed_reads` is deny, so it is not read. Clear the task "
                 "that wrote it; or, for the time of a migration, set unsealed_reads = warn; or, "
                 "if Airflow needs this key in clear, add it to clear_keys."
             ),
         )
-    if unsealed_reads == "warn":
+    if settings.unsealed_reads == "warn":
         _warn_once(where.dag_id, where.key)
 
 
@@ -263,144 +194,16 @@ def _warn_once(dag_id: str | None, key: str | None) -> None:
     )
 
 
-def _check_measures() -> None:
-    """Check what `strict` needs of this process, beside the settings."""
-    from secure_xcom.airflow import policy  # noqa: PLC0415 - for strict alone
-
-    if not policy.is_active():
-        raise ConfigError(
-            "strict is on, but Airflow has not loaded the cluster policy of secure_xcom, which "
-            "keeps return values out of logs. Nothing is written. Install the package with its "
-            "entry points (pip install secure-xcom), on every worker, and not as files on a path."
-        )
-    rendered.ensure()
-
-
-def _check_coordinate(where: Expected, settings: Settings) -> None:
-    if settings.strict and not (where.dag_id and where.task_id and where.key):
-        raise audit.refused(
-            "open",
-            where,
-            ConfigError(
-                f"strict is on, and XCom {_named(where)} was read by code that does not say which "
-                "dag, task and key it wants, so that a moved value could not be told. Pull it with "
-                "ti.xcom_pull or an XComArg, or through the state stores of the context, and not "
-                "with deserialize_value and its like."
-            ),
-        )
-
-
-def _in_clear(value: object, where: Expected, stock: Callable[[object], object]) -> object:
-    try:
-        row = stock(value)
-        if not (is_tagged(value) or is_tagged(row)):
-            return row
-        reason = f"must not carry the member {TAG}"
-    except SecureXComError:
-        raise
-    except Exception as error:  # noqa: BLE001 - a value's own methods run here, and quote contents
-        reason = f"has to be one that Airflow serialises ({type(error).__name__})"
-    raise CodecError(
-        f"XCom {_named(where)} has a control key (`clear_keys`) and passes in clear, where a "
-        f"value {reason}. Push it under another key."
-    )
-
-
-def _coordinate(where: Expected, ti_id: UUID | None) -> Coordinate:
-    if where.dag_id and where.run_id and where.task_id and where.key:
-        map_index = -1 if where.map_index is None else where.map_index
-        return Coordinate(where.dag_id, where.run_id, where.task_id, map_index, where.key, ti_id)
-    missing = [name for name in ("dag_id", "run_id", "task_id", "key") if not getattr(where, name)]
-    raise FormatError(
-        f"A value is sealed for one place, and serialize_value was not told its "
-        f"{', '.join(missing)}. Push with ti.xcom_push, or hand in the whole coordinate."
-    )
-
-
-def _named(where: Expected) -> str:
-    task = f"{where.dag_id or '?'}.{where.task_id or '?'}"
-    index = "" if where.map_index in (None, -1) else f"[{where.map_index}]"
-    return escaped(f"{where.key or '(key unknown)'} of {task}{index} in run {where.run_id or '?'}")
-
-
-def _is_clear(key: str | None, patterns: tuple[str, ...]) -> bool:
-    return key is not None and _compiled(patterns).fullmatch(key) is not None
-
-
-@cache
-def _compiled(patterns: tuple[str, ...]) -> re.Pattern[str]:
-    if not patterns:
-        return re.compile(r"(?!)")
-    return re.compile(
-        "|".join(
-            re.escape(pattern).replace(r"\*", ".*").replace(r"\?", ".") for pattern in patterns
-        ),
-        re.DOTALL,
-    )
-
-
-@cache
-def _clear_keys() -> tuple[str, ...]:
-    from secure_xcom.airflow import configuration  # noqa: PLC0415 - not at import
-
-    return configuration.clear_keys()
-
-
-def states(kind: str) -> States:
-    """Give the states of this process's settings: those of tasks, or of assets."""
-    settings, _ = _process.current()
-    return _built_states(settings, kind)
-
-
-@lru_cache(maxsize=4)
-def _built_states(settings: Settings, kind: str) -> States:
-    from secure_xcom.airflow import configuration  # noqa: PLC0415 - not at import
-    from secure_xcom.stack import build_states  # noqa: PLC0415 - it imports the cryptography
-
-    return build_states(settings, kind, configuration.credentials(settings))
-
-
-os.register_at_fork(after_in_child=_built_states.cache_clear)
-
-
-def note_opened(value: object) -> None:
-    """Keep a state that a task gets out of rendered fields and logs, as what it pulls.
-
-    Raises:
-        ConfigError: it could not be kept out of rendered fields.
-    """
-    rendered.ensure()
-    settings, _ = _process.current()
-    _note_opened([value], settings)
-
-
-def _note_opened(values: list[object], settings: Settings) -> None:
-    rendered.note_opened()
-    if settings.mask_pulled_values:
-        masking.mask(values)
-
-
-def check_policy(where: Expected) -> None:
-    """Check that a row that was not sealed may be read.
-
-    Raises:
-        UnsealedError: `unsealed_reads` refuses it.
-    """
-    settings, _ = _process.current()
-    _check_policy(where, settings.unsealed_reads)
-
-
-def check_coordinate(where: Expected) -> None:
+def check_coordinate(where: Expected, settings: Settings) -> None:
     """Check that a read says what it wants, where `strict` asks for that.
 
     Raises:
         ConfigError: it does not.
     """
-    settings, _ = _process.current()
-    _check_coordinate(where, settings)
-
-
-def is_strict() -> bool:
-    """Whether `strict` is on."""
-    settings, _ = _process.current()
-    return settings.strict
+    if settings.strict and not (where.dag_id and where.task_id and where.key):
+        raise ConfigError(
+            f"strict is on, and XCom {named(where)} was read by code that does not say which "
+            "dag, task and key it wants, so that a moved value could not be told. Pull it with "
+            "ti.xcom_pull or an XComArg, or through the state stores of the context, and not "
+            "with deserialize_value and its like."
+        )

@@ -124,7 +124,7 @@ class Directory:
         self,
         name: str,
         make_chunks: Callable[[], Iterable[Buffer]],
-        publish: Callable[[_Aside, str], None],
+        publish: Callable[[_Aside, str], str],
     ) -> Stored:
         self._components(name)
         tally = Tally(make_chunks)
@@ -132,8 +132,7 @@ class Directory:
             aside = _unless_removed(lambda: self._create_aside(stack))
             for block in tally:
                 _write_all(aside.file, block)
-            _unless_removed(lambda: publish(aside, name))
-            generation = str(os.fstat(aside.file).st_mtime_ns)
+            generation = _unless_removed(lambda: publish(aside, name))
         return Stored(generation, tally.length_bytes, tally.crc32c)
 
     def get(
@@ -256,12 +255,12 @@ class Directory:
         ):
             os.unlink(aside, dir_fd=root)
 
-    def _link(self, aside: _Aside, name: str) -> None:
-        """Give a complete file its name, if it is free."""
+    def _link(self, aside: _Aside, name: str) -> str:
+        """Give a complete file its name, if it is free; the file's generation."""
         is_there = False
         with self._made_folders(aside.root, name) as (leaf, folder):
             try:
-                _stamp(aside.file, 0)
+                generation = _stamp(aside.file, 0)
                 with _lost_answer(aside.file, leaf, folder):
                     os.link(
                         aside.name,
@@ -283,14 +282,16 @@ class Directory:
                     with suppress(OSError):
                         os.unlink(leaf, dir_fd=folder)
                 raise
+            return generation
 
-    def _rename(self, aside: _Aside, name: str) -> None:
-        """Give a complete file its name, and take it from the one that has it."""
+    def _rename(self, aside: _Aside, name: str) -> str:
+        """Give a complete file its name, in another's place; the file's generation."""
         with self._made_folders(aside.root, name) as (leaf, folder), _locked(folder):
-            _stamp(aside.file, _modified_ns(leaf, folder))
+            generation = _stamp(aside.file, _modified_ns(leaf, folder))
             with _lost_answer(aside.file, leaf, folder):
                 os.rename(aside.name, leaf, src_dir_fd=aside.root, dst_dir_fd=folder)
             self._sync_folder(folder, name)
+            return generation
 
     @contextmanager
     def _made_folders(self, root: int, name: str) -> Iterator[tuple[str, int]]:
@@ -470,15 +471,21 @@ def _modified_ns(leaf: str, folder: int) -> int:
         return 0
 
 
-def _stamp(file: int, former_ns: int) -> None:
-    """Make a file's time of modification the clock's, but later than the former one; sync it."""
+def _stamp(file: int, former_ns: int) -> str:
+    """Make a file's time the clock's, but later than the former one's, and sync it.
+
+    Returns:
+        The file's generation.
+    """
     now_ns = time.time_ns()
     for step in range(_STEPS):
         modified_ns = max(now_ns, former_ns + (1 << step))
         os.utime(file, ns=(modified_ns, modified_ns))
-        if os.fstat(file).st_mtime_ns > former_ns:
+        modified_ns = os.fstat(file).st_mtime_ns
+        if modified_ns > former_ns:
             break
     os.fsync(file)
+    return str(modified_ns)
 
 
 @contextmanager

@@ -82,7 +82,7 @@ def base(tmp_path, monkeypatch):
 
 
 def read(row, expected=WHERE):
-    return reading.read(reading.Read(row, expected, lambda: BaseXCom.deserialize_value(Row(row))))
+    return reading.read(row, expected, lambda row: BaseXCom.deserialize_value(Row(row))).value
 
 
 def placed(base, data, suffix="", where=("pay", RUN, "charge")):

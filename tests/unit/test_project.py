@@ -58,7 +58,6 @@ SecureXComError
         KeyUnavailable
     StoreError
         ObjectNotFound
-        GenerationMismatch
         StoreAccessDenied
         StoreUnavailable
 """

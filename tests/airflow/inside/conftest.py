@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import airflow
 import pytest
 
-from secure_xcom.airflow import reading
+from secure_xcom.airflow import clear_keys, reading
 from secure_xcom.airflow.backend import SecureXComBackend
 from secure_xcom.airflow.process import process
 
@@ -35,7 +35,7 @@ def _fresh():
 
 def _forget():
     process.forget()
-    reading._clear_keys.cache_clear()
+    clear_keys.first.cache_clear()
     reading._warn_once.cache_clear()
 
 

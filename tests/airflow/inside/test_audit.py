@@ -11,7 +11,7 @@ import pytest
 from conftest import VERSION, WHERE, pull, push
 
 from secure_xcom import audit
-from secure_xcom.airflow import reading, rendered
+from secure_xcom.airflow import deleting, rendered
 from secure_xcom.airflow.backend import SecureXComBackend
 from secure_xcom.airflow.process import process
 from secure_xcom.errors import ConfigError, SecureXComError
@@ -117,6 +117,6 @@ def test_a_row_of_airflow_2_that_is_no_proper_json(deployment, configure, lines,
 
 
 def test_a_deletion_that_is_refused(deployment, lines):
-    reading.purge({"__secure_xcom__": 1, "placement": "offloaded"}, Expected("d", key="k"))
-    reading.purge({"card": CANARY}, Expected("d", key="k"))
+    deleting.delete_object({"__secure_xcom__": 1, "placement": "offloaded"}, Expected("d", key="k"))
+    deleting.delete_object({"card": CANARY}, Expected("d", key="k"))
     assert lines() == [("refuse", "refused", "FormatError", "k")]

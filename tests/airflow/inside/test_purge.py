@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from conftest import VERSION, WHERE, push, stored
 
-from secure_xcom.airflow import reading
+from secure_xcom.airflow import deleting
 from secure_xcom.airflow.backend import SecureXComBackend
 from secure_xcom.airflow.process import process
 from secure_xcom.model import Expected
@@ -29,7 +29,7 @@ def purge(row, **where):
     if VERSION < (3, 0):
         SecureXComBackend.purge(SimpleNamespace(value=stored(row), **where), None)
     else:
-        reading.purge(row, Expected(**where))
+        deleting.delete_object(row, Expected(**where))
 
 
 def test_the_object_goes(deployment, offloaded, caplog):

@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import pytest
 from conftest import VERSION, push
 
-from secure_xcom.airflow import reading
 from secure_xcom.airflow.process import process
+from secure_xcom.errors import FormatError
 
 if VERSION < (3, 0):
     pytest.skip("Airflow 2 reads a sequence by one query", allow_module_level=True)
@@ -159,5 +159,5 @@ def test_a_broken_row_ahead_is_an_error_only_when_it_is_read(mapped, supervisor,
     (deployment.store / supervisor.rows[4]["object"]).unlink()
     iterator = iter(sequence)
     assert [next(iterator) for _ in range(3)] == VALUES[:3]
-    with pytest.raises(reading.FormatError):
+    with pytest.raises(FormatError):
         next(iterator)

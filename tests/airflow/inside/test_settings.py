@@ -11,7 +11,7 @@ from airflow.models.variable import Variable
 from airflow.utils.session import create_session
 from conftest import VERSION, pull, push
 
-from secure_xcom.airflow import configuration
+from secure_xcom.airflow import configuration, versions
 from secure_xcom.airflow.process import process
 from secure_xcom.errors import ConfigError, KeyServiceError, SecureXComError
 
@@ -35,7 +35,7 @@ def placement(row):
 
 
 def test_the_section_of_airflow_cfg_counts(tmp_path, deployment, configure):
-    conf = configuration._conf()
+    conf = versions.config()
     configure(store_uri=None)
     conf.read_string(f"[secure_xcom]\nstore_uri = file://{tmp_path}\nthreshold_bytes = 7\n")
     try:

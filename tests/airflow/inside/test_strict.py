@@ -30,7 +30,7 @@ def strict(deployment, configure):
 
 def read(row, **where):
     expected = Expected(**{**WHERE, **where})
-    return reading.read(reading.Read(row, expected, lambda: row))
+    return reading.read(row, expected, lambda row: row).value
 
 
 def test_with_all_measures_in_place_values_pass(strict):
