@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from secure_xcom import audit, codecs
-from secure_xcom.errors import FormatError, SecureXComError
+from secure_xcom.errors import SecureXComError
 from secure_xcom.format.about import about
 from secure_xcom.format.reference import STATE_MARKS, STATE_STORES, from_row, to_row
 from secure_xcom.keys import open_kek
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from secure_xcom.model import Expected
     from secure_xcom.settings import Settings
+    from secure_xcom.stores.protocol import Store
 
 
 #: Reads of one batch wait for the network side by side, in at most this many threads.
@@ -123,21 +124,13 @@ class Stack:
                     raise
         return values
 
-    def offloaded_bytes(self, row: object) -> int:
-        """How long the object is that a row names; 0 where it names none, well-formed or not."""
-        try:
-            reference = from_row(row)
-        except FormatError:
-            return 0
-        return reference.length_bytes if isinstance(reference, Offloaded) else 0
-
-    def fetch(self, row: object) -> None:
-        """Bring the object that a tagged row names into the cache, still sealed.
+    def fetch(self, reference: Offloaded) -> None:
+        """Bring the object of a reference into the cache, still sealed.
 
         Raises:
             SecureXComError: it could not be fetched.
         """
-        self._sealed.fetch(from_row(row))
+        self._sealed.fetch(reference)
 
     def delete(self, row: object, expected: Expected) -> None:
         """Delete the object that a tagged row names, if it names one.
@@ -174,7 +167,7 @@ def build(settings: Settings, credentials: Credentials | None = None) -> Stack:
         ConfigError: a KEK or a store cannot be used as it is set.
     """
     stores = {
-        uri: Cached(open_store(uri, credentials=credentials), settings.cache_max_bytes)
+        uri: Cached(_store(uri, settings, credentials), settings.cache_max_bytes)
         for uri in (settings.store_uri, *settings.trusted_stores)
     }
     below = Threshold(stores, settings.store_uri, settings.threshold_bytes)
@@ -197,10 +190,16 @@ def build_states(settings: Settings, kind: str, credentials: Credentials | None 
     """
     store_uri = settings.store_uri + STATE_STORES[kind]
     trusted = [uri + STATE_STORES[kind] for uri in settings.trusted_stores]
-    stores = {uri: open_store(uri, credentials=credentials) for uri in (store_uri, *trusted)}
+    stores = {uri: _store(uri, settings, credentials) for uri in (store_uri, *trusted)}
     below = Threshold(stores, store_uri, settings.threshold_bytes)
     sealed = _sealed(settings, below, _data_keys(settings, credentials), STATE_MARKS[kind])
     return States(sealed, below, settings.threshold_bytes)
+
+
+def _store(uri: str, settings: Settings, credentials: Credentials | None) -> Store:
+    return open_store(
+        uri, credentials=credentials, deadline_seconds=settings.store_deadline_seconds
+    )
 
 
 def _data_keys(settings: Settings, credentials: Credentials | None) -> DataKeys:

@@ -7,14 +7,13 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from secure_xcom.errors import ConfigError
+from secure_xcom.uris import PREFIX_CHARACTERS_MAX, BucketPrefix, parse_store
+
 _LONGEST_URI = 512
-#: Names below the prefix have the rest of Cloud Storage's 1,024 bytes (`stores/names.py`).
-_LONGEST_PREFIX = 199
 #: XCom keys are at most this long in Airflow.
 _LONGEST_KEY = 512
 
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
-_PREFIX = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~=+@-]+)*")
 _PATH = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[^/\x00-\x1f\x7f\ud800-\udfff]+)+")
 _KMS = re.compile(
     r"gcp-kms://projects/(?:[a-z0-9.-]{1,63}:)?[a-z][a-z0-9-]{4,28}[a-z0-9]"
@@ -25,28 +24,14 @@ _CONNECTION = re.compile(r"[\w#!()\-.:/\\]{0,250}", re.ASCII)
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
 
 
-def is_bucket(name: str) -> bool:
-    """Whether `name` is the bare name of a bucket."""
-    return _BUCKET.fullmatch(name) is not None
-
-
 def is_store_uri(uri: str) -> bool:
-    """Whether `uri` is `gs://bucket/prefix` or `file:///dir`.
-
-    The prefix is optional, and has at most 199 characters. No trailing slash, no empty, `.` or
-    `..` segment: stores are compared as exact strings, so each has one spelling.
-    """
-    if len(uri) > _LONGEST_URI:
+    """Whether `uri` names a store (`uris.py`) whose objects' names have room below it."""
+    try:
+        place = parse_store(uri)
+    except ConfigError:
         return False
-    if uri.startswith("file://"):
-        return _PATH.fullmatch(uri.removeprefix("file://")) is not None
-    bucket, slash, prefix = uri.removeprefix("gs://").partition("/")
-    return (
-        uri.startswith("gs://")
-        and is_bucket(bucket)
-        and len(prefix) <= _LONGEST_PREFIX
-        and _PREFIX.fullmatch(slash + prefix) is not None
-    )
+    prefix = place.prefix if isinstance(place, BucketPrefix) else ""
+    return len(uri) <= _LONGEST_URI and len(prefix) <= PREFIX_CHARACTERS_MAX
 
 
 def is_kek_uri(uri: str) -> bool:

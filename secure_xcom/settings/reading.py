@@ -8,7 +8,6 @@ from difflib import get_close_matches
 from typing import Any
 
 from secure_xcom.errors import ConfigError
-from secure_xcom.settings.kinds import is_bucket
 from secure_xcom.settings.strict import contradictions
 from secure_xcom.settings.table import (
     BUCKET_VARIABLE,
@@ -19,6 +18,7 @@ from secure_xcom.settings.table import (
     Settings,
     is_protected,
 )
+from secure_xcom.uris import is_bucket
 
 _VARIABLE = f"the Variable {VARIABLE}"
 #: What of a wrong value a message shows at most, in characters.

@@ -201,6 +201,16 @@ class Settings:
             tuning=True,
         ),
     )
+    store_deadline_seconds: int = field(
+        default=120,
+        metadata=_row(
+            kinds.integer("seconds", 1, 3600),
+            "How long a push or a pull goes on asking Cloud Storage without real progress: 64 KiB "
+            "that it has kept or given.",
+            "30",
+            tuning=True,
+        ),
+    )
     settings_ttl_seconds: int = field(
         default=60,
         metadata=_row(

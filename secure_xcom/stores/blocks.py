@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import google_crc32c
@@ -14,14 +14,17 @@ class Tally:
     """The chunks of a write as `bytes`, counted and summed on their way.
 
     It tells an error of what makes the chunks from one of what takes them.
+
+    Args:
+        make_chunks: called when the first one is asked for.
     """
 
-    def __init__(self, chunks: Iterable[Buffer]) -> None:
+    def __init__(self, make_chunks: Callable[[], Iterable[Buffer]]) -> None:
         self.length_bytes = 0
         self.crc32c = 0
         self.ended = False
         self.error: Exception | None = None
-        self._blocks = self._run(chunks)
+        self._blocks = self._run(make_chunks)
 
     def __iter__(self) -> Iterator[bytes]:
         return self._blocks
@@ -36,9 +39,9 @@ class Tally:
                 break
         return taken
 
-    def _run(self, chunks: Iterable[Buffer]) -> Iterator[bytes]:
+    def _run(self, make_chunks: Callable[[], Iterable[Buffer]]) -> Iterator[bytes]:
         try:
-            for chunk in chunks:
+            for chunk in make_chunks():
                 # A chunk may be gone when the next one comes; and google-crc32c takes no other.
                 block = chunk if type(chunk) is bytes else bytes(chunk)
                 if block:
@@ -49,25 +52,6 @@ class Tally:
             self.error = error
             raise
         self.ended = True
-
-
-class Passes:
-    """The chunks of a write, as often as they can be had: an upload that failed may start over."""
-
-    def __init__(self, chunks: Iterable[Buffer]) -> None:
-        self._chunks = chunks
-        #: Those that were begun, in order. Each may have given other bytes.
-        self.tallies: list[Tally] = []
-
-    @property
-    def has_more(self) -> bool:
-        """Whether there is another pass after those that were begun."""
-        return not self.tallies or not isinstance(self._chunks, Iterator)
-
-    def begin(self) -> Tally:
-        """Begin a pass; only while `has_more`."""
-        self.tallies.append(Tally(self._chunks))
-        return self.tallies[-1]
 
 
 @contextmanager

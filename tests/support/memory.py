@@ -27,7 +27,7 @@ class MemoryStore:
 
     uri: str
     chunk_bytes: int = 65_521
-    objects: dict[str, tuple[str, bytes]] = field(default_factory=dict)
+    held: dict[str, tuple[str, bytes]] = field(default_factory=dict)
     generations: Iterator[int] = field(default_factory=count)
 
     def create(
@@ -35,7 +35,7 @@ class MemoryStore:
     ) -> Stored:
         del metadata
         data = b"".join(make_chunks())
-        if name in self.objects:
+        if name in self.held:
             raise StoreError("There is an object of that name.")
         return self._hold(name, data)
 
@@ -58,26 +58,26 @@ class MemoryStore:
         stored = self.find(name)
         if stored is None:
             raise ObjectNotFound("There is no object of that name.")
-        data = self.objects[name][1]
+        data = self.held[name][1]
         return stored, (
             data[at : at + self.chunk_bytes] for at in range(0, len(data), self.chunk_bytes)
         )
 
     def find(self, name: str) -> Stored | None:
-        if name not in self.objects:
+        if name not in self.held:
             return None
-        generation, data = self.objects[name]
+        generation, data = self.held[name]
         return Stored(generation, len(data), google_crc32c.value(data))
 
     def delete(self, name: str, *, generation: str) -> bool:
-        held = name in self.objects and self.objects[name][0] == generation
+        held = name in self.held and self.held[name][0] == generation
         if held:
-            del self.objects[name]
+            del self.held[name]
         return held
 
     def _hold(self, name: str, data: bytes) -> Stored:
         generation = str(1_700_000_000_000_000 + next(self.generations))
-        self.objects[name] = (generation, data)
+        self.held[name] = (generation, data)
         return Stored(generation, len(data), google_crc32c.value(data))
 
 

@@ -44,6 +44,8 @@ CALLS = frozenset(
         "fstat",
         "fsync",
         "link",
+        "lseek",
+        "rename",
         "unlink",
         "mkdir",
         "rmdir",
@@ -157,13 +159,13 @@ def test_a_write_succeeds_or_leaves_nothing(
     store: Directory, root: Path, faults: Faults, *, is_new: bool
 ):
     if not is_new:
-        other = store.put(OTHER, [b"other"], {})
+        other = store.create(OTHER, lambda: [b"other"], {})
     returned = set()
     for faulty in faults:
         stored = None
         try:
             with faulty:
-                stored = store.put(NAME, iter([DATA[:1000], DATA[1000:]]), {})
+                stored = store.create(NAME, lambda: [DATA[:1000], DATA[1000:]], {})
         except StoreError:
             assert not (root / NAME).exists()
         left = _hidden(root)
@@ -176,7 +178,7 @@ def test_a_write_succeeds_or_leaves_nothing(
             store.delete(NAME, generation=stored.generation)
         assert _empty(root) == []
         # What failed can be done again.
-        again = store.put(NAME, [b"again"], {})
+        again = store.create(NAME, lambda: [b"again"], {})
         assert _get(store, again) == b"again"
         store.delete(NAME, generation=again.generation)
         if is_new:
@@ -188,7 +190,7 @@ def test_a_write_succeeds_or_leaves_nothing(
 
 
 def test_a_read_gives_all_or_fails(store: Directory, faults: Faults):
-    stored = store.put(NAME, [DATA], {})
+    stored = store.create(NAME, lambda: [DATA], {})
     outcomes = set()
     for faulty in faults:
         try:
@@ -206,7 +208,7 @@ def test_a_read_gives_all_or_fails(store: Directory, faults: Faults):
 
 
 def test_a_read_that_is_given_up_closes_without_an_error(store: Directory, number: int):
-    stored = store.put(NAME, [DATA], {})
+    stored = store.create(NAME, lambda: [DATA], {})
     # Seven directories and a file are open by then.
     for at in range(8):
         blocks = store.get(
@@ -224,8 +226,8 @@ def test_a_read_that_is_given_up_closes_without_an_error(store: Directory, numbe
 def test_a_deletion_that_fails_can_be_done_again(store: Directory, root: Path, faults: Faults):
     outcomes = set()
     for faulty in faults:
-        other = store.put(OTHER, [b"other"], {})
-        stored = store.put(NAME, [DATA], {})
+        other = store.create(OTHER, lambda: [b"other"], {})
+        stored = store.create(NAME, lambda: [DATA], {})
         try:
             with faulty:
                 store.delete(NAME, generation=stored.generation)
@@ -249,7 +251,10 @@ def test_a_deletion_that_fails_can_be_done_again(store: Directory, root: Path, f
 
 
 def test_a_listing_is_whole_or_fails(store: Directory, faults: Faults):
-    held = {name: store.put(f"dag/{name}", [DATA], {}) for name in ("a", "b/c", "b/d/e", "f/g")}
+    held = {
+        name: store.create(f"dag/{name}", lambda: [DATA], {})
+        for name in ("a", "b/c", "b/d/e", "f/g")
+    }
     expected = {f"dag/{name}": stored for name, stored in held.items()}
     outcomes = set()
     for faulty in faults:
@@ -373,7 +378,7 @@ def test_what_is_put_right_later_is_a_warning(
             raise OSError(errno.EIO, "no")
 
     with NoUnlink(-1, 0, is_done=False):
-        stored = store.put(NAME, [DATA], {})
+        stored = store.create(NAME, lambda: [DATA], {})
     assert _get(store, stored) == DATA
     [aside] = _hidden(root)
     assert aside.name in caplog.text
@@ -391,7 +396,7 @@ def test_an_interrupt_after_the_link_takes_the_object_back(
             os.fsync(descriptor)
 
     with pytest.raises(type(error)) as caught, Interrupted(-1, 0, is_done=False):
-        store.put(NAME, [DATA], {})
+        store.create(NAME, lambda: [DATA], {})
     assert caught.value is error
     assert list(root.iterdir()) == []
 
@@ -402,11 +407,11 @@ def test_what_a_signal_handler_of_the_caller_raises_is_not_the_systems(store: Di
         raise error
 
     error = TimeoutError("the caller's own")
-    stored = store.put(NAME, [DATA], {})
+    stored = store.create(NAME, lambda: [DATA], {})
     interrupted = FaultyOs(-1, 0, is_done=False)
     setattr(interrupted, call, raises)
     operation = {
-        "write": lambda: store.put(OTHER, [DATA], {}),
+        "write": lambda: store.create(OTHER, lambda: [DATA], {}),
         "read": lambda: _get(store, stored),
         "unlink": lambda: store.delete(NAME, generation=stored.generation),
         "stat": lambda: list(store.objects("dag/")),
@@ -424,7 +429,7 @@ def test_a_link_whose_answer_was_lost_is_found(store: Directory, root: Path):
             os.link(*args, **more)
 
     with Lost(-1, 0, is_done=False):
-        stored = store.put(NAME, [DATA], {})
+        stored = store.create(NAME, lambda: [DATA], {})
     assert (root / NAME).read_bytes() == DATA == _get(store, stored)
 
 
@@ -458,7 +463,7 @@ def _kill(root: Path, when: str) -> None:
             yield DATA
         """)
     program += textwrap.dedent(KILLED[when])
-    program += f"\nDirectory({f'file://{root}'!r}).put({NAME!r}, chunks(), {{}})\n"
+    program += f"\nDirectory({f'file://{root}'!r}).create({NAME!r}, chunks, {{}})\n"
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as child:
         assert child.stdout.readline() == b"here\n"
         child.send_signal(signal.SIGKILL)
@@ -483,7 +488,7 @@ def test_what_a_killed_process_left_goes_after_the_grace(
     # Neither is anything taken from who may still be writing, nor kept for ever.
     for seconds, remains in ((GRACE_SECONDS - 60, True), (GRACE_SECONDS + 60, False)):
         _clock_ahead(monkeypatch, seconds)
-        other = store.put(f"elsewhere/{seconds}", [b"other"], {})
+        other = store.create(f"elsewhere/{seconds}", lambda: [b"other"], {})
         assert _get(store, other, f"elsewhere/{seconds}") == b"other"
         assert _hidden(root) == (left if remains else [])
     assert _empty(root) == []
@@ -503,9 +508,9 @@ def test_a_write_that_takes_long_is_not_swept(
         os.utime(aside, (time.time() - 7 * 86_400,) * 2)
         yield b"and ended"
         _clock_ahead(monkeypatch, GRACE_SECONDS - 60)
-        store.put(OTHER, [b"x"], {})
+        store.create(OTHER, lambda: [b"x"], {})
 
-    stored = store.put(NAME, chunks(), {})
+    stored = store.create(NAME, chunks, {})
     assert _get(store, stored) == b"begun and ended"
 
 
@@ -515,17 +520,17 @@ def test_a_write_that_was_swept_fails(
     def chunks() -> Iterator[bytes]:
         yield b"begun"
         _clock_ahead(monkeypatch, GRACE_SECONDS + 60)
-        store.put(OTHER, [b"x"], {})
+        store.create(OTHER, lambda: [b"x"], {})
 
     with pytest.raises(StoreUnavailable):
-        store.put(NAME, chunks(), {})
+        store.create(NAME, chunks, {})
     assert not (root / "dag" / "run").exists()
 
 
 def test_only_what_is_the_stores_own_is_swept(
     store: Directory, root: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    store.put(NAME, [DATA], {})
+    store.create(NAME, lambda: [DATA], {})
     (root / f".{'0' * 32}").write_bytes(b"left")
     kept = [root / ".nfs0123", root / f".{'0' * 31}", root / f".{'0' * 32}.txt", root / "file"]
     for path in kept:
@@ -535,7 +540,7 @@ def test_only_what_is_the_stores_own_is_swept(
     (root / "empty" / "below").mkdir(parents=True)
     (root / "link").symlink_to(root / "lost+found")
     _clock_ahead(monkeypatch, GRACE_SECONDS + 60)
-    store.put(OTHER, [b"x"], {})
+    store.create(OTHER, lambda: [b"x"], {})
     assert {path.name for path in root.iterdir()} == {
         *(path.name for path in kept), "lost+found", f".{'1' * 32}", "link", "dag",
     }  # fmt: skip

@@ -109,14 +109,6 @@ _TEXTS: Mapping[str, tuple[str, Callable[[Row], str]]] = {
         "A tab in a text, without an escape.",
         lambda row: row_text(row | {"about": "X"}).replace("X", "\t"),
     ),
-    "nan": (
-        "A member of about is not a number.",
-        lambda row: row_text(row).replace('"about":{', '"about":{"n":NaN,'),
-    ),
-    "infinity": (
-        "A member of about is negative infinity.",
-        lambda row: row_text(row).replace('"about":{', '"about":{"n":-Infinity,'),
-    ),
     "trailing": ("Text after the object.", lambda row: row_text(row) + "x"),
     "cut": ("The object does not end.", lambda row: row_text(row)[:-1]),
     "byte-order-mark": ("A byte-order mark goes before.", lambda row: "\ufeff" + row_text(row)),

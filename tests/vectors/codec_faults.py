@@ -187,6 +187,12 @@ _FAULTS: tuple[tuple[str, str, int, bytes], ...] = (
         _serde('["MARK\u0660"]'.encode(), "MARK", [b"a"]),
     ),
     (
+        "serde-long",
+        "A mark with 5,000 digits.",
+        SERDE,
+        _serde(b'["MARK' + b"1" * 5000 + b'"]', "MARK", [b"a"]),
+    ),
+    (
         "serde-superscript",
         "A place in superscript digits.",
         SERDE,

@@ -12,11 +12,11 @@ from support.sameness import difference
 from vectors import generate, reader
 from vectors.case import Vector, load
 
-from secure_xcom import codecs, errors
-from secure_xcom.format.reference import from_row, loads
+from secure_xcom import audit, codecs, errors
+from secure_xcom.format.reference import STATE_MARKS, from_row, loads
 from secure_xcom.keys.data_keys import DataKeys
 from secure_xcom.layers.sealed import Sealed
-from secure_xcom.layers.states import States
+from secure_xcom.layers.states import States, text_of
 from secure_xcom.layers.threshold import Threshold
 from secure_xcom.model import Compression, Expected, Payload
 
@@ -40,19 +40,18 @@ def deployment(vector: Vector, data: bytes | None) -> tuple[Sealed, States]:
     if vector.object:
         name, generation, _ = vector.object
         for store in stores.values():
-            store.objects[name] = (generation, data or b"")
-    mark = f"#{vector.state}-state" if vector.state else ""
-    primary = vector.stores[0] + below
+            store.held[name] = (generation, data or b"")
+    placing = Threshold(stores, vector.stores[0] + below, 49_152)
     sealed = Sealed(
-        Threshold(stores, primary, 49_152),
+        placing,
         DataKeys(keks, next(iter(keks)), 300),
-        instance=vector.instances[0] + mark,
-        trusted_instances=[instance + mark for instance in vector.instances[1:]],
+        instance=vector.instances[0],
+        trusted_instances=vector.instances[1:],
+        mark=STATE_MARKS.get(vector.state, ""),
         compression=Compression.ZSTD,
         max_value_bytes=vector.max_value_bytes,
-        describe=False,
     )
-    return sealed, States(sealed, sealed, stores, primary)
+    return sealed, States(sealed, placing, 49_152)
 
 
 def expected(vector: Vector) -> Expected:
@@ -61,15 +60,16 @@ def expected(vector: Vector) -> Expected:
 
 
 def opened(vector: Vector, data: bytes | None) -> Payload:
-    sealed, _ = deployment(vector, data)
-    return sealed.get(from_row(loads(vector.row)), expected(vector))
+    sealed, states = deployment(vector, data)
+    if vector.state:
+        return states.from_row(vector.row, expected(vector)).payload
+    with audit.attempt("open", expected(vector)) as attempt:
+        return sealed.get(from_row(loads(vector.row)), expected(vector), attempt).payload
 
 
 def decoded(vector: Vector, data: bytes | None) -> object:
-    if not vector.state:
-        return codecs.decode(opened(vector, data))
-    _, states = deployment(vector, data)
-    return states.from_row(vector.row, expected(vector))
+    payload = opened(vector, data)
+    return text_of(payload) if vector.state else codecs.decode(payload)
 
 
 def encoded(codec, compression, raw):

@@ -10,7 +10,7 @@ import http.client
 import re
 import signal
 import ssl
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from types import CodeType
@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 
 from secure_xcom.errors import (
     ConfigError,
-    GenerationMismatch,
     ObjectNotFound,
     SecureXComError,
     StoreAccessDenied,
@@ -49,6 +48,7 @@ _FINAL_TLS = frozenset(
         "WRONG_VERSION_NUMBER",
     )
 )
+_LIBRARIES = frozenset(("google", "requests", "urllib3"))
 #: What an answer of a proxy to CONNECT becomes, in the standard library.
 _TUNNEL = re.compile(r"Tunnel connection failed: (\d{3})")
 #: Addresses are left out of messages: that of an upload session is as good as a password.
@@ -87,6 +87,7 @@ class Operation:
 
 
 WRITE = Operation("write", "storage.objects.create")
+REPLACE = Operation("replace", "storage.objects.create or storage.objects.delete")
 READ = Operation("read", "storage.objects.get")
 LIST = Operation("list", "storage.objects.list")
 DELETE = Operation("delete", "storage.objects.delete")
@@ -206,13 +207,20 @@ def raised_by_handler(
         for number in signal.valid_signals()
         if (code := _code_of(signal.getsignal(number))) is not None
     }
-    for layer in layers_of(error, outer):
-        trace = layer.__traceback__
-        while trace is not None:
-            if trace.tb_frame.f_code in codes:
-                return layer
-            trace = trace.tb_next
-    return None
+    raised = [layer for layer in layers_of(error, outer) if _passed(layer, codes)]
+    # A wrapper may have been given the traceback of what it wraps.
+    own = (layer for layer in raised if type(layer).__module__.split(".")[0] not in _LIBRARIES)
+    return next(own, raised[-1] if raised else None)
+
+
+def _passed(error: BaseException, codes: Collection[CodeType]) -> bool:
+    """Whether an exception came out of one of these functions."""
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code in codes:
+            return True
+        trace = trace.tb_next
+    return False
 
 
 def _code_of(handler: object) -> CodeType | None:
@@ -308,19 +316,19 @@ def no_object(what: str) -> StoreError:
     )
 
 
-def other_generation(what: str, generation: str) -> StoreError:
-    """The name holds another object than the one that was referenced."""
-    return GenerationMismatch(
-        f"The object {what} is no longer generation {generation}: somebody replaced it. Clear "
-        "the task that wrote it to produce the value again, and find out who writes to the store."
+def exists(what: str) -> StoreError:
+    """A new object met another one of its name."""
+    return StoreError(
+        f"The object {what} exists already, and is not what was to be written; it was left as it "
+        "is. Names are drawn at random: find out who else writes to the store."
     )
 
 
-def exists(what: str) -> StoreError:
-    """A write met an object of that name."""
-    return GenerationMismatch(
-        f"The object {what} exists already, and is not what was to be written; it was left as it "
-        "is. Names are drawn at random: find out who else writes to the store."
+def other_bytes(what: str, remedy: str) -> StoreError:
+    """A write went through, and something else was written."""
+    return StoreError(
+        f"Cloud Storage holds other bytes under {what} than were sent (their length or CRC-32C "
+        f"differs). {remedy}; clear the task to write it again."
     )
 
 
@@ -329,12 +337,19 @@ def _of_call(
 ) -> SecureXComError:
     failed = f"Cloud Storage did not {operation.verb} {what}"
     said = f"The service said: {_ADDRESS.sub('', str(error.message)).strip(': ')[:500]}"
+    if error.code == http.client.FORBIDDEN and _is_retained(error):
+        return StoreError(
+            f"{failed}: a retention policy of the bucket, or a hold on the object, keeps it as it "
+            "is. Objects here are replaced and deleted: use a bucket without retention and holds. "
+            f"{said}"
+        )
     if error.code == http.client.FORBIDDEN:
         bucket = what.removeprefix("gs://").split("/")[0]
         return StoreAccessDenied(
             f"{failed}: the worker's service account lacks {operation.permission}, or a policy "
-            "of the bucket forbids it. Writing, reading and deleting take roles/storage.objectUser"
-            f" on the bucket: gcloud storage buckets add-iam-policy-binding gs://{bucket} "
+            "of the bucket forbids it. Writing, replacing, reading and deleting take "
+            "roles/storage.objectUser on the bucket: "
+            f"gcloud storage buckets add-iam-policy-binding gs://{bucket} "
             "--role roles/storage.objectUser --member serviceAccount:ACCOUNT "
             f"(a grant takes up to seven minutes). {said}"
         )
@@ -345,8 +360,8 @@ def _of_call(
         )
     if error.code == http.client.TOO_MANY_REQUESTS:
         return StoreUnavailable(
-            f"{failed}: too many requests{again}. Look at the bucket's request "
-            f"rates and quotas. {said}"
+            f"{failed}: too many requests{again}. One object can be written about once a second; "
+            f"look also at the bucket's request rates and quotas. {said}"
         )
     if kind_of(error) is Kind.PASSING:
         return StoreUnavailable(
@@ -354,6 +369,12 @@ def _of_call(
             f"https://status.cloud.google.com, then clear the task. {said}"
         )
     return StoreError(f"{failed} ({type(error).__name__}). {said}")
+
+
+def _is_retained(error: GoogleAPICallError) -> bool:
+    """Whether the bucket is to keep an object for a while, whoever asks."""
+    reasons = {fault.get("reason") for fault in error.errors if isinstance(fault, dict)}
+    return bool(reasons & {"retentionPolicyNotMet", "objectUnderActiveHold"})
 
 
 def _of_credentials(

@@ -7,26 +7,30 @@ imported before the first call: it costs half a second of CPU.
 
 from __future__ import annotations
 
-import base64
 import os
-import re
 import threading
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import google_crc32c
 
-from secure_xcom.errors import ConfigError, FormatError, SecureXComError, StoreError
+from secure_xcom.errors import (
+    ConfigError,
+    FormatError,
+    SecureXComError,
+)
 from secure_xcom.model import Buffer
-from secure_xcom.stores.blocks import Passes, errors_of_source_first, parts
+from secure_xcom.stores.blocks import Tally, errors_of_source_first, parts
 from secure_xcom.stores.gcs import errors as gcs_errors
 from secure_xcom.stores.gcs import wire as gcs_wire
 from secure_xcom.stores.gcs.errors import (
     DELETE,
     LIST,
     READ,
+    REPLACE,
     WRITE,
     Interrupted,
     Kind,
@@ -34,9 +38,18 @@ from secure_xcom.stores.gcs.errors import (
     SessionGone,
 )
 from secure_xcom.stores.gcs.session import UploadSession
-from secure_xcom.stores.gcs.wire import Connection, Patience, Resource, Wire, make_client
-from secure_xcom.stores.names import PREFIX_BYTES_MAX, is_name
+from secure_xcom.stores.gcs.wire import (
+    Connection,
+    Patience,
+    Resource,
+    Wire,
+    base64_of,
+    make_client,
+    stored_of_headers,
+)
+from secure_xcom.stores.names import is_name
 from secure_xcom.stores.protocol import Damaged, Stored
+from secure_xcom.uris import BucketPrefix, parse_store
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
@@ -44,23 +57,16 @@ if TYPE_CHECKING:
 
     from secure_xcom.stores.gcs.wire import MakeClient
 
-SCHEME = "gs://"
 #: Up to here an object is collected, and goes out in one request that can be repeated.
 COLLECTED_BYTES = 8_388_608
-#: How much of a longer one is held until the service has it, where it cannot be made again.
+#: How much of a longer one is held until the service has it, once sending it as it comes failed.
 PART_BYTES = 8_388_608
 #: The size of the blocks that reads give out.
 BLOCK_BYTES = 1_048_576
-#: How long a write that failed may look for what it has left behind.
-_LOOK_SECONDS = 5.0
-
-# https://cloud.google.com/storage/docs/buckets#naming; names below a store begin with a prefix of
-# the same plain characters that settings allow.
-_URI = re.compile(
-    r"gs://(?P<bucket>[a-z0-9][a-z0-9._-]{1,220}[a-z0-9])"
-    r"(?:/(?P<prefix>(?!\.{1,2}(?:/|$))[A-Za-z0-9._~=+@-]+"
-    r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~=+@-]+)*))?"
-)
+#: What a write asks for that is to replace nothing.
+NO_GENERATION = "0"
+#: How long a write that failed may look for what it has left behind, or delete it.
+_TIDYING_SECONDS = 5.0
 
 
 class Gcs:
@@ -86,7 +92,10 @@ class Gcs:
         deadline_seconds: float | None = None,
     ) -> None:
         self._uri = uri
-        self._bucket, self._prefix = _parse(uri)
+        place = parse_store(uri)
+        if not isinstance(place, BucketPrefix):
+            raise ConfigError(f"{uri!r} names no bucket; gs://bucket/prefix does.")
+        self._place = place
         self._credentials = credentials
         self._make_client = make_client
         self._deadline_seconds = deadline_seconds
@@ -100,74 +109,166 @@ class Gcs:
         """The URI that the store was opened by."""
         return self._uri
 
-    def put(self, name: str, chunks: Iterable[Buffer], metadata: Mapping[str, str]) -> Stored:
-        """Create an object (`Store.put`).
+    def create(
+        self,
+        name: str,
+        make_chunks: Callable[[], Iterable[Buffer]],
+        metadata: Mapping[str, str],
+    ) -> Stored:
+        """Write a new object (`Store.create`).
 
         Up to `COLLECTED_BYTES` it goes out in one request. A longer one goes out in one request
-        too, as it comes, if its chunks can be made again; should that fail, and otherwise from
-        the start, it goes out in parts, each of them held until the service has it.
+        too, as it comes; should that fail, it is made again and goes out in parts, each of them
+        held until the service has it.
         """
-        resource = {"name": self._object_name(name), "metadata": dict(metadata)}
-        passes = Passes(chunks)
-        with errors_of_source_first(passes.tallies), self.wire(WRITE, name) as wire:
-            return self._put(wire, name, resource, passes)
-
-    def _put(self, wire: Wire, name: str, resource: Resource, passes: Passes) -> Stored:
         from google.api_core.exceptions import NotFound, PreconditionFailed  # noqa: PLC0415
 
-        try:
-            stored = _send(wire, resource, passes)
-        except PreconditionFailed:
-            # An attempt whose answer was lost has written it, or somebody else has.
-            found = wire.find(resource["name"])
-            if found and _is_sent(found, passes):
-                return found
-            raise gcs_errors.exists(self._of(name)) from None
-        except NotFound:
-            if wire.has_bucket():
+        resource: Resource = {"name": self._object_name(name), "metadata": dict(metadata)}
+        attempts: list[Tally] = []
+
+        def begin() -> Tally:
+            attempts.append(Tally(make_chunks))
+            return attempts[-1]
+
+        with errors_of_source_first(attempts), self.wire(WRITE, name) as wire:
+            try:
+                stored = _send(wire, resource, begin)
+            except PreconditionFailed:
+                # An attempt whose answer was lost has written it, or somebody else has.
+                found = wire.find(resource["name"])
+                if found and _is_sent(found, attempts):
+                    return found
+                raise gcs_errors.exists(self._of(name)) from None
+            except NotFound:
+                if wire.has_bucket():
+                    raise
+                raise gcs_errors.no_bucket(self._place.bucket) from None
+            except Exception as error:
+                found = _left_behind(wire, resource, error)
+                if found and _is_sent(found, attempts):
+                    return found
                 raise
-            raise gcs_errors.no_bucket(self._bucket) from None
-        except Exception as error:
-            found = _left_behind(wire, resource, error)
-            if found and _is_sent(found, passes):
-                return found
-            raise
-        if _is_sent(stored, passes):
+            if not _is_sent(stored, attempts):
+                _discard(wire, resource, stored)
+                raise gcs_errors.other_bytes(self._of(name), "It was deleted, if that was possible")
             return stored
-        wire.delete(resource["name"], stored.generation)
-        raise StoreError(
-            f"Cloud Storage holds other bytes under {self._of(name)} than were sent (their length "
-            "or CRC-32C differs). The object was deleted; clear the task to write it again."
-        )
+
+    def replace(self, name: str, data: Sequence[Buffer], metadata: Mapping[str, str]) -> Stored:
+        """Write an object in the place of the one that has its name (`Store.replace`).
+
+        It goes out in one request, with its checksum and the generation that it is to replace.
+        """
+        from google.api_core.exceptions import NotFound, PreconditionFailed  # noqa: PLC0415
+
+        object_name = self._object_name(name)
+        tally = Tally(lambda: data)
+        held = list(tally)
+        resource = {
+            "name": object_name,
+            "metadata": dict(metadata),
+            "crc32c": base64_of(tally.crc32c),
+        }
+        with self.wire(REPLACE, name) as wire:
+            former = wire.find(object_name)
+            generation = former.generation if former else NO_GENERATION
+            while True:
+                try:
+                    stored = wire.upload(resource, held, once=False, generation=generation)
+                except PreconditionFailed:
+                    found = wire.find(object_name)
+                    if found is None and generation != NO_GENERATION:
+                        # It was deleted meanwhile, so there is nothing to replace.
+                        generation = NO_GENERATION
+                        continue
+                    # Either an attempt whose answer was lost has written it, or another writer
+                    # replaced the same generation; then this write came just before that one.
+                    generation = found.generation if found else generation
+                    return Stored(generation, tally.length_bytes, tally.crc32c)
+                except NotFound:
+                    if wire.has_bucket():
+                        raise
+                    raise gcs_errors.no_bucket(self._place.bucket) from None
+                if not _is_sent(stored, [tally]):
+                    raise gcs_errors.other_bytes(self._of(name), "It stays there")
+                return stored
 
     def get(
         self, name: str, *, generation: str, length_bytes: int, crc32c: int
     ) -> Iterator[Buffer]:
         """Yield an object in blocks of `BLOCK_BYTES`, as it comes (`Store.get`)."""
-        object_name = self._object_name(name)
-        with self.wire(READ, name) as wire:
-            from google.api_core.exceptions import NotFound  # noqa: PLC0415
+        from google.api_core.exceptions import NotFound  # noqa: PLC0415
 
+        object_name = self._object_name(name)
+        asked = Stored(generation, length_bytes, crc32c)
+        with self._reading(name) as wire:
             try:
-                yield from _receive(wire, object_name, generation, length_bytes, crc32c)
+                response = wire.patience.attempt(lambda: wire.download(object_name, generation))
             except NotFound:
-                if wire.find(object_name):
-                    raise gcs_errors.other_generation(self._of(name), generation) from None
+                found = wire.find(object_name)
+                if found is None:
+                    raise
+                if (found.length_bytes, found.crc32c) != (length_bytes, crc32c):
+                    raise Damaged from None
+                asked = found
+                response = wire.patience.attempt(
+                    lambda: wire.download(object_name, asked.generation)
+                )
+            yield from _receive(wire, object_name, asked, response)
+
+    def fetch(self, name: str) -> tuple[Stored, Iterator[Buffer]]:
+        """The live object of a name (`Store.fetch`), in one request."""
+        fetched = self._fetch(name)
+        return next(fetched), fetched
+
+    def _fetch(self, name: str) -> Iterator[Any]:
+        """Yield what the object is, and then its blocks."""
+        object_name = self._object_name(name)
+
+        def attempt() -> tuple[Stored, Response]:
+            response = wire.download(object_name)
+            try:
+                return stored_of_headers(response.headers), response
+            except Exception:
+                response.close()
+                raise
+
+        with self._reading(name) as wire:
+            stored, response = wire.patience.attempt(attempt)
+            with closing(response):
+                yield stored
+                yield from _receive(wire, object_name, stored, response)
+
+    @contextmanager
+    def _reading(self, name: str) -> Iterator[Wire]:
+        from google.api_core.exceptions import NotFound  # noqa: PLC0415
+
+        with self.wire(READ, name) as wire:
+            try:
+                yield wire
+            except NotFound:
                 if not wire.has_bucket():
-                    raise gcs_errors.no_bucket(self._bucket) from None
+                    raise gcs_errors.no_bucket(self._place.bucket) from None
                 raise gcs_errors.no_object(self._of(name)) from None
 
-    def delete(self, name: str, *, generation: str) -> None:
+    def find(self, name: str) -> Stored | None:
+        """What the service knows of the object that has that name now (`Store.find`)."""
+        object_name = self._object_name(name)
+        with self.wire(READ, name) as wire:
+            return wire.find(object_name)
+
+    def delete(self, name: str, *, generation: str) -> bool:
         """Delete one generation of an object (`Store.delete`)."""
+        object_name = self._object_name(name)
         with self.wire(DELETE, name) as wire:
-            wire.delete(self._object_name(name), generation)
+            return wire.delete(object_name, generation)
 
     def objects(self, folder: str) -> Iterator[tuple[str, Stored]]:
         """Yield the objects of a folder (`Store.objects`)."""
-        prefix = f"{self._object_name(folder.removesuffix('/'))}/"
+        folder = folder.removesuffix("/") + "/"
+        prefix = self._object_name(folder.removesuffix("/")) + "/"
         with self.wire(LIST, folder) as wire:
             for name, stored in wire.objects(prefix):
-                yield name.removeprefix(self._prefix), stored
+                yield name[len(prefix) - len(folder) :], stored
 
     def _of(self, name: str) -> str:
         return f"{self._uri}/{name}"
@@ -175,7 +276,7 @@ class Gcs:
     def _object_name(self, name: str) -> str:
         if not is_name(name):
             raise FormatError(f"{name[:200]!r} is not the name of an object.")
-        return self._prefix + name
+        return self._place.object_name(name)
 
     @contextmanager
     def wire(self, operation: Operation, name: str) -> Iterator[Wire]:
@@ -185,7 +286,7 @@ class Gcs:
         """
         patience = Patience(self._deadline_seconds or gcs_wire.DEADLINE_SECONDS)
         try:
-            yield Wire(self._connection(), self._bucket, patience)
+            yield Wire(self._connection(), self._place.bucket, patience)
         except SecureXComError:
             raise
         except Exception as error:
@@ -215,41 +316,24 @@ class _Process:
         self.connection: Connection | None = None
 
 
-def _parse(uri: str) -> tuple[str, str]:
-    match = _URI.fullmatch(uri)
-    prefix = f"{match['prefix']}/" if match and match["prefix"] else ""
-    if match is None or len(prefix) > PREFIX_BYTES_MAX:
-        raise ConfigError(
-            f"{uri!r} does not name a place in Cloud Storage; gs://bucket and gs://bucket/prefix "
-            "do, with no slash at the end, no segment that is empty or of dots, and at most "
-            f"{PREFIX_BYTES_MAX - 1} characters in the prefix."
-        )
-    return match["bucket"], prefix
-
-
-def _send(wire: Wire, resource: Resource, passes: Passes) -> Stored:
-    tally = passes.begin()
+def _send(wire: Wire, resource: Resource, begin: Callable[[], Tally]) -> Stored:
+    tally = begin()
     held = tally.take(COLLECTED_BYTES)
     if tally.ended:
-        return wire.upload({**resource, "crc32c": _base64(tally.crc32c)}, held, once=False)
-    if passes.has_more:
-        try:
-            return wire.upload(resource, chain(_let_go(held), tally), once=True)
-        except Exception as error:  # noqa: BLE001 - raised again, or tried again
-            failure = error
-        if tally.error is not None:
-            raise failure
-        wire.patience.wait(failure)
-        tally, held = passes.begin(), []
+        return wire.upload({**resource, "crc32c": base64_of(tally.crc32c)}, held, once=False)
+    try:
+        return wire.upload(resource, chain(_let_go(held), tally), once=True)
+    except Exception as error:  # noqa: BLE001 - raised again, or tried again
+        failure = error
+    if tally.error is not None:
+        raise failure
+    wire.patience.wait(failure)
     while True:
         try:
-            return _send_in_parts(wire, resource, chain(_let_go(held), tally))
+            return _send_in_parts(wire, resource, begin())
         except SessionGone as gone:
             failure = gone
-        if not passes.has_more:
-            raise failure
         wire.patience.wait(failure, Kind.DOUBTFUL)
-        tally, held = passes.begin(), []
 
 
 def _send_in_parts(wire: Wire, resource: Resource, blocks: Iterable[bytes]) -> Stored:
@@ -260,42 +344,47 @@ def _send_in_parts(wire: Wire, resource: Resource, blocks: Iterable[bytes]) -> S
             stored = session.send(part, last=last)
             # Or it would be held while the next one is collected.
             del part
-    finally:
-        if stored is None:
+    except BaseException:
+        # What went wrong first is what counts.
+        with suppress(Exception):
             session.cancel()
+        raise
     # Of the last part there is always an answer.
     return cast("Stored", stored)
 
 
 def _left_behind(wire: Wire, resource: Resource, error: Exception) -> Stored | None:
     """The object that a write has left behind whose last answer was lost, if it can be told."""
+    from google.api_core.exceptions import GoogleAPICallError  # noqa: PLC0415
+
     if wire.patience.own(error) or wire.patience.kind_of(error) is Kind.FINAL:
         return None
-    patience = Patience(_LOOK_SECONDS)
-    try:
-        return wire.within(patience).find(resource["name"])
-    except Exception as second:  # noqa: BLE001 - the first one counts
-        own = patience.own(second)
-    if own:
-        raise own
+    if isinstance(error, GoogleAPICallError):
+        # The last answer came. Had an earlier one been lost, it would say that the object exists.
+        return None
+    # What went wrong first is what counts.
+    with suppress(Exception):
+        return wire.within(Patience(_TIDYING_SECONDS)).find(resource["name"])
     return None
 
 
-def _receive(
-    wire: Wire, object_name: str, generation: str, length_bytes: int, crc32c: int
-) -> Iterator[bytes]:
+def _discard(wire: Wire, resource: Resource, stored: Stored) -> None:
+    with suppress(Exception):
+        wire.within(Patience(_TIDYING_SECONDS)).delete(resource["name"], stored.generation)
+
+
+def _receive(wire: Wire, object_name: str, stored: Stored, response: Response) -> Iterator[bytes]:
+    """Yield an object, from an answer that begins with it and the further ones that it takes."""
     received_bytes, checksum = 0, 0
     patience = wire.patience
-    failure: Exception
-    while received_bytes < length_bytes or not received_bytes:
+    while True:
+        failure: Exception | None = None
         try:
-            with patience.spent():
-                response = wire.download(object_name, generation, received_bytes)
             with closing(response):
-                _check_length(response, length_bytes - received_bytes)
+                _check_length(response, stored.length_bytes - received_bytes)
                 while block := _read(patience, response):
                     received_bytes += len(block)
-                    if received_bytes > length_bytes:
+                    if received_bytes > stored.length_bytes:
                         raise Damaged  # noqa: TRY301 - it passes
                     checksum = google_crc32c.extend(checksum, block)
                     patience.moved(len(block))
@@ -304,12 +393,16 @@ def _receive(
             raise
         except Exception as error:  # noqa: BLE001 - raised again, or tried again
             failure = error
-        else:
-            if received_bytes >= length_bytes:
-                break
+        if failure is None and received_bytes < stored.length_bytes:
             failure = Interrupted("an object ended before its time")
-        patience.wait(failure)
-    if checksum != crc32c:
+        if failure is not None:
+            patience.wait(failure)
+        if received_bytes >= stored.length_bytes:
+            break
+        response = patience.attempt(
+            partial(wire.download, object_name, stored.generation, received_bytes)
+        )
+    if checksum != stored.crc32c:
         raise Damaged
 
 
@@ -333,13 +426,9 @@ def _let_go(blocks: list[bytes]) -> Iterator[bytes]:
         yield blocks.pop()
 
 
-def _is_sent(stored: Stored, passes: Passes) -> bool:
-    """Whether an object is what one of the passes sent."""
+def _is_sent(stored: Stored, attempts: Iterable[Tally]) -> bool:
+    """Whether an object is what one of the attempts sent to its end."""
     return any(
         tally.ended and (stored.length_bytes, stored.crc32c) == (tally.length_bytes, tally.crc32c)
-        for tally in passes.tallies
+        for tally in attempts
     )
-
-
-def _base64(crc32c: int) -> str:
-    return base64.b64encode(crc32c.to_bytes(4, "big")).decode()

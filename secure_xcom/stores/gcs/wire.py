@@ -62,6 +62,7 @@ _CONNECTIONS = 32
 #: What is asked of the service about an object.
 _MEMBERS = "generation,size,crc32c"
 _NUMBER = re.compile(r"[0-9]{1,20}", re.ASCII)
+_CRC32C = re.compile(r"(?:^|[,\s])crc32c=([A-Za-z0-9+/=]+)")
 _T = TypeVar("_T")
 
 #: What the first request imports: the client, and where default credentials come from.
@@ -217,14 +218,22 @@ class Wire:
         """The same, for something that has a patience of its own."""
         return Wire(self._connection, self._bucket, patience)
 
-    def upload(self, resource: Resource, blocks: Iterable[Buffer], *, once: bool) -> Stored:
-        """Create an object in one request, which fails if there is one of its name.
+    def upload(
+        self,
+        resource: Resource,
+        blocks: Iterable[Buffer],
+        *,
+        once: bool,
+        generation: str = "0",
+    ) -> Stored:
+        """Write an object in one request, which fails if another generation has its name.
 
         Args:
             resource: its name, and what is to be known of it.
             blocks: its bytes.
             once: send them as they come, in chunked transfer encoding. Otherwise all of them are
                 held, and sent again where an attempt failed that may pass.
+            generation: the one that is replaced; 0 for none.
         """
         boundary = secrets.token_hex(16)
         head = (
@@ -238,7 +247,7 @@ class Wire:
         def attempt() -> Stored:
             response = self._ask(
                 "POST",
-                f"upload/{self._path}?uploadType=multipart&ifGenerationMatch=0",
+                f"upload/{self._path}?uploadType=multipart&ifGenerationMatch={generation}",
                 data=body,
                 headers={"Content-Type": f"multipart/related; boundary={boundary}"},
             )
@@ -272,14 +281,22 @@ class Wire:
             raise Doubtful("the answer does not say where the upload goes on")
         return address
 
-    def download(self, name: str, generation: str, first_byte: int) -> Response:
-        """The answer that carries an object, from `first_byte` on, its body unread; one attempt."""
+    def download(self, name: str, generation: str | None = None, first_byte: int = 0) -> Response:
+        """The answer that carries an object, from `first_byte` on, its body unread; one attempt.
+
+        Args:
+            name: of the object.
+            generation: which one; None for the live one.
+            first_byte: where to begin.
+        """
         # The object shall come as it is stored: unless gzip is accepted, the service unpacks what
         # is marked as packed. `Response.raw` does not.
         headers = {"Accept-Encoding": "gzip"}
         if first_byte:
             headers["Range"] = f"bytes={first_byte}-"
-        path = f"download/{self._object(name)}?alt=media&generation={generation}"
+        path = f"download/{self._object(name)}?alt=media"
+        if generation is not None:
+            path += f"&generation={quote(generation)}"
         return self._ask("GET", path, headers=headers, stream=True)
 
     def find(self, name: str) -> Stored | None:
@@ -343,15 +360,16 @@ class Wire:
 
         return self.patience.attempt(attempt)
 
-    def delete(self, name: str, generation: str) -> None:
-        """Delete one generation of an object; one that is gone is no error."""
+    def delete(self, name: str, generation: str) -> bool:
+        """Delete one generation of an object; whether it was there."""
         from google.api_core.exceptions import NotFound  # noqa: PLC0415
 
         path = f"{self._object(name)}?generation={int(generation)}"
         try:
             self.patience.attempt(lambda: self._ask("DELETE", path))
         except NotFound:
-            _log.debug("Cloud Storage: the object was gone already")
+            return False
+        return True
 
     def request(self, method: str, url: str, **arguments: Any) -> Response:  # noqa: ANN401
         """One request, and its answer, whatever its status."""
@@ -396,11 +414,14 @@ def checked(response: Response, *allowed: int) -> Response:
         return response
     with closing(response):
         text = response.content.decode(errors="replace")
+    faults: object = ()
+    with suppress(ValueError, LookupError, TypeError):
+        faults = json.loads(text)["error"]["errors"]
     with suppress(ValueError, LookupError, TypeError):
         text = str(json.loads(text)["error"]["message"])
     # `from_http_response` would put the address into the message.
     raise from_http_status(  # type: ignore[no-untyped-call]
-        response.status_code, text[:500]
+        response.status_code, text[:500], errors=faults if isinstance(faults, list) else ()
     )
 
 
@@ -427,12 +448,38 @@ def stored_of(resource: object) -> Stored:
     """
     try:
         generation, size, crc32c = (str(resource[name]) for name in _MEMBERS.split(","))  # type: ignore[index]
-        checksum = base64.b64decode(crc32c, validate=True)
-    except (LookupError, TypeError, ValueError):
+    except (LookupError, TypeError):
         raise Doubtful("the answer lacks what describes an object") from None
-    if not (_NUMBER.fullmatch(generation) and _NUMBER.fullmatch(size) and len(checksum) == 4):  # noqa: PLR2004 - CRC-32
+    return _described(generation, size, crc32c)
+
+
+def stored_of_headers(headers: Mapping[str, str]) -> Stored:
+    """The object that comes with an answer's headers, none of which speaks of a part of it.
+
+    https://cloud.google.com/storage/docs/xml-api/reference-headers lists them; the JSON API has
+    them with media.
+
+    Raises:
+        Doubtful: some are missing, or are not what they are documented to be.
+    """
+    length = headers.get("X-Goog-Stored-Content-Length") or headers.get("Content-Length", "")
+    checksum = _CRC32C.search(headers.get("X-Goog-Hash", ""))
+    return _described(headers.get("X-Goog-Generation", ""), length, checksum[1] if checksum else "")
+
+
+def _described(generation: str, length: str, crc32c: str) -> Stored:
+    try:
+        checksum = base64.b64decode(crc32c, validate=True)
+    except ValueError:
+        checksum = b""
+    if not (_NUMBER.fullmatch(generation) and _NUMBER.fullmatch(length)) or len(checksum) != 4:  # noqa: PLR2004 - CRC-32
         raise Doubtful("the answer does not describe an object")
-    return Stored(generation, int(size), int.from_bytes(checksum, "big"))
+    return Stored(generation, int(length), int.from_bytes(checksum, "big"))
+
+
+def base64_of(crc32c: int) -> str:
+    """A checksum as Cloud Storage writes it."""
+    return base64.b64encode(crc32c.to_bytes(4, "big")).decode()
 
 
 def _name_of(resource: object) -> str:

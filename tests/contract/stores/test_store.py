@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +16,13 @@ import pytest
 from secure_xcom.errors import (
     AuthenticationError,
     FormatError,
-    GenerationMismatch,
     ObjectNotFound,
     StoreError,
 )
 from secure_xcom.layers.cached import Cached
 from secure_xcom.stores.file import Directory
 from secure_xcom.stores.gcs.store import Gcs
-from secure_xcom.stores.protocol import Store, Stored
+from secure_xcom.stores.protocol import Damaged, Store, Stored
 
 MIB = 1_048_576
 METADATA = {"secure-xcom": "1", "kek": "local-kek:///k"}
@@ -108,6 +109,10 @@ def _cut(data: bytes, size: int) -> Iterator[bytes]:
     return (data[i : i + size] for i in range(0, len(data), size))
 
 
+def _made(data: bytes) -> Callable[[], list[bytes]]:
+    return lambda: [data]
+
+
 def _get(store: Store, name: str, stored: Stored, **changed: object) -> bytes:
     asked = {
         "generation": stored.generation,
@@ -117,12 +122,17 @@ def _get(store: Store, name: str, stored: Stored, **changed: object) -> bytes:
     return b"".join(store.get(name, **(asked | changed)))
 
 
-@pytest.mark.parametrize("how", ["list", "generator"])
+def _written(bench: Bench, how: str, name: str, data: bytes) -> Stored:
+    if how == "create":
+        return bench.store.create(name, lambda: _cut(data, MIB), METADATA)
+    return bench.store.replace(name, list(_cut(data, MIB)), METADATA)
+
+
+@pytest.mark.parametrize("how", ["create", "replace"])
 @pytest.mark.parametrize("size", SIZES)
-def test_what_was_put_lies_there_and_comes_back(bench: Bench, size: int, how: str):
+def test_what_was_written_lies_there_and_comes_back(bench: Bench, size: int, how: str):
     data = _random(size)
-    chunks = _cut(data, MIB)
-    stored = bench.store.put(NAME, list(chunks) if how == "list" else chunks, METADATA)
+    stored = _written(bench, how, NAME, data)
     assert bench.names() == [NAME]
     assert bench.read(NAME) == data
     assert stored.length_bytes == size
@@ -131,13 +141,17 @@ def test_what_was_put_lies_there_and_comes_back(bench: Bench, size: int, how: st
     assert 1 <= len(stored.generation) <= 20
     for _ in range(2):
         assert _get(bench.store, NAME, stored) == data
-    bench.store.delete(NAME, generation=stored.generation)
+    assert bench.store.find(NAME) == stored
+    found, chunks = bench.store.fetch(NAME)
+    assert (found, b"".join(chunks)) == (stored, data)
+    assert bench.store.delete(NAME, generation=stored.generation) is True
     assert bench.names() == []
+    assert bench.store.find(NAME) is None
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_names_stand_for_themselves(bench: Bench, name: str):
-    stored = bench.store.put(name, [b"content"], METADATA)
+    stored = bench.store.create(name, lambda: [b"content"], METADATA)
     assert bench.names() == [name]
     assert bench.read(name) == b"content"
     assert _get(bench.store, name, stored) == b"content"
@@ -151,11 +165,17 @@ def test_names_stand_for_themselves(bench: Bench, name: str):
 )
 def test_names_that_could_leave_the_store_are_refused(bench: Bench, name: str):
     with pytest.raises(FormatError):
-        bench.store.put(name, [b"content"], METADATA)
+        bench.store.create(name, lambda: [b"content"], METADATA)
     with pytest.raises(FormatError):
         list(bench.store.get(name, generation="1", length_bytes=1, crc32c=0))
     with pytest.raises(FormatError):
         bench.store.delete(name, generation="1")
+    with pytest.raises(FormatError):
+        bench.store.replace(name, [b"content"], METADATA)
+    with pytest.raises(FormatError):
+        bench.store.fetch(name)
+    with pytest.raises(FormatError):
+        bench.store.find(name)
 
 
 def test_chunks_of_every_kind_and_size(bench: Bench):
@@ -167,34 +187,32 @@ def test_chunks_of_every_kind_and_size(bench: Bench):
             buffer[:] = piece
             yield memoryview(buffer)
 
-    stored = bench.store.put(NAME, reused(), METADATA)
+    stored = bench.store.create(NAME, reused, METADATA)
     assert bench.read(NAME) == data == _get(bench.store, NAME, stored)
     tiny = [b"", bytearray(b"a"), memoryview(b"bc"), b"", b"d" * 9 * MIB, b""]
-    stored = bench.store.put("other", tiny, METADATA)
+    stored = bench.store.create("other", lambda: tiny, METADATA)
     assert bench.read("other") == b"abc" + b"d" * 9 * MIB == _get(bench.store, "other", stored)
 
 
 @pytest.mark.parametrize("size", [10, 9 * MIB])
-@pytest.mark.parametrize("how", ["list", "generator"])
-def test_a_name_is_written_once(bench: Bench, size: int, how: str):
-    first = bench.store.put(NAME, [b"first"], METADATA)
-    again = [b"x" * size]
-    with pytest.raises(GenerationMismatch, match="exists"):
-        bench.store.put(NAME, again if how == "list" else iter(again), METADATA)
+def test_a_name_is_created_once(bench: Bench, size: int):
+    first = bench.store.create(NAME, lambda: [b"first"], METADATA)
+    with pytest.raises(StoreError, match="exists"):
+        bench.store.create(NAME, lambda: [b"x" * size], METADATA)
     assert bench.names() == [NAME]
     assert bench.read(NAME) == b"first"
     assert _get(bench.store, NAME, first) == b"first"
 
 
-def test_two_who_write_one_name_at_once_do_not_mix(bench: Bench):
+def test_of_those_who_create_one_name_at_once_one_does(bench: Bench):
     outcomes: list[Stored | StoreError] = []
     barrier = threading.Barrier(4)
 
     def write(value: int) -> None:
         barrier.wait()
         try:
-            outcomes.append(bench.store.put(NAME, [bytes([value]) * 1000], METADATA))
-        except GenerationMismatch as error:
+            outcomes.append(bench.store.create(NAME, lambda: [bytes([value]) * 1000], METADATA))
+        except StoreError as error:
             outcomes.append(error)
 
     threads = [threading.Thread(target=write, args=(value,)) for value in range(4)]
@@ -214,22 +232,24 @@ class BoomError(Exception):
     pass
 
 
-@pytest.mark.parametrize("how", ["list", "generator"])
+@pytest.mark.parametrize("how", ["maker", "chunks"])
 @pytest.mark.parametrize("after", [0, 3, 12])
 @pytest.mark.parametrize("error", [BoomError(), OSError(28, "no space")])
 def test_chunks_that_fail_leave_nothing_and_their_error_comes_out(
     bench: Bench, after: int, how: str, error: Exception
 ):
-    class Failing:
-        def __iter__(self) -> Iterator[bytes]:
-            yield from (b"x" * MIB for _ in range(after))
-            raise error
+    def chunks() -> Iterator[bytes]:
+        yield from (b"x" * MIB for _ in range(after))
+        raise error
+
+    def fail() -> Iterator[bytes]:
+        raise error
 
     with pytest.raises(type(error)) as caught:
-        bench.store.put(NAME, Failing() if how == "list" else iter(Failing()), METADATA)
+        bench.store.create(NAME, fail if how == "maker" else chunks, METADATA)
     assert caught.value is error
     assert bench.names() == []
-    stored = bench.store.put(NAME, [b"later"], METADATA)
+    stored = bench.store.create(NAME, lambda: [b"later"], METADATA)
     assert _get(bench.store, NAME, stored) == b"later"
 
 
@@ -239,14 +259,18 @@ def test_an_interrupt_leaves_nothing(bench: Bench):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        bench.store.put(NAME, interrupted(), METADATA)
+        bench.store.create(NAME, interrupted, METADATA)
     assert bench.names() == []
 
 
 def test_a_missing_object(bench: Bench):
-    stored = bench.store.put(NAME, [b"content"], METADATA)
+    stored = bench.store.create(NAME, lambda: [b"content"], METADATA)
+    other = "dag/run/task/-1/return_value/other"
     with pytest.raises(ObjectNotFound, match="no object"):
-        _get(bench.store, "dag/run/task/-1/return_value/other", stored)
+        _get(bench.store, other, stored)
+    with pytest.raises(ObjectNotFound, match="no object"):
+        bench.store.fetch(other)
+    assert bench.store.find(other) is None
     with pytest.raises(StoreError):
         _get(bench.store, NAME + "/below", stored)
     bench.remove(NAME)
@@ -255,28 +279,46 @@ def test_a_missing_object(bench: Bench):
 
 
 def test_a_store_that_was_never_written_to(bench: Bench):
-    bench.store.delete(NAME, generation="1")
+    assert bench.store.delete(NAME, generation="1") is False
+    assert bench.store.find(NAME) is None
+    assert list(bench.store.objects("folder/")) == []
+    with pytest.raises(ObjectNotFound):
+        bench.store.fetch(NAME)
     with pytest.raises(StoreError):
         list(bench.store.get(NAME, generation="1", length_bytes=1, crc32c=0))
 
 
-def test_a_generation_is_pinned(bench: Bench):
-    stored = bench.store.put(NAME, [b"content"], METADATA)
-    bench.overwrite(NAME, b"content")
-    with pytest.raises(GenerationMismatch, match="replaced"):
+@pytest.mark.parametrize("size", [7, 5 * MIB])
+def test_where_the_generation_is_gone_the_same_bytes_will_do(bench: Bench, size: int):
+    data = _random(size)
+    stored = bench.store.create(NAME, lambda: [data], METADATA)
+    bench.overwrite(NAME, data)
+    found = bench.store.find(NAME)
+    assert found is not None
+    assert found.generation != stored.generation
+    for _ in range(2):
+        assert _get(bench.store, NAME, stored) == data
+    # A deletion goes by the generation alone.
+    assert bench.store.delete(NAME, generation=stored.generation) is False
+    assert bench.read(NAME) == data
+    assert bench.store.delete(NAME, generation=found.generation) is True
+    with pytest.raises(ObjectNotFound):
         _get(bench.store, NAME, stored)
-    bench.store.delete(NAME, generation=stored.generation)
-    assert bench.read(NAME) == b"content"
+
+
+@pytest.mark.parametrize("other", [b"other!!", b"longer than it was", b"", b"short"])
+def test_where_the_generation_is_gone_other_bytes_will_not_do(bench: Bench, other: bytes):
+    stored = bench.store.create(NAME, lambda: [b"content"], METADATA)
+    bench.overwrite(NAME, other)
+    with pytest.raises(Damaged):
+        _get(bench.store, NAME, stored)
 
 
 @pytest.mark.parametrize("size", [1000, 5 * MIB])
 def test_a_reference_that_says_otherwise(bench: Bench, size: int):
     data = _random(size)
-    stored = bench.store.put(NAME, [data], METADATA)
-    other = str(int(stored.generation) + 1)
+    stored = bench.store.create(NAME, lambda: [data], METADATA)
     for _ in range(2):
-        with pytest.raises(GenerationMismatch):
-            _get(bench.store, NAME, stored, generation=other)
         for changed in (
             {"length_bytes": size - 1},
             {"length_bytes": size + 1},
@@ -284,7 +326,7 @@ def test_a_reference_that_says_otherwise(bench: Bench, size: int):
             {"crc32c": stored.crc32c ^ 1},
             {"length_bytes": size - 1, "crc32c": google_crc32c.value(data[:-1])},
         ):
-            with pytest.raises(AuthenticationError):
+            with pytest.raises(Damaged):
                 _get(bench.store, NAME, stored, **changed)
         # What was refused leaves no trace; then the same with the object held.
         assert _get(bench.store, NAME, stored) == data
@@ -292,7 +334,7 @@ def test_a_reference_that_says_otherwise(bench: Bench, size: int):
 
 @pytest.mark.parametrize("size", [1000, 5 * MIB])
 def test_no_more_is_given_out_than_the_reference_says(bench: Bench, size: int):
-    stored = bench.store.put(NAME, [b"x" * size], METADATA)
+    stored = bench.store.create(NAME, lambda: [b"x" * size], METADATA)
     given: list[bytes] = []
     with pytest.raises(AuthenticationError):
         given.extend(
@@ -302,11 +344,12 @@ def test_no_more_is_given_out_than_the_reference_says(bench: Bench, size: int):
 
 
 def test_a_deletion_is_safe_to_repeat_and_spares_others(bench: Bench):
-    one = bench.store.put("a/b/c/-1/k/1", [b"one"], METADATA)
-    two = bench.store.put("a/b/c/-1/k/2", [b"two"], METADATA)
+    one = bench.store.create("a/b/c/-1/k/1", lambda: [b"one"], METADATA)
+    two = bench.store.create("a/b/c/-1/k/2", lambda: [b"two"], METADATA)
     assert _get(bench.store, "a/b/c/-1/k/1", one) == b"one"
-    for _ in range(2):
-        bench.store.delete("a/b/c/-1/k/1", generation=one.generation)
+    assert bench.store.delete("a/b/c/-1/k/1", generation=two.generation + "1") is False
+    assert bench.store.delete("a/b/c/-1/k/1", generation=one.generation) is True
+    assert bench.store.delete("a/b/c/-1/k/1", generation=one.generation) is False
     assert bench.names() == ["a/b/c/-1/k/2"]
     with pytest.raises(ObjectNotFound):
         _get(bench.store, "a/b/c/-1/k/1", one)
@@ -314,19 +357,21 @@ def test_a_deletion_is_safe_to_repeat_and_spares_others(bench: Bench):
 
 
 def test_a_name_can_be_written_again_once_it_is_deleted(bench: Bench):
-    first = bench.store.put(NAME, [b"first"], METADATA)
+    first = bench.store.create(NAME, lambda: [b"first"], METADATA)
     assert _get(bench.store, NAME, first) == b"first"
     bench.store.delete(NAME, generation=first.generation)
-    second = bench.store.put(NAME, [b"other"], METADATA)
+    second = bench.store.create(NAME, lambda: [b"other"], METADATA)
     assert second.generation != first.generation
-    with pytest.raises(GenerationMismatch):
+    with pytest.raises(Damaged):
         _get(bench.store, NAME, first)
     assert _get(bench.store, NAME, second) == b"other"
 
 
 def test_reads_side_by_side(bench: Bench):
     data = {f"a/{index}": _random(100_000 + index) for index in range(12)}
-    stored = {name: bench.store.put(name, [content], METADATA) for name, content in data.items()}
+    stored = {
+        name: bench.store.create(name, _made(content), METADATA) for name, content in data.items()
+    }
     results: dict[tuple[str, int], bytes] = {}
 
     def read(name: str, turn: int) -> None:
@@ -344,7 +389,7 @@ def test_reads_side_by_side(bench: Bench):
 
 def test_a_read_may_be_given_up(bench: Bench):
     data = _random(6 * MIB)
-    stored = bench.store.put(NAME, [data], METADATA)
+    stored = bench.store.create(NAME, lambda: [data], METADATA)
     blocks = bench.store.get(
         NAME, generation=stored.generation, length_bytes=len(data), crc32c=stored.crc32c
     )
@@ -355,7 +400,7 @@ def test_a_read_may_be_given_up(bench: Bench):
 
 def test_blocks_are_small(bench: Bench):
     data = _random(12 * MIB)
-    stored = bench.store.put(NAME, [data], METADATA)
+    stored = bench.store.create(NAME, lambda: [data], METADATA)
     blocks = list(
         bench.store.get(
             NAME, generation=stored.generation, length_bytes=len(data), crc32c=stored.crc32c
@@ -372,10 +417,76 @@ def test_a_store_says_what_it_is_and_nothing_more(bench: Bench):
 
 def test_a_folder_lists_its_objects_and_no_others(bench: Bench) -> None:
     names = ["d/r/t/-1/k/a", "d/r/t/-1/k/b", "d/r/t/-1/k2/a", "d/r2/t/-1/k/a"]
-    stored = {name: bench.store.put(name, [name.encode()], METADATA) for name in names}
+    stored = {name: bench.store.create(name, _made(name.encode()), METADATA) for name in names}
     for folder in ("d/r/t/-1/k/", "d/r/", "d/", "d/r/t/-1/k2/", "none/", "d/r2/t/-1/k/a/"):
         assert dict(bench.store.objects(folder)) == {
             name: one for name, one in stored.items() if name.startswith(folder)
         }
     with pytest.raises(FormatError):
         list(bench.store.objects("../"))
+
+
+@pytest.mark.parametrize("size", [9, 9 * MIB])
+def test_a_replacement_takes_the_place_of_the_former(bench: Bench, size: int):
+    first = bench.store.replace(NAME, [b"first"], METADATA)
+    data = _random(size)
+    second = bench.store.replace(NAME, [data[:4], memoryview(data)[4:]], METADATA)
+    assert int(second.generation) > int(first.generation)
+    assert bench.names() == [NAME]
+    assert bench.read(NAME) == data
+    assert bench.store.find(NAME) == second
+    assert bench.store.delete(NAME, generation=first.generation) is False
+    assert bench.read(NAME) == data
+
+
+def test_a_fetch_gives_one_object_while_another_takes_its_place(bench: Bench):
+    data = _random(6 * MIB)
+    first = bench.store.replace(NAME, [data], METADATA)
+    stored, chunks = bench.store.fetch(NAME)
+    start = bytes(next(chunks))
+    bench.store.replace(NAME, [b"second"], METADATA)
+    assert stored == first
+    assert start + b"".join(chunks) == data
+    assert b"".join(bench.store.fetch(NAME)[1]) == b"second"
+
+
+def test_a_fetch_may_be_given_up(bench: Bench):
+    bench.store.replace(NAME, [_random(6 * MIB)], METADATA)
+    _, unused = bench.store.fetch(NAME)
+    del unused
+    _, chunks = bench.store.fetch(NAME)
+    next(chunks)
+    del chunks
+    assert _written(bench, "replace", NAME, b"later").length_bytes == 5
+
+
+def test_two_writers_of_one_name_while_the_clock_goes_back(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+):
+    clock = itertools.count(time.time_ns(), -1_000_000_000)
+    monkeypatch.setattr(time, "time_ns", lambda: next(clock))
+    written: list[tuple[int, bytes]] = []
+    barrier = threading.Barrier(2)
+
+    def write(writer: int) -> None:
+        barrier.wait()
+        for turn in range(5):
+            data = f"writer {writer}, turn {turn}".encode()
+            stored = bench.store.replace(NAME, [data], METADATA)
+            written.append((int(stored.generation), data))
+
+    threads = [threading.Thread(target=write, args=(writer,)) for writer in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = bench.store.find(NAME)
+    assert found is not None
+    assert bench.names() == [NAME]
+    # What stands there in the end is what was written last, by the order of generations.
+    newest = max(generation for generation, _ in written)
+    assert int(found.generation) == newest
+    assert (newest, bench.read(NAME)) in written
+    assert bench.read(NAME).endswith(b"turn 4")
+    later = bench.store.replace(NAME, [b"later"], METADATA)
+    assert int(later.generation) > newest

@@ -6,7 +6,8 @@ import gc
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -32,8 +33,13 @@ class Slow:
         self.go_on.set()
         self.failures: list[BaseException] = []
 
-    def put(self, name: str, chunks: Iterable[Buffer], metadata: Mapping[str, str]) -> Stored:
-        return self._store.put(name, chunks, metadata)
+    def create(
+        self,
+        name: str,
+        make_chunks: Callable[[], Iterable[Buffer]],
+        metadata: Mapping[str, str],
+    ) -> Stored:
+        return self._store.create(name, make_chunks, metadata)
 
     def get(self, name: str, **asked: object) -> Iterator[Buffer]:
         self.gets += 1
@@ -46,8 +52,8 @@ class Slow:
         yield blocks[0][1:]
         yield from blocks[1:]
 
-    def delete(self, name: str, *, generation: str) -> None:
-        self._store.delete(name, generation=generation)
+    def delete(self, name: str, *, generation: str) -> bool:
+        return self._store.delete(name, generation=generation)
 
 
 @pytest.fixture
@@ -70,7 +76,7 @@ def _held(cached: Cached) -> dict[tuple[str, str], bytes]:
 
 def test_what_is_held_is_given_without_the_store(below: Slow):
     cached = Cached(below, 100)
-    stored = cached.put(NAME, [b"sealed"], {})
+    stored = cached.create(NAME, lambda: [b"sealed"], {})
     assert _held(cached) == {}
     for _ in range(3):
         assert _get(cached, stored) == b"sealed"
@@ -82,7 +88,7 @@ def test_what_is_held_is_given_without_the_store(below: Slow):
 @pytest.mark.parametrize(("max_bytes", "held_bytes"), [(0, 0), (5, 0), (6, 6)])
 def test_what_is_longer_than_the_bound_passes_through(below: Slow, max_bytes: int, held_bytes: int):
     cached = Cached(below, max_bytes)
-    stored = cached.put(NAME, [b"sealed"], {})
+    stored = cached.create(NAME, lambda: [b"sealed"], {})
     for _ in range(2):
         assert _get(cached, stored) == b"sealed"
     assert below.gets == (1 if held_bytes else 2)
@@ -91,7 +97,7 @@ def test_what_is_longer_than_the_bound_passes_through(below: Slow, max_bytes: in
 
 def test_what_passes_through_is_not_collected_first(below: Slow):
     cached = Cached(below, 5)
-    stored = cached.put(NAME, [b"sealed"], {})
+    stored = cached.create(NAME, lambda: [b"sealed"], {})
     below.failures.append(StoreUnavailable("later"))
     blocks = cached.get(NAME, generation=stored.generation, length_bytes=6, crc32c=stored.crc32c)
     assert next(blocks) == b"s"
@@ -101,7 +107,7 @@ def test_what_passes_through_is_not_collected_first(below: Slow):
 
 def test_what_was_used_least_lately_gives_way(below: Slow):
     cached = Cached(below, 10)
-    stored = {name: cached.put(name, [name.encode() * 4], {}) for name in "abc"}
+    stored = {name: cached.create(name, partial(list, [name.encode() * 4]), {}) for name in "abc"}
     for name in "aba":
         _get(cached, stored[name], name)
     _get(cached, stored["c"], "c")
@@ -111,7 +117,7 @@ def test_what_was_used_least_lately_gives_way(below: Slow):
 
 def test_a_failure_is_not_held_and_neither_is_its_beginning(below: Slow):
     cached = Cached(below, 100)
-    stored = cached.put(NAME, [b"sealed"], {})
+    stored = cached.create(NAME, lambda: [b"sealed"], {})
     below.failures.append(StoreUnavailable("out of reach"))
     with pytest.raises(StoreUnavailable):
         _get(cached, stored)
@@ -121,7 +127,7 @@ def test_a_failure_is_not_held_and_neither_is_its_beginning(below: Slow):
 
 def test_nothing_is_given_out_before_all_is_there(below: Slow):
     cached = Cached(below, 100)
-    stored = cached.put(NAME, [b"sealed"], {})
+    stored = cached.create(NAME, lambda: [b"sealed"], {})
     below.failures.append(StoreUnavailable("out of reach"))
     blocks = cached.get(NAME, generation=stored.generation, length_bytes=6, crc32c=stored.crc32c)
     with pytest.raises(StoreUnavailable):
@@ -130,7 +136,7 @@ def test_nothing_is_given_out_before_all_is_there(below: Slow):
 
 def test_a_wrong_reference_is_refused_although_the_object_is_held(below: Slow):
     cached = Cached(below, 100)
-    stored = cached.put(NAME, [b"sealed"], {})
+    stored = cached.create(NAME, lambda: [b"sealed"], {})
     _get(cached, stored)
     with pytest.raises(AuthenticationError):
         _get(cached, stored, crc32c=stored.crc32c ^ 1)
@@ -153,7 +159,7 @@ def _waiting(cached: Cached) -> bool:
 
 def test_many_who_ask_at_once_cause_one_fetch(below: Slow):
     cached = Cached(below, 100)
-    stored = cached.put(NAME, [b"sealed"], {})
+    stored = cached.create(NAME, lambda: [b"sealed"], {})
     below.go_on.clear()
     results: list[bytes] = []
     threads = _threads(8, lambda: results.append(_get(cached, stored)))
@@ -168,7 +174,7 @@ def test_many_who_ask_at_once_cause_one_fetch(below: Slow):
 
 def test_an_error_reaches_all_who_wait_and_nobody_after(below: Slow):
     cached = Cached(below, 100)
-    stored = cached.put(NAME, [b"sealed"], {})
+    stored = cached.create(NAME, lambda: [b"sealed"], {})
     below.go_on.clear()
     below.failures.append(StoreUnavailable("out of reach"))
     errors: list[BaseException] = []
@@ -192,7 +198,7 @@ def test_an_error_reaches_all_who_wait_and_nobody_after(below: Slow):
 
 def test_an_interrupted_fetch_leaves_nobody_waiting(below: Slow):
     cached = Cached(below, 100)
-    stored = cached.put(NAME, [b"sealed"], {})
+    stored = cached.create(NAME, lambda: [b"sealed"], {})
     below.failures.append(KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         _get(cached, stored)
@@ -202,7 +208,7 @@ def test_an_interrupted_fetch_leaves_nobody_waiting(below: Slow):
 
 def test_a_reader_that_stops_half_way_holds_nobody_up(below: Slow):
     cached = Cached(below, 100)
-    stored = cached.put(NAME, [b"sealed"], {})
+    stored = cached.create(NAME, lambda: [b"sealed"], {})
     blocks = cached.get(NAME, generation=stored.generation, length_bytes=6, crc32c=stored.crc32c)
     next(blocks)
     assert _get(cached, stored) == b"sealed"
@@ -211,7 +217,7 @@ def test_a_reader_that_stops_half_way_holds_nobody_up(below: Slow):
 
 def test_what_is_deleted_while_it_is_fetched_is_not_held(below: Slow):
     cached = Cached(below, 100)
-    stored = cached.put(NAME, [b"sealed"], {})
+    stored = cached.create(NAME, lambda: [b"sealed"], {})
     below.go_on.clear()
     results: list[object] = []
 
@@ -232,7 +238,7 @@ def test_what_is_deleted_while_it_is_fetched_is_not_held(below: Slow):
 
 def test_what_was_fetched_before_a_deletion_is_not_held_after_it(below: Slow, tmp_path: Path):
     cached = Cached(below, 100)
-    stored = cached.put(NAME, [b"sealed"], {})
+    stored = cached.create(NAME, lambda: [b"sealed"], {})
     below.go_on.clear()
     results: list[bytes] = []
     [thread] = _threads(1, lambda: results.append(_get(cached, stored)))
@@ -251,7 +257,7 @@ def test_what_was_fetched_before_a_deletion_is_not_held_after_it(below: Slow, tm
 
 def test_a_deletion_that_fails_drops_what_is_held(below: Slow, monkeypatch: pytest.MonkeyPatch):
     cached = Cached(below, 100)
-    stored = cached.put(NAME, [b"sealed"], {})
+    stored = cached.create(NAME, lambda: [b"sealed"], {})
     _get(cached, stored)
 
     def fail(_name: str, *, generation: str) -> None:
@@ -266,10 +272,10 @@ def test_a_deletion_that_fails_drops_what_is_held(below: Slow, monkeypatch: pyte
 
 def test_generations_are_kept_apart(below: Slow):
     cached = Cached(below, 100)
-    first = cached.put(NAME, [b"first"], {})
+    first = cached.create(NAME, lambda: [b"first"], {})
     assert _get(cached, first) == b"first"
     below.delete(NAME, generation=first.generation)
-    second = cached.put(NAME, [b"second"], {})
+    second = cached.create(NAME, lambda: [b"second"], {})
     assert _get(cached, second) == b"second"
     assert _get(cached, first) == b"first"
     assert cached.held_bytes == 11
@@ -277,7 +283,7 @@ def test_generations_are_kept_apart(below: Slow):
 
 def test_a_child_starts_with_nothing_and_with_no_lock_taken(below: Slow):
     cached = Cached(below, 100)
-    stored = cached.put(NAME, [b"sealed"], {})
+    stored = cached.create(NAME, lambda: [b"sealed"], {})
     _get(cached, stored)
     with cached._fetches._lock:
         child = os.fork()
@@ -291,7 +297,7 @@ def test_a_child_starts_with_nothing_and_with_no_lock_taken(below: Slow):
 
 def test_a_cache_that_nobody_has_is_let_go(below: Slow):
     cached = Cached(below, 100)
-    stored = cached.put(NAME, [b"sealed"], {})
+    stored = cached.create(NAME, lambda: [b"sealed"], {})
     _get(cached, stored)
     held = cached._held
     del cached

@@ -35,6 +35,7 @@ from secure_xcom.model import (
     Payload,
     Remote,
 )
+from secure_xcom.stores.protocol import Damaged
 
 KEK_URI = construct.KEK_URI
 STORE_URI = construct.STORE_URI
@@ -434,3 +435,43 @@ def test_what_is_deleted_is_gone(deployment):
     deployment.sealed.delete(reference, ASKED)
     assert deployment.store.objects == {}
     deployment.sealed.delete(reference, ASKED)
+
+
+class Line:
+    """A store whose bytes change on their way out, as often as it is told; counts the ways."""
+
+    def __init__(self, store, times, position):
+        self.store = store
+        self.times = times
+        self.position = position
+        self.gets = 0
+
+    def get(self, name, **pinned):
+        self.gets += 1
+        data = bytearray(b"".join(self.store.get(name, **pinned)))
+        if self.gets <= self.times:
+            data[self.position] ^= 1
+        for place in range(0, len(data), 1000):
+            yield bytes(data[place : place + 1000])
+        if construct.google_crc32c.value(bytes(data)) != pinned["crc32c"]:
+            raise Damaged
+
+
+@pytest.mark.parametrize("position", [5_000, -1])
+@pytest.mark.parametrize("times", [0, 1, 2, 3])
+def test_an_object_that_came_damaged_is_fetched_again_twice(deployment, times, position):
+    raw = os.urandom(20_000)
+    reference = deployment.put(raw)
+    line = Line(deployment.store, times, position)
+    below = Threshold({STORE_URI: line}, STORE_URI, 4096)
+    deployment.sealed._below = below
+    if times < 3:
+        assert deployment.get(reference) == raw
+        assert line.gets == times + 1
+        line.gets = 0
+        deployment.sealed.fetch(reference)
+    else:
+        with pytest.raises(AuthenticationError) as caught:
+            deployment.get(reference)
+        assert type(caught.value) is AuthenticationError
+        assert line.gets == 3

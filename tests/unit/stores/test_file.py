@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import stat
 import threading
 from collections.abc import Iterator
@@ -14,7 +15,6 @@ import pytest
 from secure_xcom.errors import (
     AuthenticationError,
     ConfigError,
-    GenerationMismatch,
     ObjectNotFound,
     StoreAccessDenied,
     StoreError,
@@ -60,7 +60,7 @@ def _umask(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.mark.usefixtures("_umask")
 def test_files_are_0600_in_0700_directories(store: Directory, root: Path):
-    store.put(NAME, [b"x"], {})
+    store.create(NAME, lambda: [b"x"], {})
     assert _mode(root / NAME) == 0o600
     for folder in [root, *(root / NAME).parents]:
         if folder == root.parent.parent:
@@ -71,21 +71,91 @@ def test_files_are_0600_in_0700_directories(store: Directory, root: Path):
 def test_a_directory_that_exists_keeps_its_mode(store: Directory, root: Path):
     root.mkdir(parents=True)
     root.chmod(0o750)
-    store.put(NAME, [b"x"], {})
+    store.create(NAME, lambda: [b"x"], {})
     assert _mode(root) == 0o750
     assert _mode(root / "dag") == 0o700
 
 
 def test_the_generation_is_the_time_of_modification(store: Directory, root: Path):
-    stored = store.put(NAME, [b"x"], {})
+    stored = store.create(NAME, lambda: [b"x"], {})
     assert stored.generation == str((root / NAME).stat().st_mtime_ns)
 
 
-def test_a_file_that_was_touched_is_another_generation(store: Directory, root: Path):
-    stored = store.put(NAME, [b"x"], {})
-    os.utime(root / NAME, ns=(1, int(stored.generation) + 1))
-    with pytest.raises(GenerationMismatch):
-        _get(store, stored)
+def test_a_file_that_was_touched_holds_the_same_bytes(store: Directory, root: Path):
+    stored = store.create(NAME, lambda: [b"x"], {})
+    later = int(stored.generation) + 1
+    os.utime(root / NAME, ns=(1, later))
+    assert _get(store, stored) == b"x"
+    assert store.find(NAME) == Stored(str(later), stored.length_bytes, stored.crc32c)
+    assert store.delete(NAME, generation=stored.generation) is False
+
+
+@pytest.mark.parametrize("resolution_ns", [1, 1_000_000, 2_000_000_000])
+def test_a_replacement_is_later_however_coarse_the_file_systems_times_are(
+    store: Directory, monkeypatch: pytest.MonkeyPatch, resolution_ns: int
+):
+    utime = os.utime
+
+    def coarse(file: int, ns: tuple[int, int]) -> None:
+        utime(file, ns=(ns[0] // resolution_ns * resolution_ns,) * 2)
+
+    clock = iter([10**18, 10**18, 10**18 - 10**9, 1, 10**18])
+    monkeypatch.setattr(os, "utime", coarse)
+    monkeypatch.setattr("time.time_ns", lambda: next(clock))
+    generations = []
+    for turn in range(4):
+        monkeypatch.setattr("secure_xcom.stores.file._sweep", lambda _root: None)
+        generations.append(int(store.replace(NAME, [b"%d" % turn], {}).generation))
+    assert generations == sorted(set(generations))
+    assert generations[-1] - generations[0] <= 4 * max(2, 2 * resolution_ns)
+
+
+def test_a_deletion_waits_for_a_replacement_and_spares_it(
+    store: Directory, root: Path, monkeypatch: pytest.MonkeyPatch
+):
+    first = store.replace(NAME, [b"first"], {})
+    rename, deleted = os.rename, []
+    deletion = threading.Thread(
+        target=lambda: deleted.append(store.delete(NAME, generation=first.generation))
+    )
+
+    def slow(*arguments: object, **options: object) -> None:
+        deletion.start()
+        deletion.join(0.2)
+        rename(*arguments, **options)
+
+    monkeypatch.setattr(os, "rename", slow)
+    store.replace(NAME, [b"second"], {})
+    deletion.join()
+    assert deleted == [False]
+    assert (root / NAME).read_bytes() == b"second"
+
+
+def test_a_child_that_was_forked_in_the_middle_keeps_no_lock(
+    store: Directory, monkeypatch: pytest.MonkeyPatch
+):
+    store.replace(NAME, [b"first"], {})
+    rename, children = os.rename, []
+
+    def forking(*arguments: object, **options: object) -> None:
+        if child := os.fork():
+            children.append(child)
+            rename(*arguments, **options)
+        else:
+            signal.pause()
+
+    monkeypatch.setattr(os, "rename", forking)
+    store.replace(NAME, [b"second"], {})
+    monkeypatch.setattr(os, "rename", rename)
+    signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.alarm(10)
+    try:
+        store.replace(NAME, [b"third"], {})
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        os.kill(children[0], signal.SIGKILL)
+        os.waitpid(children[0], 0)
 
 
 def test_nothing_is_visible_under_the_name_before_the_end(store: Directory, root: Path):
@@ -99,16 +169,16 @@ def test_nothing_is_visible_under_the_name_before_the_end(store: Directory, root
             list(store.get(NAME, generation="1", length_bytes=1, crc32c=0))
         yield b"y"
 
-    stored = store.put(NAME, chunks(), {})
+    stored = store.create(NAME, chunks, {})
     assert _get(store, stored) == b"x" * 2_000_000 + b"y"
     assert [path for path in root.rglob("*") if path.is_file()] == [root / NAME]
 
 
-@pytest.mark.parametrize("call", ["fsync", "link"])
+@pytest.mark.parametrize("call", ["fsync", "utime", "link"])
 def test_a_write_that_fails_leaves_nothing(
     store: Directory, root: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ):
-    store.put("dag/other", [b"x"], {})
+    store.create("dag/other", lambda: [b"x"], {})
 
     def fail(*_arguments: object, **_options: object) -> None:
         raise OSError(errno.ENOSPC, "full")
@@ -117,15 +187,14 @@ def test_a_write_that_fails_leaves_nothing(
         patched.setattr(os, call, fail)
         # The directory is there already, so only the file is synced.
         with pytest.raises(StoreUnavailable, match="No space left"):
-            store.put("dag/name", [b"y"], {})
+            store.create("dag/name", lambda: [b"y"], {})
     assert [path.name for path in (root / "dag").iterdir()] == ["other"]
 
 
-def test_all_is_synced_before_it_is_referenced(
-    store: Directory, root: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_all_is_synced_before_it_is_referenced(store: Directory, monkeypatch: pytest.MonkeyPatch):
+    store.create("dag/run/former", lambda: [b"x"], {})
     events: list[str] = []
-    fsync, link = os.fsync, os.link
+    fsync, link, rename = os.fsync, os.link, os.rename
 
     def noted_fsync(descriptor: int) -> None:
         path = Path(f"/proc/self/fd/{descriptor}").readlink()
@@ -137,29 +206,38 @@ def test_all_is_synced_before_it_is_referenced(
         link(*arguments, **options)
 
     monkeypatch.setattr(os, "fsync", noted_fsync)
+
+    def noted_rename(*arguments: object, **options: object) -> None:
+        events.append("rename")
+        rename(*arguments, **options)
+
     monkeypatch.setattr(os, "link", noted_link)
-    store.put("dag/run/name", [b"x"], {})
-    # The file; each directory after the entry of the next one; the file's entry.
-    assert events == [root.parents[1].name, "a", "file", "store", "dag", "link", "run"]
+    monkeypatch.setattr(os, "rename", noted_rename)
+    store.create("dag/run/new/name", lambda: [b"x"], {})
+    # Each directory after the entry of the next one; the file; the file's entry.
+    assert events == ["run", "file", "link", "new"]
+    events.clear()
+    store.replace("dag/run/new/name", [b"y"], {})
+    assert events == ["file", "rename", "new"]
 
 
 def test_links_are_not_followed(store: Directory, root: Path, tmp_path: Path):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    stored = store.put("real/name", [b"secret"], {})
+    stored = store.create("real/name", lambda: [b"secret"], {})
     (root / "link").symlink_to(elsewhere)
     (root / "real" / "link").symlink_to("name")
     (root / "dangling").symlink_to(elsewhere / "new")
     with pytest.raises(StoreError, match="link"):
-        store.put("link/name", [b"x"], {})
+        store.create("link/name", lambda: [b"x"], {})
     with pytest.raises(StoreError, match="link"):
         _get(store, stored, "real/link")
     with pytest.raises(StoreError, match="link"):
         _get(store, stored, "link/name")
     with pytest.raises(StoreError, match="link"):
         store.delete("link/name", generation=stored.generation)
-    with pytest.raises(GenerationMismatch):
-        store.put("dangling", [b"x"], {})
+    with pytest.raises(StoreError, match="exists"):
+        store.create("dangling", lambda: [b"x"], {})
     store.delete("real/link", generation=stored.generation)
     assert list(elsewhere.iterdir()) == []
     assert (root / "real" / "link").is_symlink()
@@ -170,7 +248,7 @@ def test_the_root_may_be_a_link(root: Path, tmp_path: Path):
     root.mkdir(parents=True)
     (tmp_path / "link").symlink_to(root)
     store = Directory(f"file://{tmp_path}/link")
-    stored = store.put(NAME, [b"x"], {})
+    stored = store.create(NAME, lambda: [b"x"], {})
     assert (root / NAME).read_bytes() == b"x"
     assert _get(store, stored) == b"x"
 
@@ -191,8 +269,8 @@ def test_what_is_not_a_file_is_not_read(store: Directory, root: Path, what: str)
 
 
 def test_a_deletion_takes_the_directories_that_are_empty_then(store: Directory, root: Path):
-    one = store.put("dag/run/task/-1/key/1", [b"x"], {})
-    two = store.put("dag/run/other/-1/key/1", [b"x"], {})
+    one = store.create("dag/run/task/-1/key/1", lambda: [b"x"], {})
+    two = store.create("dag/run/other/-1/key/1", lambda: [b"x"], {})
     store.delete("dag/run/task/-1/key/1", generation=one.generation)
     assert sorted(path.name for path in (root / "dag" / "run").iterdir()) == ["other"]
     store.delete("dag/run/other/-1/key/1", generation=two.generation)
@@ -206,7 +284,7 @@ def test_writes_and_deletions_in_one_directory_do_not_trip_each_other(store: Dir
         try:
             for turn in range(60):
                 name = f"dag/run/task/-1/key/{worker}-{turn}"
-                stored = store.put(name, [b"x"], {})
+                stored = store.create(name, lambda: [b"x"], {})
                 assert _get(store, stored, name) == b"x"
                 store.delete(name, generation=stored.generation)
         except BaseException as error:  # noqa: BLE001 - to be seen by the test
@@ -233,7 +311,7 @@ def test_a_directory_that_keeps_vanishing_is_an_error(
 
     monkeypatch.setattr(os, "open", vanishing)
     with pytest.raises(StoreUnavailable):
-        store.put(NAME, [b"x"], {})
+        store.create(NAME, lambda: [b"x"], {})
 
 
 @pytest.mark.parametrize(
@@ -253,14 +331,14 @@ def test_what_the_system_refuses(
     kind: type[StoreError],
     message: str,
 ):
-    stored = store.put("dag/other", [b"x"], {})
+    stored = store.create("dag/other", lambda: [b"x"], {})
 
     def fail(*_arguments: object, **_options: object) -> None:
         raise OSError(number, "no")
 
     monkeypatch.setattr(os, "open", fail)
     calls = (
-        lambda: store.put(NAME, [b"x"], {}),
+        lambda: store.create(NAME, lambda: [b"x"], {}),
         lambda: _get(store, stored, "dag/other"),
         lambda: store.delete("dag/other", generation=stored.generation),
     )
@@ -299,13 +377,18 @@ def test_opening_a_store_touches_nothing(store: Directory, root: Path):
     ],
 )
 def test_a_uri_that_names_no_directory(uri: str):
-    with pytest.raises(ConfigError, match="does not name a directory"):
+    with pytest.raises(ConfigError, match="names no store"):
         Directory(uri)
+
+
+def test_a_bucket_is_no_directory():
+    with pytest.raises(ConfigError, match="names no directory"):
+        Directory("gs://bucket/prefix")
 
 
 def test_a_directory_may_have_any_printable_name(tmp_path: Path):
     store = Directory(f"file://{tmp_path}/with spaces, é and %20")
-    stored = store.put(NAME, [b"x"], {})
+    stored = store.create(NAME, lambda: [b"x"], {})
     assert (tmp_path / "with spaces, é and %20" / NAME).read_bytes() == b"x"
     assert _get(store, stored) == b"x"
 
@@ -314,7 +397,7 @@ def test_a_directory_may_have_any_printable_name(tmp_path: Path):
 def test_a_file_that_was_changed_and_made_to_look_old_is_noticed(
     store: Directory, root: Path, data: bytes
 ):
-    stored = store.put(NAME, [b"sealed"], {})
+    stored = store.create(NAME, lambda: [b"sealed"], {})
     (root / NAME).write_bytes(data)
     os.utime(root / NAME, ns=(int(stored.generation), int(stored.generation)))
     with pytest.raises(AuthenticationError):
@@ -323,7 +406,7 @@ def test_a_file_that_was_changed_and_made_to_look_old_is_noticed(
 
 def test_a_file_that_shrinks_or_grows_while_it_is_read_is_noticed(store: Directory, root: Path):
     data = b"x" * 3_000_000
-    stored = store.put(NAME, [data], {})
+    stored = store.create(NAME, lambda: [data], {})
     for size in (2_500_000, 3_500_000):
         blocks = store.get(
             NAME, generation=stored.generation, length_bytes=len(data), crc32c=stored.crc32c
@@ -340,8 +423,8 @@ def test_a_file_that_shrinks_or_grows_while_it_is_read_is_noticed(store: Directo
 def test_only_objects_are_listed(
     store: Directory, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    stored = store.put("dag/run/1", [b"sealed"], {})
-    store.put("dag/run/2", [b"gone"], {})
+    stored = store.create("dag/run/1", lambda: [b"sealed"], {})
+    store.create("dag/run/2", lambda: [b"gone"], {})
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside" / "object").write_bytes(b"foreign")
     for name, target in {
@@ -383,8 +466,8 @@ def test_only_objects_are_listed(
 def test_what_cannot_be_opened_is_not_passed_over(
     store: Directory, monkeypatch: pytest.MonkeyPatch, name: str, number: int
 ):
-    store.put("dag/run/1", [b"sealed"], {})
-    store.put("dag/another/1", [b"sealed"], {})
+    store.create("dag/run/1", lambda: [b"sealed"], {})
+    store.create("dag/another/1", lambda: [b"sealed"], {})
     real_open = os.open
 
     def refusing(path: object, *arguments: object, **options: object) -> int:

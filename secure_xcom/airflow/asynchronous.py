@@ -12,11 +12,11 @@ from secure_xcom.threads import Crew
 _Result = TypeVar("_Result")
 
 
-async def awaited(call: Callable[..., _Result], *args: Any, **kwargs: Any) -> _Result:  # noqa: ANN401
+async def in_thread(call: Callable[..., _Result], *args: Any, **kwargs: Any) -> _Result:  # noqa: ANN401
     """Make a call in a thread of its own.
 
-    Who is cancelled meanwhile leaves at once, and the thread is told to stop. It is none of the
-    event loop's own, which are waited for when a loop or the process ends.
+    If the caller is cancelled meanwhile, it leaves at once, and the thread is told to stop. The
+    thread is none of the event loop's own, for which the end of a loop or a process waits.
     """
     crew = Crew(1, "secure-xcom-async")
     try:

@@ -11,7 +11,8 @@ from types import SimpleNamespace
 import pytest
 from conftest import VERSION, push
 
-from secure_xcom.airflow import core
+from secure_xcom.airflow.process import process
+from secure_xcom.errors import FormatError
 
 if VERSION < (3, 0):
     pytest.skip("Airflow 2 reads a sequence by one query", allow_module_level=True)
@@ -67,7 +68,7 @@ def mapped(deployment, configure, supervisor):
 
 
 def cache():
-    _, stack = core._process.current()
+    _, stack = process.current()
     return next(iter(stack._sealed._below._stores.values()))
 
 
@@ -122,7 +123,7 @@ def test_inline_values_ask_for_no_rows_ahead(mapped, supervisor, configure):
 
 def test_a_reader_that_stops_cancels_what_has_not_begun(mapped, monkeypatch):
     sequence = mapped()
-    _, stack = core._process.current()
+    _, stack = process.current()
     gate, begun = threading.Event(), []
 
     def fetch(row):
@@ -158,5 +159,5 @@ def test_a_broken_row_ahead_is_an_error_only_when_it_is_read(mapped, supervisor,
     (deployment.store / supervisor.rows[4]["object"]).unlink()
     iterator = iter(sequence)
     assert [next(iterator) for _ in range(3)] == VALUES[:3]
-    with pytest.raises(core.FormatError):
+    with pytest.raises(FormatError):
         next(iterator)
