@@ -194,11 +194,9 @@ class Sealed:
         attempt.reference = reference
         if isinstance(reference, Inline):
             self.check_envelope_length(len(reference.envelope))
-            preamble, chunks = envelope.split_envelope((reference.envelope,))
-            body_bytes = len(reference.envelope) - preamble.length_bytes
-            body.payload_length(body_bytes)
+            preamble, sealed = envelope.split_envelope(reference.envelope)
             key = self.unwrapped(preamble, expected, attempt)
-            return self.opened(preamble, key(), chunks, body_bytes)
+            return self.opened(preamble, key(), (sealed,), len(sealed))
         self._check_body_length(reference.length_bytes)
         self._below.store(reference.store_uri)
         preamble = envelope.parse_whole_preamble(reference.preamble)

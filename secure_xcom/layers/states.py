@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from secure_xcom import audit, codecs
 from secure_xcom.errors import AuthenticationError, FormatError, ObjectNotFound
-from secure_xcom.format import body, envelope, names
+from secure_xcom.format import envelope, names
 from secure_xcom.format.about import about, about_state
 from secure_xcom.format.reference import dumps, loads, state_from_row, state_to_row, to_row
 from secure_xcom.layers.sealed import Opened, Sealed, again_if_damaged
@@ -135,13 +135,11 @@ class States:
     def _open(self, state: StateObject, expected: Expected, attempt: audit.Attempt) -> Opened:
         attempt.reference = state
         data = again_if_damaged(lambda: self._fetched(state, attempt))
-        preamble, chunks = envelope.split_envelope((data,))
-        body_bytes = len(data) - preamble.length_bytes
-        body.payload_length(body_bytes)
+        preamble, body = envelope.split_envelope(data)
         if names.state_name_of(preamble.unverified_header) != state.name:
             raise AuthenticationError
         data_key = self._sealed.unwrapped(preamble, expected, attempt)()
-        opened = self._sealed.opened(preamble, data_key, chunks, body_bytes)
+        opened = self._sealed.opened(preamble, data_key, (body,), len(body))
         attempt.where, attempt.raw_bytes = opened.coordinate, opened.payload.raw_bytes
         return opened
 
