@@ -231,7 +231,7 @@ def test_what_was_pushed_is_pulled_from_a_deeper_stack(make, levels, inside, lay
     room = sys.getrecursionlimit() - len(list(iter_frames())) - 120
     threads = threading.active_count()
     for frames in (room // 2, room):
-        again = below(frames, layers.get, row, ASKED)
+        again = below(frames, layers.get, row, ASKED).value
         # Compared level by level: `==` would need the stack, too.
         one, other = straight, again
         depth = 0
@@ -242,7 +242,7 @@ def test_what_was_pushed_is_pulled_from_a_deeper_stack(make, levels, inside, lay
             depth += 1
         assert one == other == inside
         assert depth > levels
-    assert threading.active_count() == threads
+    assert threading.active_count() <= threads
 
 
 def iter_frames():
