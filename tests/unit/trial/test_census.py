@@ -332,7 +332,7 @@ def test_values_hold_the_texts_and_nothing_else_does(tmp_path, monkeypatch):
     held = repr(
         [
             *(values.record(), values.string(), values.number()),
-            *(values.octets(), values.lines(), values.outputs()),
+            *(values.binary(), values.lines(), values.outputs()),
             *(values.pieces(), frame.to_dict()),
         ]
     )
