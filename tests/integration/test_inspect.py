@@ -14,7 +14,7 @@ from secure_xcom.keys.local import create_key_file
 from secure_xcom.model import Coordinate
 from secure_xcom.settings import load
 from secure_xcom.stack import build
-from secure_xcom.stores.gcs import wire as gcs_wire
+from secure_xcom.stores.gcs import retry
 
 WHERE = Coordinate("payments", "manual__2026-11-22", "load", 3, "return_value")
 VALUE = os.urandom(12_000_000)
@@ -24,7 +24,7 @@ VALUE = os.urandom(12_000_000)
 def deployed(gcs_proxy, gcs_server, bucket, tmp_path, monkeypatch):
     """A value in a bucket, of a deployment that the environment alone configures."""
     monkeypatch.setattr(stores, "find_spec", lambda _: None)
-    monkeypatch.setattr(gcs_wire, "DEADLINE_SECONDS", 1.0)
+    monkeypatch.setattr(retry, "DEADLINE_SECONDS", 1.0)
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs_proxy.url)
     stores.settings.cache_clear()
     create_key_file(tmp_path / "kek")
