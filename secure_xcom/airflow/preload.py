@@ -53,13 +53,14 @@ def _load() -> None:
     from secure_xcom import keys, stores  # noqa: PLC0415
     from secure_xcom.airflow import configuration  # noqa: PLC0415
     from secure_xcom.settings import SECTION  # noqa: PLC0415
+    from secure_xcom.uris import CLOUD_KMS, GCS  # noqa: PLC0415
 
     kek_uri, store_uri, connection = (
         configuration.option(SECTION, name) for name in ("kek_uri", "store_uri", "gcp_conn_id")
     )
     # What airflow.cfg does not name stands in a Variable, most likely, and is Google's.
-    keys.load(kek_uri or keys.CLOUD_SCHEME)
-    stores.load(store_uri or stores.CLOUD_SCHEME)
+    keys.load(kek_uri or CLOUD_KMS)
+    stores.load(store_uri or GCS)
     if connection:
         configuration.load_connections()
 
