@@ -36,13 +36,10 @@ class Supervisor:
         self.before = lambda _message: None
 
     def send(self, message):
-        where = (message.run_id, message.task_id, message.map_index, message.key)
+        # The server takes a missing index for that of a task that is not mapped.
+        map_index = -1 if message.map_index is None else message.map_index
+        where = (message.dag_id, message.run_id, message.task_id, map_index, message.key)
         if isinstance(message, GetXCom):
-            where = (
-                *where[:2],
-                -1 if message.map_index is None else message.map_index,
-                message.key,
-            )
             return XComResult(key=message.key, value=self.rows.get(where))
         self.before(message)
         if self.fails:
