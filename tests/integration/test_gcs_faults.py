@@ -233,7 +233,7 @@ def test_a_write_without_progress_ends(
     _hasty(scene, monkeypatch)
     for kind in ("upload", "start", "part", "status", "stat", "cancel"):
         scene.proxy.fail(kind, what, times=FOREVER, seconds=0.05 if what != "stall" else 60)
-    monkeypatch.setattr("secure_xcom.stores.gcs._LOOK_SECONDS", 0.4)
+    monkeypatch.setattr("secure_xcom.stores.gcs.store._LOOK_SECONDS", 0.4)
     monkeypatch.setattr("secure_xcom.stores.gcs.session._CANCEL_SECONDS", 0.4)
     started = time.monotonic()
     with pytest.raises(StoreUnavailable, match="more tr"):

@@ -63,7 +63,7 @@ class Scene:
                 (cloud_kms, "ATTEMPT_SECONDS", 0.4),
                 (cloud_kms, "BACKOFF_SECONDS", (0.01, 0.1)),
                 (cloud_kms, "make_client", self._kms_client),
-                (gcs_wire, "TIMEOUT_SECONDS", (0.8, 0.8)),
+                (gcs_wire, "TIMEOUT_SECONDS", (0.5, 0.5)),
                 (gcs_wire, "DEADLINE_SECONDS", float(STORE_DEADLINE_SECONDS)),
                 (gcs_wire, "BACKOFF_SECONDS", (0.01, 0.1)),
                 (gcs_wire, "make_client", lambda _: self.proxy.make_client()),
