@@ -27,6 +27,7 @@ from secure_xcom.errors import (
     StoreAccessDenied,
     StoreUnavailable,
 )
+from secure_xcom.layers.sealed import again_if_damaged
 from secure_xcom.stores import open_store
 from secure_xcom.stores.gcs.facts import LOOK, bucket_resource, server_time
 from secure_xcom.stores.gcs.store import Gcs
@@ -119,10 +120,10 @@ def _round_trip(store: Store) -> tuple[Check, bool]:
         written = store.create(own, lambda: (first,), metadata)
         try:
             # What XComs take, and then what large states do.
-            is_first = _read(store, own, written) == first
+            stored = written
+            is_first = again_if_damaged(lambda: _read(store, own, stored)) == first
             written = store.replace(own, (second,), metadata)
-            _, chunks = store.fetch(own)
-            is_second = b"".join(chunks) == second
+            is_second = again_if_damaged(lambda: b"".join(store.fetch(own)[1])) == second
         except SecureXComError:
             # What failed first says more.
             with suppress(SecureXComError):

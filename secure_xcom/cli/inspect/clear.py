@@ -420,6 +420,9 @@ def _looked_up(report: Report, step: int, look_up: Callable[[], _Found]) -> _Fou
         report.check(step, what, holds=False, error=ObjectNotFound, detail=str(error))
     except (StoreError, ConfigError) as error:
         report.check(step, what, holds=None, detail=str(error))
+    except AuthenticationError as error:
+        what = "the object can be read"
+        report.check(step, what, holds=False, error=AuthenticationError, detail=str(error))
     return None
 
 

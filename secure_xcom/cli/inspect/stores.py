@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 from secure_xcom.errors import ConfigError, ObjectNotFound
 from secure_xcom.format.envelope import PREAMBLE_BYTES_MAX
 from secure_xcom.format.reference import STATE_MARKS
+from secure_xcom.layers.sealed import again_if_damaged
 from secure_xcom.settings import SECTION, Settings, load
 from secure_xcom.stores import open_store
 from secure_xcom.uris import state_store
@@ -109,17 +110,23 @@ def begin(store_uri: str, name: str) -> tuple[Stored, bytes]:
     Raises:
         FormatError: the name could lead out of the store.
         ObjectNotFound: there is nothing.
+        AuthenticationError: what came is not what the store said that it holds.
         StoreError: the store did not tell.
     """
-    stored, chunks = _open(store_uri).fetch(name)
-    start = b""
-    # Or a connection stays open.
-    with closing(cast("Generator[Buffer]", chunks)):
-        for chunk in chunks:
-            start += bytes(chunk[: PREAMBLE_BYTES_MAX - len(start)])
-            if len(start) == PREAMBLE_BYTES_MAX:
-                break
-    return stored, start
+    store = _open(store_uri)
+
+    def read() -> tuple[Stored, bytes]:
+        stored, chunks = store.fetch(name)
+        start = b""
+        # Or a connection stays open.
+        with closing(cast("Generator[Buffer]", chunks)):
+            for chunk in chunks:
+                start += bytes(chunk[: PREAMBLE_BYTES_MAX - len(start)])
+                if len(start) == PREAMBLE_BYTES_MAX:
+                    break
+        return stored, start
+
+    return again_if_damaged(read)
 
 
 def _open(store_uri: str) -> Store:

@@ -12,6 +12,7 @@ from conftest import WHERE, stored
 from secure_xcom.airflow import configuration, legacy, reading
 from secure_xcom.airflow.backend import SecureXComBackend
 from secure_xcom.errors import AuthenticationError, ObjectNotFound, UnsealedError
+from secure_xcom.model import Expected
 
 VALUE = {"card": "4000 0012 3456 7899", "rows": [1, 2.5, None, True]}
 

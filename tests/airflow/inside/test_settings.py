@@ -11,7 +11,7 @@ from airflow.models.variable import Variable
 from airflow.utils.session import create_session
 from conftest import VERSION, pull, push
 
-from secure_xcom.airflow import versions
+from secure_xcom.airflow import configuration, versions
 from secure_xcom.airflow.process import process
 from secure_xcom.errors import ConfigError, KeyServiceError, SecureXComError
 
