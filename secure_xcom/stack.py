@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from secure_xcom import audit, codecs
-from secure_xcom.errors import FormatError, SecureXComError
+from secure_xcom.errors import SecureXComError
 from secure_xcom.format.about import about
 from secure_xcom.format.reference import STATE_MARKS, STATE_STORES, from_row, to_row
 from secure_xcom.keys import open_kek
@@ -124,21 +124,13 @@ class Stack:
                     raise
         return values
 
-    def offloaded_bytes(self, row: object) -> int:
-        """How long the object is that a row names; 0 where it names none, well-formed or not."""
-        try:
-            reference = from_row(row)
-        except FormatError:
-            return 0
-        return reference.length_bytes if isinstance(reference, Offloaded) else 0
-
-    def fetch(self, row: object) -> None:
-        """Bring the object that a tagged row names into the cache, still sealed.
+    def fetch(self, reference: Offloaded) -> None:
+        """Bring the object of a reference into the cache, still sealed.
 
         Raises:
             SecureXComError: it could not be fetched.
         """
-        self._sealed.fetch(from_row(row))
+        self._sealed.fetch(reference)
 
     def delete(self, row: object, expected: Expected) -> None:
         """Delete the object that a tagged row names, if it names one.

@@ -5,6 +5,14 @@ from __future__ import annotations
 import json
 
 
-def escaped(text: str) -> str:
-    """Show what is no printable character by its code: a line stays one, a terminal obeys none."""
-    return "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in text)
+def escaped(text: str, keep: str = "") -> str:
+    """Show what is no printable character by its code: a line stays one, a terminal obeys none.
+
+    Args:
+        text: from wherever.
+        keep: characters that stay as they are, such as a line's end.
+    """
+    return "".join(
+        character if character.isprintable() or character in keep else json.dumps(character)[1:-1]
+        for character in text
+    )

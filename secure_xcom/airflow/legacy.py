@@ -14,11 +14,10 @@ from __future__ import annotations
 
 import json
 import re
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from secure_xcom import signals
-from secure_xcom.airflow import configuration
+from secure_xcom.airflow import configuration, versions
 from secure_xcom.errors import (
     AuthenticationError,
     FormatError,
@@ -27,7 +26,7 @@ from secure_xcom.errors import (
     StoreError,
 )
 from secure_xcom.model import Expected
-from secure_xcom.stores.gcs.unmanaged import read_object
+from secure_xcom.stores.gcs.legacy import read_object
 from secure_xcom.text import escaped
 
 if TYPE_CHECKING:
@@ -105,7 +104,7 @@ def _read_common_io(reference: str, expected: Expected, max_bytes: int) -> bytes
         raise _never_written(reference)
     _compare(Expected(parts[0], parts[1], parts[2]), expected)
     try:
-        with _object(reference).open(mode="rb", compression="infer") as file:
+        with versions.object_storage_path(reference).open(mode="rb", compression="infer") as file:
             data: bytes = file.read(max_bytes + 1)
     except FileNotFoundError:
         raise ObjectNotFound(
@@ -125,14 +124,6 @@ def _read_common_io(reference: str, expected: Expected, max_bytes: int) -> bytes
             f"The legacy object {shown} has more than {max_bytes} bytes (`max_value_bytes`)."
         )
     return data
-
-
-def _object(path: str) -> Any:  # noqa: ANN401 - its module depends on the version
-    try:
-        module = import_module("airflow.sdk")
-    except ImportError:
-        module = import_module("airflow.io.path")
-    return module.ObjectStoragePath(path)
 
 
 def _plain(segments: tuple[str, ...]) -> bool:

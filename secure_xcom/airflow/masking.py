@@ -19,7 +19,7 @@ from importlib import import_module
 from typing import Any
 
 from secure_xcom import signals
-from secure_xcom.airflow.rendered import is_airflow_3
+from secure_xcom.airflow.versions import is_airflow_3
 
 log = logging.getLogger("secure_xcom")
 

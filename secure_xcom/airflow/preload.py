@@ -21,8 +21,8 @@ import threading
 from concurrent.futures import thread  # noqa: F401
 from importlib import import_module
 
-from secure_xcom import forks  # noqa: F401
-from secure_xcom.stores.gcs import wire as gcs_wire  # noqa: F401
+from secure_xcom import forks, uris  # noqa: F401
+from secure_xcom.stores.gcs import client as gcs_client  # noqa: F401
 
 _log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def _load() -> None:
     )
     # What airflow.cfg does not name stands in a Variable, most likely, and is Google's.
     keys.load(kek_uri or keys.CLOUD_SCHEME)
-    stores.load(store_uri or stores.CLOUD_SCHEME)
+    stores.load(store_uri or uris.GCS)
     if connection:
         configuration.load_connections()
 

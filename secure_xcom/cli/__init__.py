@@ -12,8 +12,8 @@ from contextlib import contextmanager
 
 import secure_xcom
 from secure_xcom.cli import doctor, inspect, trials
-from secure_xcom.cli.output import escaped
 from secure_xcom.errors import SecureXComError
+from secure_xcom.text import escaped
 
 _INTERRUPTED = 130
 _TERMINATED = 143

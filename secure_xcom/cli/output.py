@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import textwrap
@@ -13,7 +12,6 @@ from typing import TextIO
 
 _WIDTH_MIN, _WIDTH_MAX, _WIDTH_ELSEWHERE = 48, 110, 100
 _STYLES = {"bold": "1", "dim": "2", "good": "32", "bad": "31"}
-_KIB = 1024
 _ASCII = 128
 
 
@@ -92,28 +90,6 @@ class Progress:
             print("\r\x1b[K", end="", file=self._output.stream)
         seconds = time.monotonic() - self._began
         self._output.line(f"  {self._output.styled(mark, style)} {self._title} ({seconds:.1f} s)")
-
-
-def size(bytes_: int) -> str:
-    """Say a number of bytes as people do."""
-    if bytes_ < _KIB:
-        return f"{bytes_} B"
-    if bytes_ < _KIB * _KIB:
-        return f"{bytes_ / _KIB:.1f} KiB"
-    return f"{bytes_ / _KIB / _KIB:.1f} MiB"
-
-
-def escaped(text: str, keep: str = "") -> str:
-    """Show unprintable characters by their codes, so that a terminal obeys none of them.
-
-    Args:
-        text: from wherever.
-        keep: characters that stay as they are, such as a line's end.
-    """
-    return "".join(
-        character if character.isprintable() or character in keep else json.dumps(character)[1:-1]
-        for character in text
-    )
 
 
 def printable(data: bytes) -> str:

@@ -8,19 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from secure_xcom.cli.command import Answer, Command
-from secure_xcom.cli.output import Output, Progress, printable, size
+from secure_xcom.cli.output import Output, Progress, printable
+from secure_xcom.format.about import size
 
 if TYPE_CHECKING:
     from secure_xcom.trial.report import Outcome, XCom
 
-BACKENDS = ("secure", "common-io", "stock")
+#: This package's, the object storage backend, and the one that Airflow has of its own.
+BACKENDS = ("secure", "common-io", "airflow")
 
 #: The tables of XComs and of rendered fields; others have a line of their own if something is in
 #: them.
 _TABLES = ("table xcom", "table rendered_task_instance_fields", "table rtif")
 _LINE = "{:<38} {:>9} {:>8}  {}"
-_ROW_BYTES = 200
-_ENDS_BYTES = 30
+_ENDS_BYTES = 36
 
 
 def _add_keep(parser: argparse.ArgumentParser) -> None:
@@ -187,15 +188,23 @@ def _show_xcom(xcom: XCom, output: Output) -> None:
     output.line(f"{output.styled(stored.name, 'bold')}  {stored.placement}")
     if xcom.returned:
         output.field("returned", xcom.returned)
-    output.field("row", printable(stored.row[:_ROW_BYTES]), "dim")
+    output.field("row", _ends(stored.row), "dim")
+    if stored.about:
+        output.field("", stored.about)
     output.field("store", stored.object_name or "nothing", "dim" if stored.file else "")
     if stored.file:
-        ends = printable(stored.envelope[:_ENDS_BYTES]), printable(stored.envelope[-_ENDS_BYTES:])
-        output.field("", " … ".join(ends), "dim")
+        output.field("", _ends(stored.body), "dim")
     holder = "in the store" if stored.file else "in the row"
     output.field("size", f"{size(xcom.plain_bytes)} before, {size(stored.stored_bytes)} {holder}")
     for fault in xcom.faults:
         output.field("NOT OK", fault, "bad")
+
+
+def _ends(data: bytes) -> str:
+    """What stands at the beginning and at the end."""
+    if len(data) <= 2 * _ENDS_BYTES:
+        return printable(data)
+    return f"{printable(data[:_ENDS_BYTES])} … {printable(data[-_ENDS_BYTES:])}"
 
 
 def _show_demo_verdict(outcome: Outcome, output: Output) -> None:

@@ -245,6 +245,7 @@ def _scalar(dtype: bytes, data: bytes) -> object:
             kind = numpy.dtype(name)
         except TypeError:
             raise CodecError(f"numpy has no type {name} on this machine.") from None
-        if kind.itemsize == len(data):
+        # Any other byte than these makes a boolean that is neither true nor false.
+        if kind.itemsize == len(data) and (kind.kind != "b" or data in (b"\0", b"\1")):
             return numpy.frombuffer(data, kind)[0]
-    raise FormatError("The encoded value holds a numpy scalar of a wrong type or length.")
+    raise FormatError("The encoded value holds a numpy scalar of a wrong type, length or value.")

@@ -16,6 +16,7 @@ from secure_xcom.trial.daemons import Daemons, daemons
 from secure_xcom.trial.home import Home, last_line
 from secure_xcom.trial.planted import missed, planted
 from secure_xcom.trial.report import Listener, Outcome
+from secure_xcom.uris import FILE
 
 DAG_ID = "secure_xcom_census"
 
@@ -44,7 +45,7 @@ def run(
 
     Args:
         keep: a directory for the home; None for a temporary one, which goes away.
-        backend: `secure`, `common-io` or `stock` (Airflow's own).
+        backend: `secure`, `common-io` or `airflow` (Airflow's own).
         listener: told what is being done.
         overrides: further environment variables of Airflow in this home.
 
@@ -71,7 +72,7 @@ def _switched(backend: str, home: Home) -> dict[str, str | None]:
         "AIRFLOW__SECURE_XCOM__KEK_URI": None,
         "AIRFLOW__SECURE_XCOM__STORE_URI": None,
     }
-    if backend == "stock":
+    if backend == "airflow":
         return without
     try:
         version("apache-airflow-providers-common-io")
@@ -84,7 +85,7 @@ def _switched(backend: str, home: Home) -> dict[str, str | None]:
         "AIRFLOW__CORE__XCOM_BACKEND": (
             "airflow.providers.common.io.xcom.backend.XComObjectStorageBackend"
         ),
-        "AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_PATH": f"file://{home.store}",
+        "AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_PATH": f"{FILE}{home.store}",
         # As ours has it: short values stay in the database, long ones go to the store.
         "AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_THRESHOLD": "49152",
     }

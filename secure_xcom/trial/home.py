@@ -17,8 +17,8 @@ from tempfile import TemporaryDirectory
 from secure_xcom.airflow.backend import DOTTED_NAME
 from secure_xcom.errors import ConfigError
 from secure_xcom.keys.local import create_key_file
-from secure_xcom.settings.kinds import is_store_uri
 from secure_xcom.trial.values import TEXTS_VARIABLE
+from secure_xcom.uris import FILE, LOCAL_KEK, parse_store
 
 #: All that a program inherits: how to find programs, modules and libraries, and how to write.
 _INHERITED = (
@@ -106,8 +106,8 @@ class Home:
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.database}",
             "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(self.path / "logs"),
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
-            "AIRFLOW__SECURE_XCOM__STORE_URI": f"file://{self.store}",
-            "AIRFLOW__SECURE_XCOM__KEK_URI": f"local-kek://{self.kek}",
+            "AIRFLOW__SECURE_XCOM__STORE_URI": f"{FILE}{self.store}",
+            "AIRFLOW__SECURE_XCOM__KEK_URI": f"{LOCAL_KEK}{self.kek}",
             TEXTS_VARIABLE: str(self.texts),
             **self.overrides,
         }
@@ -183,14 +183,21 @@ def throw_away_home(keep: Path | None, overrides: Mapping[str, str | None]) -> I
         if any(path.iterdir()):
             raise ConfigError(f"{path} is not empty: name a directory that is new or empty.")
         path.chmod(0o700)
+        home = _furnish(path, overrides)
     except OSError as error:
         raise ConfigError(f"{path} cannot be used: {error.strerror}.") from error
-    yield _furnish(path, overrides)
+    yield home
 
 
 def _usable(path: Path) -> Path:
     resolved = path.resolve()
-    if not is_store_uri(f"file://{resolved}/store") or _UNSAFE & set(str(resolved)):
+    try:
+        parse_store(f"{FILE}{resolved}/store")
+    except ConfigError:
+        is_uri = False
+    else:
+        is_uri = True
+    if not is_uri or _UNSAFE & set(str(resolved)):
         raise ConfigError(
             f"{resolved} cannot be used: the path goes into URIs and into Airflow's configuration, "
             f"which read some characters as something else. Choose one without any of "

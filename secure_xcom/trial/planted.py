@@ -7,11 +7,12 @@ import gzip
 import hashlib
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 
+from secure_xcom.errors import ConfigError
 from secure_xcom.trial import surfaces
 from secure_xcom.trial.home import Home
 from secure_xcom.trial.search import zstd
@@ -36,8 +37,25 @@ def planted(home: Home, text: str) -> Iterator[list[Path]]:
             file.write_bytes(data)
         yield list(files)
     finally:
-        for file in files:
+        _remove(files)
+
+
+def _remove(files: Iterable[Path]) -> None:
+    """Remove all files that can be removed.
+
+    Raises:
+        ConfigError: some are left, which anybody who looks into the store would take for a leak.
+    """
+    left = []
+    for file in files:
+        try:
             file.unlink(missing_ok=True)
+        except OSError as error:
+            left.append(f"{file} ({error.strerror})")
+    if left:
+        raise ConfigError(
+            f"What was planted to try the search could not be removed: {', '.join(left)}."
+        )
 
 
 def missed(found: surfaces.Found, text: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -10,9 +11,12 @@ from pathlib import Path
 import google_crc32c
 
 from secure_xcom.errors import FormatError
-from secure_xcom.format.envelope import parse_preamble
+from secure_xcom.format import names
+from secure_xcom.format.body import payload_length
+from secure_xcom.format.envelope import Preamble, parse_preamble, parse_whole_preamble
 from secure_xcom.format.reference import from_row, is_tagged, loads
-from secure_xcom.model import Coordinate, Expected, Inline, Remote
+from secure_xcom.model import Coordinate, Expected, Inline, Offloaded
+from secure_xcom.uris import FILE
 
 #: One statement for each table of XComs: 3.4 has two, older ones a single one.
 _TABLES = {
@@ -34,13 +38,14 @@ class StoredXCom:
     row: bytes = field(repr=False)
     #: `inline`, `offloaded` or `clear`.
     placement: str
-    #: The object in the store, where there is one: its file and its name.
-    file: Path | None
-    object_name: str
-    #: The envelope, from the row or from the object; empty where nothing is sealed.
-    envelope: bytes = field(repr=False)
+    #: What the row says to people; empty where nothing is sealed.
+    about: str = ""
+    #: The object in the store, where the row names one: its name, its file and what that holds.
+    object_name: str = ""
+    file: Path | None = None
+    body: bytes = field(default=b"", repr=False)
     #: What is wrong with it; empty where nothing is.
-    faults: tuple[str, ...]
+    faults: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -51,7 +56,7 @@ class StoredXCom:
     @property
     def stored_bytes(self) -> int:
         """The length of what holds the value: of the object if there is one, else of the row."""
-        return len(self.envelope) if self.file else len(self.row)
+        return len(self.body) if self.file else len(self.row)
 
 
 def read(database: Path, store: Path, dag_id: str) -> list[StoredXCom]:
@@ -107,35 +112,49 @@ def _read(coordinate: Coordinate, row: bytes, store: Path) -> StoredXCom:
         reference = from_row(parsed) if is_tagged(parsed) else None
     except FormatError as error:
         fault = f"its row is malformed: {error}"
-        return StoredXCom(coordinate, row, "clear", None, "", b"", (fault,))
+        return StoredXCom(coordinate, row, "clear", faults=(fault,))
     if reference is None:
-        return StoredXCom(coordinate, row, "clear", None, "", b"", ("it is not sealed",))
+        return StoredXCom(coordinate, row, "clear", faults=("it is not sealed",))
+    about = json.loads(row)["about"]
     if isinstance(reference, Inline):
-        faults = _envelope_faults(reference.envelope, coordinate)
-        return StoredXCom(coordinate, row, "inline", None, "", reference.envelope, faults)
+        faults = _inline_faults(reference, coordinate)
+        return StoredXCom(coordinate, row, "inline", about, faults=faults)
     name = reference.name
     file = store / name
-    if reference.store_uri != f"file://{store}" or not file.is_file():
+    if reference.store_uri != f"{FILE}{store}" or not file.is_file():
         fault = f"its object {name} is not in the store"
-        return StoredXCom(coordinate, row, "offloaded", None, name, b"", (fault,))
-    envelope = file.read_bytes()
-    faults = _object_faults(envelope, reference) + _envelope_faults(envelope, coordinate)
-    return StoredXCom(coordinate, row, "offloaded", file, name, envelope, faults)
+        return StoredXCom(coordinate, row, "offloaded", about, name, faults=(fault,))
+    body = file.read_bytes()
+    faults = _offloaded_faults(reference, coordinate, body)
+    return StoredXCom(coordinate, row, "offloaded", about, name, file, body, faults)
 
 
-def _object_faults(envelope: bytes, reference: Remote) -> tuple[str, ...]:
-    if len(envelope) != reference.length_bytes:
-        return ("its object does not have the length that the row says",)
-    if google_crc32c.value(envelope) != reference.crc32c:
-        return ("its object does not have the checksum that the row says",)
-    return ()
-
-
-def _envelope_faults(envelope: bytes, coordinate: Coordinate) -> tuple[str, ...]:
+def _inline_faults(reference: Inline, coordinate: Coordinate) -> tuple[str, ...]:
     try:
-        sealed_for = parse_preamble(envelope).unverified_header.coordinate
+        preamble = parse_preamble(reference.envelope)
+        payload_length(len(reference.envelope) - preamble.length_bytes)
     except FormatError as error:
         return (f"its envelope is malformed: {error}",)
-    if not Expected.exactly(coordinate).matches(sealed_for):
-        return ("its envelope was sealed for another XCom",)
-    return ()
+    return _context_faults(preamble, coordinate)
+
+
+def _offloaded_faults(reference: Offloaded, coordinate: Coordinate, body: bytes) -> tuple[str, ...]:
+    try:
+        preamble = parse_whole_preamble(reference.preamble)
+    except FormatError as error:
+        return (f"its preamble is malformed: {error}",)
+    faults = _context_faults(preamble, coordinate)
+    instance = preamble.unverified_header.instance
+    if reference.name != names.object_name(instance, preamble.header_bytes):
+        faults += ("its object does not have the name that its header gives",)
+    if len(body) != reference.length_bytes:
+        faults += ("its object does not have the length that the row says",)
+    elif google_crc32c.value(body) != reference.crc32c:
+        faults += ("its object does not have the checksum that the row says",)
+    return faults
+
+
+def _context_faults(preamble: Preamble, coordinate: Coordinate) -> tuple[str, ...]:
+    if Expected.exactly(coordinate).matches(preamble.unverified_header.coordinate):
+        return ()
+    return ("it was sealed for another XCom",)

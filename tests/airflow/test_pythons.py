@@ -12,14 +12,14 @@ from support.inner import FAST, run_tests
 VERSION = "import sys; print('%d.%d' % sys.version_info[:2])"
 
 
+@pytest.mark.timeout(1500)
 @pytest.mark.parametrize("version", PYTHONS)
-@pytest.mark.parametrize("folder", FAST)
-def test_the_fast_tier_passes(version, folder):
+def test_the_fast_tier_passes(version):
     if interpreter(version) is None:
         pytest.skip(f"this machine has no Python {version}")
     environment = provide_locked(version)
     assert run_in(environment, "python", "-c", VERSION).stdout.strip() == version
-    run_tests(environment, folder)
+    run_tests(environment, *FAST)
 
 
 def test_the_classifiers_name_what_is_tested():

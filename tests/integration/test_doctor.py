@@ -61,7 +61,7 @@ BUCKET = {
         "uniformBucketLevelAccess": {"enabled": True},
         "publicAccessPrevention": "enforced",
     },
-    "softDeletePolicy": {"retentionDurationSeconds": "0"},
+    "softDeletePolicy": {"retentionDurationSeconds": str(7 * DAY)},
     "lifecycle": {"rule": [{"action": {"type": "Delete"}, "condition": {"age": 70}}]},
 }
 
@@ -84,6 +84,7 @@ class Scene:
             "store_uri": f"gs://{self.bucket}/xcom",
             "instance": "prod",
             "kms_deadline_seconds": "1",
+            "store_deadline_seconds": "1",
         }
         return load(own | self.section, None, None)
 
@@ -241,11 +242,11 @@ FAULTS = [
     ),
     Fault(
         *("key.rotation", "warn", lambda s: s.kms.describe_key(rotation_days=None)),
-        *("not rotated by itself", "gcloud kms keys update xcom --project test-project"),
+        *("not rotated by itself", f"gcloud kms keys update {KEY} --rotation-period 90d"),
     ),
     Fault(
         *("key.rotation", "warn", lambda s: s.kms.describe_key(rotation_days=400)),
-        *("every 400 days only", "--location europe-west3 --keyring airflow --rotation-period"),
+        *("every 400 days only", f"gcloud kms keys update {KEY} --rotation-period 90d"),
     ),
     Fault(
         *("key.primary_version", "fail", lambda s: s.kms.set_state("DESTROY_SCHEDULED")),
@@ -266,13 +267,19 @@ FAULTS = [
         *("lacks storage.objects.get", "docs/errors.md#storeaccessdenied"),
     ),
     Fault(
+        # Replacing takes storage.objects.delete, which creating does not.
+        *("store.round_trip", "fail"),
+        lambda s: s.proxy.fail("upload", "status", code=403, skip=1, times=9),
+        *("lacks storage.objects.create or storage.objects.delete", "#storeaccessdenied"),
+    ),
+    Fault(
         *("store.round_trip", "fail"),
         lambda s: s.proxy.fail("delete", "status", code=403, times=9),
         *("of random bytes, may be left", "docs/errors.md#storeaccessdenied"),
     ),
     Fault(
         *("store.round_trip", "fail"),
-        lambda s: s.proxy.fail("download", "corrupt", after_bytes=10),
+        lambda s: s.proxy.fail("download", "corrupt", after_bytes=10, times=9),
         *("AuthenticationError", "docs/errors.md#authenticationerror"),
     ),
     Fault(
@@ -306,7 +313,7 @@ FAULTS = [
     Fault(
         *("store.retention_policy", "warn"),
         lambda s: s.say(retentionPolicy={"retentionPeriod": str(30 * DAY)}),
-        *("for 30 days: until", "--clear-retention-period"),
+        *("for 30 days: until then deletions fail, and so does each", "--clear-retention-period"),
     ),
     Fault(
         *("store.retention_policy", "warn"),
@@ -315,12 +322,12 @@ FAULTS = [
     ),
     Fault(
         *("store.soft_delete", "warn"),
-        lambda s: s.say(softDeletePolicy={"retentionDurationSeconds": str(7 * DAY)}),
-        *("for 7 days", "--clear-soft-delete"),
+        lambda s: s.say(softDeletePolicy={"retentionDurationSeconds": "0"}),
+        *("XComs are lost whose objects were deleted", "--soft-delete-duration 7d"),
     ),
     Fault(
         *("store.versioning", "warn", lambda s: s.say(versioning={"enabled": True})),
-        *("noncurrent", "--no-versioning"),
+        *("of large states every former one stays readable", "--no-versioning"),
     ),
     Fault(
         *("store.lifecycle", "warn", lambda s: s.say(lifecycle={})),
@@ -378,8 +385,9 @@ def test_where_all_is_well_all_passes_and_nothing_is_left(scene):
         *("trusted_keks", "trusted_stores", "store.folder"),
     }
     assert scene.gcs.names(scene.bucket) == []
-    (upload,) = scene.proxy.seen("upload")
-    assert b'"name": "xcom/~doctor/' in upload.head
+    created, replaced = scene.proxy.seen("upload")
+    for upload in (created, replaced):
+        assert b'"name": "xcom/~doctor/' in upload.head
     # The same calls that workers make, and three that only look.
     assert scene.kms.traffic.calls() == {
         "Encrypt": 1,

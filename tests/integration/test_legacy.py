@@ -9,7 +9,8 @@ import uuid
 
 import pytest
 
-from secure_xcom.airflow import configuration, core, legacy
+from secure_xcom.airflow import configuration, legacy, reading
+from secure_xcom.airflow.process import process
 from secure_xcom.errors import (
     AuthenticationError,
     ConfigError,
@@ -51,7 +52,7 @@ def settings(tmp_path, monkeypatch):
     def use(**changes):
         section.update(changes)
         current = load(section, None, None)
-        monkeypatch.setattr(core._process, "current", lambda: (current, None))
+        monkeypatch.setattr(process, "current", lambda: (current, None))
         return current
 
     use()
@@ -84,7 +85,7 @@ def base(tmp_path, monkeypatch):
 
 
 def read(row, expected=WHERE):
-    return core.read(core.Read(row, expected, lambda: BaseXCom.deserialize_value(Row(row))))
+    return reading.read(row, expected, lambda row: BaseXCom.deserialize_value(Row(row))).value
 
 
 def placed(base, data, suffix="", where=("pay", RUN, "charge")):

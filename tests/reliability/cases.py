@@ -170,10 +170,11 @@ DOWNLOADS = ("pull", "state read, object")
 BODILESS = ("push in parts, beginning", "state write, tidying", "delete")
 #: What does not go through in one request goes out in parts.
 IN_PARTS = {("push of 9 MB, one request", FOR_GOOD): RECOVERED}
-#: And what became of a part can be asked.
+#: And what became of a part, or of an object, can be asked.
 ASKED = {
     **IN_PARTS,
     ("push in parts, a part", FOR_GOOD): RECOVERED,
+    ("push", FOR_GOOD): RECOVERED,
     ("state write", FOR_GOOD): RECOVERED,
 }
 
@@ -215,7 +216,12 @@ STORAGE = (
     Fault(
         "bit flipped in a download", request("corrupt", after_bytes=100), RECOVERED, only=DOWNLOADS
     ),
-    Fault("HTTP 404", request("status", code=404), "ObjectNotFound", only=("pull",)),
+    Fault(
+        "HTTP 404, though it is there",
+        request("status", code=404),
+        RECOVERED,
+        only=("pull",),
+    ),
     Fault(
         "HTTP 404, the session is gone",
         request("status", code=404),
@@ -233,8 +239,8 @@ STORAGE = (
     Fault(
         "HTTP 412",
         request("status", code=412),
-        "GenerationMismatch",
-        only=("push", "state write"),
+        "StoreError",
+        only=("push",),
         never=("push in parts, beginning", "push in parts, a part", "state write, tidying"),
     ),
     Fault("HTTP 401", request("status", code=401), DENIED, DENIED),
@@ -334,28 +340,3 @@ CASES = (
     *_cases("kms", KMS, operations.KMS, ("gRPC over TLS",)),
     *_cases("file", FILES, operations.FILES, ("file",)),
 )
-
-
-def is_open(case: Case) -> bool:
-    """Whether the client of the store does not live up to a case yet; the page then says so."""
-    if case.service != "gs":
-        return False
-    broken = ("HTTP 503, and hangs up", "reset before the answer", "reset in the request's body")
-    return (
-        (case.transport == "https" and case.fault.name in broken)
-        or (
-            case.operation.name == "state write"
-            and case.times != 1
-            and "answer " in case.fault.name
-        )
-        or (
-            case.operation.name == "state write, tidying"
-            and (case.times != 1 or case.fault.once != RECOVERED)
-        )
-        or case.fault.name
-        in (
-            "bit flipped in a download",
-            "HTTP 404, the session is gone",
-            "HTTP 410, the session is gone",
-        )
-    )

@@ -58,7 +58,7 @@ def _push(name: str, kind: str, value: bytes) -> Operation:
         named = [] if scene.service == "kms" else [f"xcom/{row['object']}"]
         if scene.service == "file":
             named = [row["object"]]
-        return scene.stack().get(row, ASKED) == value and scene.objects() == named
+        return scene.stack().get(row, ASKED).value == value and scene.objects() == named
 
     return Operation(
         name,
@@ -77,9 +77,9 @@ def _pull(name: str, kind: str) -> Operation:
         name,
         kind,
         lambda scene: scene.stack().put(SMALL, WHERE),
-        lambda scene, row: scene.stack().get(row, ASKED),
+        lambda scene, row: scene.stack().get(row, ASKED).value,
         lambda _scene, _row, value: value == SMALL,
-        lambda scene, row: _read(lambda: scene.stack().get(row, ASKED)) in (SMALL, None),
+        lambda scene, row: _read(lambda: scene.stack().get(row, ASKED).value) in (SMALL, None),
     )
 
 
@@ -124,10 +124,8 @@ STORAGE = (
     _push("push in parts, a part", "part", LARGE),
     _pull("pull", "download"),
     _state_write("state write", "upload"),
-    # The new state is there by then, so what is older may stay: no reader takes it.
-    _state_write("state write, tidying", "delete", RECOVERED),
-    _state_read("state read, listing", "list"),
-    _state_read("state read, object", "download"),
+    _state_write("state write, looking", "stat"),
+    _state_read("state read", "download"),
     _delete("delete", "delete"),
 )
 KMS = (_push("push", "Encrypt", SMALL), _pull("pull", "Decrypt"))

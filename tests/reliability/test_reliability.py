@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from reliability.cases import CASES, is_open
+from reliability.cases import CASES
 from reliability.report import PAGE, page
 from reliability.running import Outcome, run
 from reliability.scene import Scene
@@ -19,17 +19,7 @@ def scene():
         yield scene
 
 
-@pytest.mark.parametrize(
-    "case",
-    [
-        pytest.param(
-            case,
-            id=str(case),
-            marks=[pytest.mark.xfail(strict=False)] if is_open(case) else [],
-        )
-        for case in CASES
-    ],
-)
+@pytest.mark.parametrize("case", CASES, ids=str)
 def test_a_fault_has_the_outcome_that_is_promised(scene, case):
     outcome = run(scene, case)
     assert outcome.what == case.expected, outcome

@@ -169,7 +169,7 @@ def test_a_library_that_raises_on_a_pull(raised, expected, layers, lines, monkey
     monkeypatch.setattr(ndarray, "decode", raising(raised))
     for row in rows:
         for read in (
-            lambda row: layers.get(row, ASKED),
+            lambda row: layers.get(row, ASKED).value,
             lambda row: layers.get_many({0: (row, ASKED)}),
         ):
             with refused(expected):
@@ -227,7 +227,7 @@ def below(frames, function, *args):
 def test_what_was_pushed_is_pulled_from_a_deeper_stack(make, levels, inside, layers):
     value = nested(make, levels, (inside,))
     row = layers.put(value, WHERE)
-    straight = layers.get(row, ASKED)
+    straight = layers.get(row, ASKED).value
     room = sys.getrecursionlimit() - len(list(iter_frames())) - 120
     threads = threading.active_count()
     for frames in (room // 2, room):

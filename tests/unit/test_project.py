@@ -139,10 +139,7 @@ def test_three_siblings_with_one_prefix_make_a_folder():
         for module in MODULES
         if not module.stem.startswith("_")
     )
-    # Those that stand aside are here until they are folders too.
-    assert {prefix for prefix, count in siblings.items() if count >= 3} == {
-        *("keys/cloud", "stores/gcs"),
-    }
+    assert {prefix for prefix, count in siblings.items() if count >= 3} == set()
 
 
 def test_no_two_classes_have_one_name():
@@ -155,8 +152,16 @@ def test_no_two_classes_have_one_name():
     # One for each Airflow; and those that are here until they have names of their own.
     assert {name for name, count in names.items() if count > 1} == {
         "SecureXComBackend",
-        *("Held", "Operation"),
+        *("Held", "Kind", "Operation", "_Reader"),
     }
+
+
+def test_contributing_draws_the_order():
+    page = (PACKAGE.parent / "docs" / "CONTRIBUTING.md").read_text()
+    drawn = page.partition("\n```\n")[2].partition("```")[0].splitlines()
+    # What a room does stands beside it, further off than rooms of one line from each other.
+    lines = [set(re.split(" {3,}", line)[0].split()) & set(RANK) for line in reversed(drawn)]
+    assert [line for line in lines if line] == [parts for parts in ORDER if parts != {"__init__"}]
 
 
 def test_every_part_has_its_place_in_the_order():

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
 from secure_xcom.cli.doctor.check import Check, failed, passed, warned
+from secure_xcom.uris import GCS, BucketPrefix, KekPlace, KmsKey, parse_kek
 
 Bucket: TypeAlias = Mapping[str, Any]
 
@@ -31,34 +32,34 @@ _NOT_LIVE = frozenset(("daysSinceNoncurrentTime", "noncurrentTimeBefore", "numNe
 
 
 def checks(
-    name: str, bucket: Bucket, kek_uri: str, prefix: str, retention_days: int | None
+    place: BucketPrefix, bucket: Bucket, kek_uri: str, retention_days: int | None
 ) -> Iterator[Check]:
     """Look at a bucket's settings.
 
     Args:
-        name: the bucket's.
-        bucket: its resource, as the JSON API shows it.
+        place: of the store.
+        bucket: its bucket's resource, as the JSON API shows it.
         kek_uri: the key that writes use.
-        prefix: what the names of the store's objects begin with; ends with a slash, or is empty.
         retention_days: how long rows live in the database; None if nobody has said it.
     """
-    update = f"gcloud storage buckets update gs://{name}"
-    yield _location(bucket, kek_uri)
+    update = f"gcloud storage buckets update {GCS}{place.bucket}"
+    kek = parse_kek(kek_uri)
+    yield _location(bucket, kek)
     yield _uniform_access(bucket, update)
     yield _public_access(bucket, update)
-    yield _encryption(bucket, kek_uri)
+    yield _encryption(bucket, kek)
     yield _retention_policy(bucket, update)
     yield _soft_delete(bucket, update)
     yield _versioning(bucket, update)
-    yield _lifecycle(bucket, prefix, retention_days)
+    yield _lifecycle(bucket, place.object_name(""), retention_days)
 
 
-def _location(bucket: Bucket, kek_uri: str) -> Check:
+def _location(bucket: Bucket, kek: KekPlace) -> Check:
     name = "store.location"
     here = str(bucket.get("location", "")).lower()
-    if not kek_uri.startswith("gcp-kms://"):
+    if not isinstance(kek, KmsKey):
         return passed(name, f"the bucket is in {here}")
-    key = kek_uri.partition("/locations/")[2].partition("/")[0]
+    key = kek.location
     regions = [
         str(region).lower()
         for region in bucket.get("customPlacementConfig", {}).get("dataLocations", ())
@@ -97,11 +98,10 @@ def _public_access(bucket: Bucket, update: str) -> Check:
     )
 
 
-def _encryption(bucket: Bucket, kek_uri: str) -> Check:
+def _encryption(bucket: Bucket, kek: KekPlace) -> Check:
     name = "store.encryption"
     cmek = str(bucket.get("encryption", {}).get("defaultKmsKeyName", ""))
-    own = kek_uri.removeprefix("gcp-kms://")
-    if cmek.partition("/cryptoKeyVersions/")[0] == own:
+    if isinstance(kek, KmsKey) and cmek.partition("/cryptoKeyVersions/")[0] == kek.resource_name:
         return warned(
             name,
             "The bucket's own encryption uses the key of kek_uri: the service agent of Cloud "
@@ -117,12 +117,13 @@ def _retention_policy(bucket: Bucket, update: str) -> Check:
     name = "store.retention_policy"
     policy = bucket.get("retentionPolicy", {})
     if not policy:
-        return passed(name, "none: deleted objects are gone")
+        return passed(name, "none: objects can be deleted, and large states replaced")
     locked = ", and is locked" if policy.get("isLocked") else ""
     return warned(
         name,
         f"A retention policy keeps each object for {_days(policy.get('retentionPeriod', 0))}"
-        f"{locked}: until then deletions fail, and only destroying the key erases.",
+        f"{locked}: until then deletions fail, and so does each further write of a large state, "
+        "which replaces an object.",
         "Take a bucket without one."
         if locked
         else f"{update} --clear-retention-period (docs/operations.md#erasure)",
@@ -130,28 +131,35 @@ def _retention_policy(bucket: Bucket, update: str) -> Check:
 
 
 def _soft_delete(bucket: Bucket, update: str) -> Check:
+    """An XCom's object is of use to its row alone, which a restored database may have again."""
     name = "store.soft_delete"
     policy = bucket.get("softDeletePolicy", {})
     seconds = int(policy.get("retentionDurationSeconds", 0))
-    if not seconds:
-        return passed(name, "off: deleted objects are gone")
+    if seconds:
+        return passed(
+            name,
+            f"deleted objects can be restored for {_days(seconds)}: no shorter than backups of the "
+            "database are kept, rows that are restored find theirs again. XComs are not readable "
+            "in them without their rows; large states are, for who may use the key",
+        )
     return warned(
         name,
-        f"Soft delete keeps deleted objects for {_days(seconds)}, sealed: until then only "
-        "destroying the key erases.",
-        f"{update} --clear-soft-delete, if erasure matters more than repair "
-        "(docs/operations.md#erasure)",
+        "Soft delete is off: where the database is restored from a backup, XComs are lost whose "
+        "objects were deleted in the meantime.",
+        f"{update} --soft-delete-duration 7d, or as long as backups of the database are kept; "
+        "leave it off if large states have to be gone at once (docs/operations.md#erasure)",
     )
 
 
 def _versioning(bucket: Bucket, update: str) -> Check:
     name = "store.versioning"
     if bucket.get("versioning", {}).get("enabled") is not True:
-        return passed(name, "off: deleted objects are gone")
+        return passed(name, "off: what was deleted or replaced is not kept as a version")
     return warned(
         name,
-        "Object versioning keeps what is deleted as a noncurrent version, sealed, and for ever "
-        "unless a lifecycle rule ends it: until then only destroying the key erases.",
+        "Object versioning keeps what is deleted or replaced as a noncurrent version, for ever "
+        "unless a lifecycle rule ends it: of XComs nobody can open them without their rows, but "
+        "of large states every former one stays readable for who may use the key.",
         f"{update} --no-versioning (docs/operations.md#erasure)",
     )
 
@@ -186,7 +194,11 @@ def _lifecycle(bucket: Bucket, prefix: str, retention_days: int | None) -> Check
         and _covers(rule.get("matchesPrefix"), prefix)
     ]
     if whole:
-        return passed(name, f"objects go after {min(whole)} days, rows after {lives}")
+        return passed(
+            name,
+            f"objects go after {min(whole)} days, rows after {lives}; a large state that "
+            "is not written again in that time goes, too",
+        )
     return warned(
         name,
         "No lifecycle rule deletes objects by age: what Airflow deletes without telling the "

@@ -97,8 +97,8 @@ def services(
         yield from key.checks(settings.kek_uri, credentials, settings.kms_deadline_seconds)
         for uri in settings.trusted_keks:
             yield key.trusted(uri, credentials, settings.kms_deadline_seconds)
-        yield from store.checks(settings.store_uri, settings.kek_uri, credentials, retention_days)
+        yield from store.checks(settings, credentials, retention_days)
         for uri in settings.trusted_stores:
-            yield store.trusted(uri, credentials)
+            yield store.trusted(uri, settings, credentials)
     except ConfigError as error:
         yield failed("settings", str(error), "As the message says.")

@@ -186,14 +186,12 @@ def _rotation(kek: CloudKms, key: KeyFacts) -> Check:
     name = "key.rotation"
     if key.rotation is not None and key.rotation.days <= _ROTATION_DAYS_MAX:
         return passed(name, f"every {key.rotation.days} days")
-    project, location, ring, own = kek.key_name.split("/")[1::2]
     return warned(
         name,
         "The key is not rotated by itself."
         if key.rotation is None
         else f"The key is rotated every {key.rotation.days} days only.",
-        f"gcloud kms keys update {own} --project {project} --location {location} "
-        f"--keyring {ring} --rotation-period 90d --next-rotation-time TIME",
+        f"gcloud kms keys update {kek.key_name} --rotation-period 90d --next-rotation-time TIME",
     )
 
 

@@ -6,11 +6,10 @@ import os
 import secrets
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import google_crc32c
 
 from secure_xcom.cli.doctor import bucket as bucket_checks
 from secure_xcom.cli.doctor.check import (
@@ -28,17 +27,19 @@ from secure_xcom.errors import (
     StoreAccessDenied,
     StoreUnavailable,
 )
+from secure_xcom.layers.sealed import again_if_damaged
 from secure_xcom.stores import open_store
-from secure_xcom.stores.file import SCHEME as FILE
 from secure_xcom.stores.gcs.facts import LOOK, bucket_resource, server_time
 from secure_xcom.stores.gcs.store import Gcs
+from secure_xcom.uris import GCS, BucketPrefix, parse_store
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
 
-    from secure_xcom.stores.protocol import Store
+    from secure_xcom.settings import Settings
+    from secure_xcom.stores.protocol import Store, Stored
 
-#: Where the objects of round trips lie; no XCom's name begins like that (`stores/names.py`).
+#: Where the objects of round trips lie; no XCom's name begins like that (`format/names.py`).
 FOLDER = "~doctor"
 #: The size of such an object.
 _OBJECT_BYTES = 1024
@@ -47,38 +48,39 @@ _CLOCK_SECONDS_MAX = 60
 
 
 def checks(
-    uri: str, kek_uri: str, credentials: Credentials | None, retention_days: int | None
+    settings: Settings, credentials: Credentials | None, retention_days: int | None
 ) -> Iterator[Check]:
     """Look at the store that writes use.
 
     Args:
-        uri: the store.
-        kek_uri: the key that writes use.
+        settings: with the store, and the key that writes use.
         credentials: for Cloud Storage.
         retention_days: how long rows live in the database; None if nobody has said it.
     """
-    store = open_store(uri, credentials=credentials)
-    if not isinstance(store, Gcs):
+    uri = settings.store_uri
+    place = parse_store(uri)
+    store = _open(uri, settings, credentials)
+    if isinstance(place, Path):
         yield warned(
             "store.kind",
             f"{uri} is a directory: good for a laptop. Workers on other machines do not see it.",
-            "In a deployment, set store_uri to a gs:// bucket.",
+            f"In a deployment, set store_uri to a {GCS} bucket.",
         )
         yield _round_trip(store)[0]
-        yield _folder(Path(uri.removeprefix(FILE)))
+        yield _folder(place)
         return
     yield passed("store.kind", f"{uri} in Cloud Storage")
     check, reached = _round_trip(store)
     yield check
-    if reached:
-        yield from _metadata(store, kek_uri, retention_days)
+    if reached and isinstance(store, Gcs):
+        yield from _metadata(store, place, settings.kek_uri, retention_days)
         yield from _clock(store)
 
 
-def trusted(uri: str, credentials: Credentials | None) -> Check:
+def trusted(uri: str, settings: Settings, credentials: Credentials | None) -> Check:
     """Look at a store that references may point into, and writes do not go to."""
     name = "trusted_stores"
-    store = open_store(uri, credentials=credentials)
+    store = _open(uri, settings, credentials)
     absent = f"{FOLDER}/{secrets.token_hex(16)}"
     try:
         within(lambda: list(store.get(absent, generation="1", length_bytes=0, crc32c=0)))
@@ -99,44 +101,62 @@ def trusted(uri: str, credentials: Credentials | None) -> Check:
     )
 
 
+def _open(uri: str, settings: Settings, credentials: Credentials | None) -> Store:
+    return open_store(
+        uri, credentials=credentials, deadline_seconds=settings.store_deadline_seconds
+    )
+
+
 def _round_trip(store: Store) -> tuple[Check, bool]:
-    """Write, read and delete an object as workers do; and whether the service answered."""
+    """Write, read, replace and delete an object as workers do; and whether the service answered."""
     name = "store.round_trip"
     own = f"{FOLDER}/{secrets.token_hex(16)}"
-    data = os.urandom(_OBJECT_BYTES)
-    written = False
+    first, second = os.urandom(_OBJECT_BYTES), os.urandom(_OBJECT_BYTES)
+    metadata = {"secure-xcom": "doctor"}
+    written: Stored | None = None
 
-    def there_and_back() -> bytes:
+    def there_and_back() -> bool:
         nonlocal written
-        stored = store.put(own, [data], {"secure-xcom": "doctor"})
-        written = True
+        written = store.create(own, lambda: (first,), metadata)
         try:
-            return b"".join(
-                store.get(
-                    own,
-                    generation=stored.generation,
-                    length_bytes=len(data),
-                    crc32c=google_crc32c.value(data),
-                )
-            )
-        finally:
-            store.delete(own, generation=stored.generation)
+            # What XComs take, and then what large states do.
+            stored = written
+            is_first = again_if_damaged(lambda: _read(store, own, stored)) == first
+            written = store.replace(own, (second,), metadata)
+            is_second = again_if_damaged(lambda: b"".join(store.fetch(own)[1])) == second
+        except SecureXComError:
+            # What failed first says more.
+            with suppress(SecureXComError):
+                store.delete(own, generation=written.generation)
+            raise
+        store.delete(own, generation=written.generation)
+        return is_first and is_second
 
     try:
-        again = within(there_and_back)
+        is_unchanged = within(there_and_back)
     except SecureXComError as error:
         check = refused(name, error)
         if written:
             left = f"{check.detail} The object {store.uri}/{own}, of random bytes, may be left."
             check = failed(name, left, check.fix)
         return check, not is_out_of_reach(error)
-    if again != data:
+    if not is_unchanged:
         return failed(
             name,
             "An object came back changed.",
             "Find out what answers in the store's place.",
         ), True
-    return passed(name, "an object was written, read and deleted"), True
+    return passed(name, "an object was written, read, replaced and deleted"), True
+
+
+def _read(store: Store, name: str, stored: Stored) -> bytes:
+    chunks = store.get(
+        name,
+        generation=stored.generation,
+        length_bytes=stored.length_bytes,
+        crc32c=stored.crc32c,
+    )
+    return b"".join(chunks)
 
 
 def _folder(path: Path) -> Check:
@@ -158,9 +178,10 @@ def _folder(path: Path) -> Check:
     return passed(name, f"{path} is open to its owner only")
 
 
-def _metadata(store: Gcs, kek_uri: str, retention_days: int | None) -> Iterator[Check]:
+def _metadata(
+    store: Gcs, place: BucketPrefix, kek_uri: str, retention_days: int | None
+) -> Iterator[Check]:
     name = "store.metadata"
-    bucket, _, prefix = store.uri.removeprefix("gs://").partition("/")
     try:
         resource = within(lambda: bucket_resource(store))
     except StoreAccessDenied:
@@ -170,7 +191,7 @@ def _metadata(store: Gcs, kek_uri: str, retention_days: int | None) -> Iterator[
             "access, encryption, retention, soft delete, versioning and lifecycle of the bucket "
             "were not looked at.",
             "Run the command with an account that has it, or grant it: gcloud storage buckets "
-            f"add-iam-policy-binding gs://{bucket} --role roles/storage.legacyBucketReader "
+            f"add-iam-policy-binding {GCS}{place.bucket} --role roles/storage.legacyBucketReader "
             "--member serviceAccount:ACCOUNT",
         )
     except StoreUnavailable as error:
@@ -179,8 +200,7 @@ def _metadata(store: Gcs, kek_uri: str, retention_days: int | None) -> Iterator[
         yield warned(name, f"The bucket could not be looked at: {error}", "See the message.")
     else:
         yield passed(name, "the bucket can be looked at")
-        below = f"{prefix}/" if prefix else ""
-        yield from bucket_checks.checks(bucket, resource, kek_uri, below, retention_days)
+        yield from bucket_checks.checks(place, resource, kek_uri, retention_days)
 
 
 def _clock(store: Gcs) -> Iterator[Check]:

@@ -63,11 +63,11 @@ COMMAND = Command(
     "inspect",
     "show what stands in clear in a sealed value, and open it on request",
     (
-        "Shows all that stands in clear in a row, an object or an envelope, and whether row and "
-        "object agree. That needs no key, and no Airflow unless an object is to be looked at in "
-        "its store: then the deployment's settings say which stores it may look into, or, where "
-        "there is no Airflow, the environment variables AIRFLOW__SECURE_XCOM__STORE_URI and "
-        "AIRFLOW__SECURE_XCOM__TRUSTED_STORES. Exits with 1 if anything disagrees or is not sealed."
+        "Shows all that stands in clear in a row, an object or an envelope, whether row and "
+        "object agree, and what a task would refuse to read. That needs no key. What is trusted, "
+        "and which stores may be looked into, the deployment's settings say, or, where there is "
+        "no Airflow, its environment variables, such as AIRFLOW__SECURE_XCOM__STORE_URI. Exits "
+        "with 1 if anything disagrees or is not sealed."
     ),
     _add_arguments,
     _run,

@@ -8,7 +8,7 @@ import logging
 import math
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,11 +24,13 @@ from secure_xcom.errors import (
     CodecError,
     ConfigError,
     FormatError,
-    SecureXComError,
     UnsealedError,
 )
-from secure_xcom.layers.sealed import envelope_bytes_max
-from secure_xcom.model import Expected, Inline, Reference
+from secure_xcom.format.envelope import PREAMBLE_BYTES_MAX
+from secure_xcom.format.reference import dumps, state_to_row, to_row
+from secure_xcom.layers.sealed import body_bytes_max
+from secure_xcom.layers.states import text_of
+from secure_xcom.model import Expected, Inline, StateObject
 
 #: Nothing is expected of where it belongs: the person who asks sees what it says.
 _ANYWHERE = Expected()
@@ -63,41 +65,38 @@ def open_(given: Row | Object | File, report: Report, output: Path | None) -> Op
 def _value(given: Row | Object | File, report: Report) -> object:
     from secure_xcom.stack import build, build_states  # noqa: PLC0415 - for this alone
 
-    try:
+    with audit.failure("open", _ANYWHERE):
         settings = stores.settings(with_key=True)
-        reference = _agreed(given, report, settings.max_value_bytes)
+        row = _row(given, report, settings.max_value_bytes)
         credentials = stores.credentials(settings)
         if report.state is None:
             stack = build(settings, credentials)
         else:
             states = build_states(settings, report.state, credentials)
-    except SecureXComError as error:
-        audit.record("open", _ANYWHERE, reference=report.reference, error=error)
-        raise
     if report.state is None:
-        return stack.open(reference, _ANYWHERE)
-    try:
-        return json.loads(states.open(reference, _ANYWHERE))
-    except (ValueError, RecursionError):
-        pass  # what these errors hold is the state itself
+        return stack.get(row, _ANYWHERE).value
+    opened = states.from_row(dumps(row).decode(), _ANYWHERE)
+    with audit.failure("open", _ANYWHERE), suppress(ValueError, RecursionError):
+        # What these errors hold is the state itself.
+        return json.loads(text_of(opened.payload))
     raise FormatError("The state is not JSON.")
 
 
-def _agreed(given: Row | Object | File, report: Report, max_value_bytes: int) -> Reference:
-    """Give what is to be opened, if nothing that was compared stands against it."""
+def _row(given: Row | Object | File, report: Report, max_value_bytes: int) -> Mapping[str, object]:
+    """The row that stands for what was given; whether it may be opened is for the reader to say."""
     if report.kind in ("unsealed", "legacy"):
         raise UnsealedError("The row is not a sealed one, so there is nothing to open.")
-    failed = [check for check in report.checks if check.holds is False]
-    if report.kind == "malformed":
-        raise FormatError(failed[0].detail)
-    if failed:
-        raise AuthenticationError
+    if report.kind == "body":
+        raise ConfigError(
+            "The object of an XCom cannot be opened without its row, which holds the key. Give the "
+            "row."
+        )
     if isinstance(given, File):
-        return Inline(_read(given, envelope_bytes_max(max_value_bytes)))
-    if report.reference is None:
-        detail = next((check.detail for check in report.checks if check.detail), "")
-        raise ConfigError(f"What the row names could not be looked at. {detail}".strip())
-    return report.reference
+        bytes_max = body_bytes_max(max_value_bytes) + PREAMBLE_BYTES_MAX
+        return to_row(Inline(_read(given, bytes_max)), "")
+    if isinstance(given, Object):
+        return state_to_row(StateObject(*stores.store_of(given.uri)), "")
+    return cast("Mapping[str, object]", given.value)
 
 
 def _read(file: File, bytes_max: int) -> bytes:
@@ -187,10 +186,17 @@ def _new_file(path: Path | None) -> Iterator[int | None]:
         yield file
     except BaseException:
         with suppress(OSError):
+            os.close(file)
+        with suppress(OSError):
             path.unlink()
         raise
-    finally:
+    try:
         os.close(file)
+    except OSError as error:
+        # Some file systems say only now that they have not kept what was written.
+        with suppress(OSError):
+            path.unlink()
+        raise ConfigError(f"{str(path)!r} could not be written: {error.strerror}.") from error
 
 
 def _write(file: int, data: bytes, path: Path) -> None:

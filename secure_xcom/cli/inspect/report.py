@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from secure_xcom.model import Reference
+from secure_xcom.errors import SecureXComError
 
 Members = dict[str, object]
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One comparison. `holds` is None where it could not be made."""
+    """One check of a reader's that needs no key."""
 
+    #: The step of `docs/format.md`, section 8.2, that it belongs to.
+    step: int
     what: str
+    #: None where it could not be made.
     holds: bool | None
+    #: The class of the error with which a reader refuses, where it does not hold.
+    error: str = ""
     detail: str = ""
 
 
@@ -22,7 +27,7 @@ class Comparison:
 class Report:
     """All that was found without a key."""
 
-    #: `XCom`, `state`, `legacy`, `unsealed` or `malformed`.
+    #: `XCom`, `state`, `body`, `legacy`, `unsealed` or `malformed`.
     kind: str
     origin: str
     row: Members | None = None
@@ -30,19 +35,38 @@ class Report:
     envelope: Members | None = None
     notes: list[str] = field(default_factory=list)
     checks: list[Comparison] = field(default_factory=list)
-    #: What can be opened; for a file, the file is read then.
-    reference: Reference | None = None
     #: `task` or `asset`, where it is a state.
     state: str | None = None
+
+    def check(
+        self,
+        step: int,
+        what: str,
+        *,
+        holds: bool | None,
+        error: type[SecureXComError] = SecureXComError,
+        detail: str = "",
+    ) -> None:
+        """Take a check down.
+
+        Args:
+            step: of section 8.2.
+            what: what is to hold.
+            holds: whether it does; None where that could not be looked at.
+            error: what a reader raises if it does not.
+            detail: what there is to say of it.
+        """
+        name = error.__name__ if holds is False else ""
+        self.checks.append(Comparison(step, what, holds, name, detail))
 
     @property
     def ok(self) -> bool:
         """Whether it is sealed, and nothing that could be compared disagrees."""
-        sealed = self.kind in ("XCom", "state")
+        sealed = self.kind in ("XCom", "state", "body")
         return sealed and all(check.holds is not False for check in self.checks)
 
     def as_json(self) -> Members:
-        """Give the object that `--json` prints."""
+        """The object that `--json` prints."""
         return {
             "ok": self.ok,
             "kind": self.kind,
@@ -51,7 +75,13 @@ class Report:
             "object": self.object,
             "envelope": self.envelope,
             "checks": [
-                {"what": check.what, "holds": check.holds, "detail": check.detail}
+                {
+                    "step": check.step,
+                    "what": check.what,
+                    "holds": check.holds,
+                    "error": check.error,
+                    "detail": check.detail,
+                }
                 for check in self.checks
             ],
             "notes": self.notes,

@@ -8,11 +8,14 @@ from pathlib import Path
 
 from secure_xcom.cli.inspect.opening import Opened
 from secure_xcom.cli.inspect.report import Comparison, Report
-from secure_xcom.cli.output import Output, escaped, size
+from secure_xcom.cli.output import Output
+from secure_xcom.format.about import size
+from secure_xcom.text import escaped
 
 _KINDS = {
     "XCom": "A sealed XCom",
     "state": "A sealed state",
+    "body": "The object of an XCom, without its row",
     "legacy": "A row of another backend: not sealed",
     "unsealed": "A row that is not sealed",
     "malformed": "Not a well-formed sealed value",
@@ -24,6 +27,7 @@ _SAID = {
     "suite": "HKDF-SHA-256 with key commitment, AES-256-GCM in segments",
     "payload_bytes": "the value, padded to a multiple of 256 up to 4 KiB",
     "map_index": "-1: not mapped",
+    "about": "for people; no task uses it",
 }
 
 
@@ -42,7 +46,7 @@ def show(report: Report, output: Output) -> None:
             _show_members(members, output)
     if report.checks:
         output.line()
-        output.line("Checks", "bold")
+        output.line("Checks, by the steps of a read (docs/format.md, section 8.2)", "bold")
         for check in report.checks:
             _show_check(check, output)
     for note in report.notes:
@@ -65,7 +69,7 @@ def show_opened(opened: Opened, written_to: Path | None, output: Output) -> None
 
 
 def members(report: Report, opened: Opened | None, written_to: Path | None) -> dict[str, object]:
-    """Give the members of what `--json` prints."""
+    """The members of what `--json` prints."""
     found = report.as_json()
     found["authenticated"] = opened is not None
     if opened is not None:
@@ -93,11 +97,6 @@ def _readable(opened: Opened) -> str:
 
 def _show_members(members: dict[str, object], output: Output) -> None:
     for name, value in members.items():
-        if isinstance(value, dict):
-            output.line(f"  {name} (for people; no reader uses it)")
-            for inner, held in value.items():
-                output.line(f"    {inner:<20} {escaped(str(held))}")
-            continue
         said = f"  ({_SAID[name]})" if name in _SAID and value not in (None, "") else ""
         shown = "—" if value in (None, "") else escaped(str(value))
         output.line(f"  {name:<22} {shown}{said}")
@@ -105,7 +104,11 @@ def _show_members(members: dict[str, object], output: Output) -> None:
 
 def _show_check(check: Comparison, output: Output) -> None:
     mark, style = {True: ("✓", "good"), False: ("✗", "bad"), None: ("?", "dim")}[check.holds]
-    said = check.what if check.holds is not None else f"{check.what}: not looked at"
-    output.line(f"  {output.styled(mark, style)} {said}")
+    said = {
+        True: check.what,
+        False: f"{check.what}: no, and a task gets {check.error}",
+        None: f"{check.what}: not looked at",
+    }[check.holds]
+    output.line(f"  {output.styled(mark, style)} {check.step}. {said}")
     if check.detail:
-        output.paragraph(f"    {escaped(check.detail)}", indent="    ")
+        output.paragraph(f"       {escaped(check.detail)}", indent="       ")

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 from contextlib import closing
-from dataclasses import dataclass, field
 from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, cast
 
 from secure_xcom.errors import ConfigError, ObjectNotFound
 from secure_xcom.format.envelope import PREAMBLE_BYTES_MAX
-from secure_xcom.format.reference import STATE_STORES
-from secure_xcom.model import Remote
+from secure_xcom.format.reference import STATE_MARKS
+from secure_xcom.layers.sealed import again_if_damaged
 from secure_xcom.settings import SECTION, Settings, load
 from secure_xcom.stores import open_store
+from secure_xcom.uris import state_store
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -26,24 +26,15 @@ if TYPE_CHECKING:
 
 _PREFIX = f"AIRFLOW__{SECTION.upper()}__"
 #: Stands in where no key is set: none is used to look at what stands in clear.
-_NO_KEK = "gcp-kms://projects/no-project/locations/global/keyRings/none/cryptoKeys/none"
-
-
-@dataclass(frozen=True, slots=True)
-class FoundObject:
-    """An object as it lies there now."""
-
-    reference: Remote
-    #: Its first bytes, with all that stands in clear.
-    start: bytes = field(repr=False)
+NO_KEK = "gcp-kms://projects/no-project/locations/global/keyRings/none/cryptoKeys/none"
 
 
 @cache
 def settings(*, with_key: bool) -> Settings:
-    """Give the deployment's settings; without Airflow, those of its environment variables.
+    """The deployment's settings; without Airflow, those of its environment variables.
 
     Args:
-        with_key: whether a key has to be set.
+        with_key: whether a key has to be set. Else `kek_uri` may be `NO_KEK`.
 
     Raises:
         ConfigError: they are wrong, or not known.
@@ -60,12 +51,12 @@ def settings(*, with_key: bool) -> Settings:
         if name.startswith(_PREFIX)
     }
     if not with_key:
-        section.setdefault("kek_uri", _NO_KEK)
+        section.setdefault("kek_uri", NO_KEK)
     return load(section, None, None)
 
 
 def credentials(of: Settings) -> Credentials | None:
-    """Give the credentials that the settings name.
+    """The credentials that the settings name.
 
     Raises:
         ConfigError: there are none.
@@ -75,79 +66,71 @@ def credentials(of: Settings) -> Credentials | None:
     return configuration.credentials(of)
 
 
-def trusted() -> list[str]:
-    """Give the URIs of all stores that may be looked into, the longest first.
-
-    Raises:
-        ConfigError: the settings are not known.
-    """
-    known = settings(with_key=False)
-    stores = (known.store_uri, *known.trusted_stores)
-    uris = {store + states for store in stores for states in ("", *STATE_STORES.values())}
-    return sorted(uris, key=lambda uri: (-len(uri), uri))
+def trusted(of: Settings) -> dict[str, str | None]:
+    """The stores that may be looked into, with the kind of states in each; None for XComs."""
+    uris = (of.store_uri, *of.trusted_stores)
+    states = {state_store(uri, kind): kind for uri in uris for kind in STATE_MARKS}
+    return dict.fromkeys(uris) | states
 
 
 def store_of(uri: str) -> tuple[str, str]:
-    """Take an object's URI apart: the trusted store that it lies in, and its name there.
+    """The trusted store that an object lies in, and the object's name there.
 
     Raises:
         ConfigError: it lies in none.
     """
-    for store in trusted():
+    # The stores of states lie below those of XComs.
+    for store in sorted(trusted(settings(with_key=False)), key=len, reverse=True):
         if uri.startswith(f"{store}/"):
             return store, uri.removeprefix(f"{store}/")
     raise ConfigError(
         f"{uri!r} does not lie in a store of this deployment, nor in one that it trusts. Set "
-        f"store_uri or trusted_stores, such as {_PREFIX}STORE_URI; or download the object and name "
-        "the file."
+        f"store_uri or trusted_stores, such as {_PREFIX}STORE_URI; or, for a state, download the "
+        "object and name the file."
     )
 
 
-def find(store_uri: str, name: str) -> FoundObject:
-    """Look for an object of a trusted store, and read its beginning.
+def find(store_uri: str, name: str) -> Stored:
+    """What a trusted store holds under a name now.
 
     Raises:
-        FormatError: the name has a form that is never written.
-        ObjectNotFound: there is none.
+        FormatError: the name could lead out of the store.
+        ObjectNotFound: there is nothing.
         StoreError: the store did not tell.
     """
-    store = open_store(store_uri, credentials=credentials(settings(with_key=False)))
-    folder = name.rpartition("/")[0] + "/"
-    for other, stored in store.objects(folder):
-        if other == name:
-            return _begun(store, name, stored)
-    raise ObjectNotFound(f"There is no object {store_uri}/{name}.")
+    stored = _open(store_uri).find(name)
+    if stored is None:
+        raise ObjectNotFound(f"There is no object {store_uri}/{name}.")
+    return stored
 
 
-def newest(store_uri: str, folder: str) -> FoundObject:
-    """Look for the newest object of a state's folder.
+def begin(store_uri: str, name: str) -> tuple[Stored, bytes]:
+    """What a trusted store holds under a name now, and its first bytes, up to a preamble's.
 
     Raises:
-        ObjectNotFound: there is none.
+        FormatError: the name could lead out of the store.
+        ObjectNotFound: there is nothing.
+        AuthenticationError: what came is not what the store said that it holds.
         StoreError: the store did not tell.
     """
-    store = open_store(store_uri, credentials=credentials(settings(with_key=False)))
-    newest_object = max(
-        store.objects(folder), key=lambda named: int(named[1].generation), default=None
-    )
-    if newest_object is None:
-        raise ObjectNotFound(f"There is no object under {store_uri}/{folder}.")
-    return _begun(store, *newest_object)
+    store = _open(store_uri)
+
+    def read() -> tuple[Stored, bytes]:
+        stored, chunks = store.fetch(name)
+        start = b""
+        # Or a connection stays open.
+        with closing(cast("Generator[Buffer]", chunks)):
+            for chunk in chunks:
+                start += bytes(chunk[: PREAMBLE_BYTES_MAX - len(start)])
+                if len(start) == PREAMBLE_BYTES_MAX:
+                    break
+        return stored, start
+
+    return again_if_damaged(read)
 
 
-def _begun(store: Store, name: str, stored: Stored) -> FoundObject:
-    reference = Remote(store.uri, name, stored.generation, stored.length_bytes, stored.crc32c)
-    chunks = store.get(
-        name,
-        generation=stored.generation,
-        length_bytes=stored.length_bytes,
-        crc32c=stored.crc32c,
+def _open(store_uri: str) -> Store:
+    known = settings(with_key=False)
+    return open_store(
+        store_uri, credentials=credentials(known), deadline_seconds=known.store_deadline_seconds
     )
-    start = b""
-    # Or a connection stays open.
-    with closing(cast("Generator[Buffer]", chunks)):
-        for chunk in chunks:
-            start += bytes(chunk[: PREAMBLE_BYTES_MAX - len(start)])
-            if len(start) == PREAMBLE_BYTES_MAX:
-                break
-    return FoundObject(reference, start)

@@ -1,11 +1,11 @@
-"""What `secure-xcom inspect` is given: a row, an object in a store, or a file that holds either.
+"""What `secure-xcom inspect` is given: a row, an object in a store, or a file with either.
 
 All of it may come from an attacker, so nothing is read beyond a bound.
 """
 
 from __future__ import annotations
 
-import json
+import codecs
 import os
 import stat
 import sys
@@ -16,10 +16,10 @@ from typing import BinaryIO
 import google_crc32c
 
 from secure_xcom.errors import ConfigError, FormatError
+from secure_xcom.format.body import BODY_HEADER_BYTES
 from secure_xcom.format.envelope import MAGIC, PREAMBLE_BYTES_MAX
-from secure_xcom.format.reference import is_folder, is_tagged, loads
-from secure_xcom.stores import file
-from secure_xcom.stores.gcs import store as gcs
+from secure_xcom.format.reference import claimed, is_tagged
+from secure_xcom.uris import FILE, GCS, LEGACY
 
 #: A longer row is not looked at; `threshold_bytes` keeps such values out of rows.
 ROW_BYTES_MAX = 1 << 24
@@ -30,6 +30,9 @@ _WRAPPED_MAX = 2
 STATE_REFERENCE = "__airflow_state_ref__"
 #: How PostgreSQL's tools show a column of bytes that begins with a brace.
 _HEXADECIMAL = "\\x7b"
+
+#: Takes a character that is cut off at the end.
+_Utf8Decoder = codecs.getincrementaldecoder("utf-8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,7 @@ class Object:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file that holds an envelope."""
+    """A file that holds an envelope, or the body of one."""
 
     path: Path
     length_bytes: int
@@ -69,7 +72,7 @@ def given(argument: str) -> Row | Object | File:
     """
     if argument == "-":
         return _row("standard input", _bounded(sys.stdin.buffer, "Standard input"))
-    if argument.startswith((gcs.SCHEME, file.SCHEME)):
+    if argument.startswith((GCS, FILE)):
         return Object(argument)
     text = argument.strip()
     if text.startswith(("{", "[", '"', _HEXADECIMAL)):
@@ -77,7 +80,7 @@ def given(argument: str) -> Row | Object | File:
     path = Path(argument)
     if _exists(path):
         return _file(path)
-    if text.startswith("gcs://"):
+    if text.startswith(LEGACY):
         return Row("the command line", text)
     raise ConfigError(
         f"{argument[:200]!r} is no file. Name a file, an object (gs://… or file:///…), or give the "
@@ -98,7 +101,7 @@ def _file(path: Path) -> Row | File:
             if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
                 raise ConfigError(f"{str(path)!r} is not a regular file.")
             start = opened.read(PREAMBLE_BYTES_MAX)
-            if not start.startswith(MAGIC):
+            if not (start.startswith(MAGIC) or _is_body(start)):
                 opened.seek(0)
                 return _row(str(path), _bounded(opened, "The file"))
             length_bytes, checksum = len(start), google_crc32c.value(start)
@@ -108,6 +111,17 @@ def _file(path: Path) -> Row | File:
             return File(path, length_bytes, checksum, start)
     except OSError as error:
         raise ConfigError(f"{str(path)!r} cannot be read: {error.strerror}.") from error
+
+
+def _is_body(start: bytes) -> bool:
+    """Whether bytes can be the beginning of a body: its first byte, and then noise."""
+    if start[:1] != bytes((BODY_HEADER_BYTES,)):
+        return False
+    try:
+        _Utf8Decoder().decode(start[:BODY_HEADER_BYTES])
+    except UnicodeDecodeError:
+        return True
+    return False
 
 
 def _opener(path: str, flags: int) -> int:
@@ -141,24 +155,17 @@ def _row(origin: str, data: bytes) -> Row:
         if not isinstance(value, str):
             break
         inner = _parsed(value.encode(errors="surrogatepass"))
-        if is_tagged(inner) or is_folder(inner):
+        if is_tagged(inner):
             return Row(origin, inner, wrapped)
         value = inner if isinstance(inner, str) and inner != value else value
     return Row(origin, parsed)
 
 
 def _parsed(text: bytes) -> object:
-    """Parse JSON; give the text back if it is not JSON."""
-    try:
-        return loads(text)
-    except FormatError:
-        if is_tagged(loose := _loosely(text)) or is_folder(loose):
-            raise
-        return text.decode(errors="replace")
+    """Parse JSON; give the text back if it is not JSON.
 
-
-def _loosely(text: bytes) -> object:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
+    Raises:
+        FormatError: it is one of our rows, and not strictly JSON.
+    """
+    value = claimed(text)
+    return text.decode(errors="replace") if value is None and text != b"null" else value

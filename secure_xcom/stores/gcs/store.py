@@ -143,16 +143,16 @@ class Gcs:
             while True:
                 try:
                     stored = bucket.upload(resource, held, once=False, generation=generation)
-                except gcs_errors.precondition_failed():
+                except gcs_errors.precondition_failed() as error:
                     found = bucket.find(object_name)
-                    if found is None and generation != NO_GENERATION:
-                        # It was deleted meanwhile, so there is nothing to replace.
-                        generation = NO_GENERATION
-                        continue
-                    # Either an attempt whose answer was lost has written it, or another writer
-                    # replaced the same generation; then this write came just before that one.
-                    generation = found.generation if found else generation
-                    return Stored(generation, tally.length_bytes, tally.crc32c)
+                    if found and found.generation != generation:
+                        # Either an attempt whose answer was lost has written it, or another
+                        # writer replaced the same generation: this write came just before that.
+                        return Stored(found.generation, tally.length_bytes, tally.crc32c)
+                    # Nobody has: the former was deleted meanwhile, or the answer was wrong.
+                    generation = found.generation if found else NO_GENERATION
+                    bucket.retries.wait(error, Kind.DOUBTFUL)
+                    continue
                 except gcs_errors.not_found():
                     if bucket.exists():
                         raise

@@ -22,7 +22,7 @@ from airflow.sdk.execution_time.comms import (
 )
 
 from secure_xcom.airflow.backend import SecureXComBackend
-from secure_xcom.errors import AuthenticationError, GenerationMismatch, UnsealedError
+from secure_xcom.errors import AuthenticationError, UnsealedError
 from secure_xcom.stack import Stack
 
 
@@ -95,9 +95,9 @@ async def test_an_error_names_its_element_of_all(supervisor, configure):
         await SecureXComBackend.aset("k", index, **where(map_index=index))
     rows = supervisor.rows["t", "k"]
     rows[0], rows[1] = "plain", "plain, too"
-    rows[3] = {**rows[3], "generation": "1"}
+    rows[3] = {**rows[3], "crc32c": "AAAAAA=="}
     everything = {name: value for name, value in WHERE.items() if name != "map_index"}
-    with pytest.raises(GenerationMismatch) as caught:
+    with pytest.raises(AuthenticationError) as caught:
         await SecureXComBackend.aget_all(**everything)
     assert caught.value.__notes__ == ["This was element 3."]
 

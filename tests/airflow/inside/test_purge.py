@@ -9,8 +9,9 @@ from types import SimpleNamespace
 import pytest
 from conftest import VERSION, WHERE, push, stored
 
-from secure_xcom.airflow import core
+from secure_xcom.airflow import deleting
 from secure_xcom.airflow.backend import SecureXComBackend
+from secure_xcom.airflow.process import process
 from secure_xcom.model import Expected
 
 
@@ -28,7 +29,7 @@ def purge(row, **where):
     if VERSION < (3, 0):
         SecureXComBackend.purge(SimpleNamespace(value=stored(row), **where), None)
     else:
-        core.purge(row, Expected(**where))
+        deleting.delete_object(row, Expected(**where))
 
 
 def test_the_object_goes(deployment, offloaded, caplog):
@@ -86,7 +87,7 @@ def test_nothing_is_looked_up_for_an_inline_row(deployment, configure):
     row = push("small")
     configure(kek_uri=None, store_uri=None)
     purge(row)
-    assert core._process._current is None
+    assert process._current is None
 
 
 def test_a_failure_is_a_warning_that_names_its_class(offloaded, configure, caplog):

@@ -17,7 +17,8 @@ import pytest
 from conftest import VERSION
 
 from secure_xcom import audit
-from secure_xcom.airflow import core
+from secure_xcom.airflow import states
+from secure_xcom.airflow.process import process
 from secure_xcom.errors import (
     AuthenticationError,
     CodecError,
@@ -36,6 +37,7 @@ from airflow.sdk.state import AssetScope, BaseStoreBackend, TaskScope
 
 from secure_xcom.airflow.state_store import SecureStateStoreBackend, _of_asset, _of_task
 from secure_xcom.cli.inspect.subject import STATE_REFERENCE
+from secure_xcom.model import Expected
 
 TASK = TaskScope("dag", "run", "task", 3)
 ASSET = AssetScope(name="orders")
@@ -46,7 +48,7 @@ VALUES = [None, True, 7, 2.5, "text", [1, [2]], {"a": {"b": CANARY}}, CANARY * 1
 @pytest.fixture
 def backend(deployment):
     assert deployment is not None
-    core._built_states.cache_clear()
+    states.states.cache_clear()
     return SecureStateStoreBackend()
 
 
@@ -275,9 +277,9 @@ def test_strict_refuses_states_that_are_read_without_a_word_of_where(side, monke
 
 
 def be_strict(monkeypatch):
-    settings, stack = core._process.current()
+    settings, stack = process.current()
     strict = dataclasses.replace(settings, strict=True)
-    monkeypatch.setattr(core._process, "current", lambda: (strict, stack))
+    monkeypatch.setattr(process, "current", lambda: (strict, stack))
 
 
 @pytest.mark.parametrize("accessor", [of_task(), AssetStateStoreAccessor(name="orders")])
@@ -309,8 +311,8 @@ def test_the_accessors_are_bound():
     for accessor in (TaskStateStoreAccessor, AssetStateStoreAccessor):
         assert hasattr(accessor.get, "__wrapped__")
         assert hasattr(accessor, "aget") == hasattr(getattr(accessor, "aget", None), "__wrapped__")
-    assert _of_task(of_task(), "k").task_id == "task"
-    assert _of_asset(AssetStateStoreAccessor(name="orders"), "k").task_id == "orders"
+    assert _of_task(of_task(), "k").where.task_id == "task"
+    assert _of_asset(AssetStateStoreAccessor(name="orders"), "k").where.task_id == "orders"
     assert context._get_worker_state_store_backend() is None
     assert context._wrap_external_ref("row") == {STATE_REFERENCE: "row"}  # for `inspect`
 
@@ -334,18 +336,18 @@ raise SystemExit(0 if name in sys.modules else "the accessors are not bound")
 
 def test_a_state_is_no_xcom_and_a_tasks_state_no_assets(backend, configure):
     configure(threshold_bytes=-1)
-    states = sides(backend)
+    both = sides(backend)
     rows = {
-        kind: to_ref(value=1, key="k", scope=scope) for kind, (scope, to_ref, _) in states.items()
+        kind: to_ref(value=1, key="k", scope=scope) for kind, (scope, to_ref, _) in both.items()
     }
     with pytest.raises(AuthenticationError):
-        states["asset"][2](rows["task"])
+        both["asset"][2](rows["task"])
     with pytest.raises(AuthenticationError):
-        states["task"][2](rows["asset"])
-    _, stack = core._process.current()
+        both["task"][2](rows["asset"])
+    _, stack = process.current()
     for row in rows.values():
         with pytest.raises(AuthenticationError):
-            stack.get(json.loads(row), core.Expected())
+            stack.get(json.loads(row), Expected())
 
 
 def test_rows_that_are_none_of_ours(side, configure):

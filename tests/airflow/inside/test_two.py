@@ -24,8 +24,8 @@ from airflow.utils.session import create_session
 from airflow.utils.sqlalchemy import prohibit_commit
 from airflow.utils.types import DagRunType
 
-from secure_xcom.airflow import core
 from secure_xcom.airflow.backend import SecureXComBackend
+from secure_xcom.airflow.process import process
 from secure_xcom.errors import AuthenticationError, UnsealedError
 
 RUN = "manual__1"
@@ -74,7 +74,7 @@ def test_a_push_leaves_the_callers_session_alone(deployment, run):
         changed.external_trigger = not changed.external_trigger
         # The settings are looked up in here, and with them a Variable.
         XCom.set("k", {"v": 1}, task_id="a", dag_id="two", run_id=RUN, session=session)
-        assert core._process._current is not None
+        assert process._current is not None
         assert pending in session
         assert changed in session
         assert session.in_transaction()
@@ -91,7 +91,7 @@ def test_the_schedulers_guard_against_commits_is_not_tripped(deployment, configu
         session.add(Variable(key="SECURE_XCOM", val=json.dumps(uris)))
     with create_session() as session:
         XCom.set("k", "value", task_id="a", dag_id="two", run_id=RUN, session=session)
-    core._process.forget()
+    process.forget()
     with create_session() as session, prohibit_commit(session) as guard:
         ti = session.merge(run["a", -1])
         assert ti.xcom_pull(task_ids="a", key="k", session=session) == "value"
@@ -108,7 +108,7 @@ def test_a_listing_shows_a_description_and_asks_nobody(deployment, run, configur
     assert shown["a"].startswith("Sealed by secure_xcom: ")
     assert "in this row" in shown["a"]
     assert f"file://{deployment.store}/two/{RUN}/b/-1/k/" in shown["b"]
-    assert core._process._current is None
+    assert process._current is None
     assert all(len(text) < 250 for text in shown.values())
 
 

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 from conftest import VERSION, WHERE, pull, push
 
-from secure_xcom.airflow import core
+from secure_xcom.airflow import deleting
 from secure_xcom.airflow.backend import SecureXComBackend
 from secure_xcom.errors import CodecError, FormatError, SecureXComError, UnsealedError
 from secure_xcom.model import Expected
@@ -60,7 +60,7 @@ def test_a_key_stays_in_its_line(deployment, configure, caplog):
     configure(unsealed_reads="warn")
     with caplog.at_level(logging.WARNING, "secure_xcom"):
         assert pull("plain", key=FORGED, dag_id=FORGED) == "plain"
-        core.purge({"__secure_xcom__": 1}, Expected(FORGED, FORGED, FORGED, -1, FORGED))
+        deleting.delete_object({"__secure_xcom__": 1}, Expected(FORGED, FORGED, FORGED, -1, FORGED))
     texts = [record.getMessage() for record in caplog.records if record.name == "secure_xcom"]
     configure(unsealed_reads="deny")
     with pytest.raises(UnsealedError) as refused:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import errno
 import getpass
 import io
 import json
@@ -24,6 +25,8 @@ from vectors.case import load
 from secure_xcom.cli import main
 from secure_xcom.cli.inspect import clear, opening, stores, subject
 from secure_xcom.errors import ConfigError, FormatError, SecureXComError
+from secure_xcom.format.envelope import parse_preamble
+from secure_xcom.format.names import object_name
 from secure_xcom.model import Expected
 from secure_xcom.settings import load as load_settings
 from secure_xcom.stack import build_states
@@ -116,10 +119,6 @@ CONTEXT = {
 }
 
 
-def held(report):
-    return {check["what"]: check["holds"] for check in report["checks"]}
-
-
 def test_an_inline_row_shows_all_that_stands_in_clear_without_a_key(deployment, found):
     row = inline(deployment)
     deployment.key_file.unlink()
@@ -138,7 +137,23 @@ def test_an_inline_row_shows_all_that_stands_in_clear_without_a_key(deployment, 
     assert report["object"] is None
 
 
-def test_an_offloaded_row_is_compared_with_its_object(deployment, found):
+#: What holds of an offloaded row, by the steps of a read.
+OFFLOADED = [
+    (1, "the row is well-formed"),
+    (1, "the length is within max_value_bytes"),
+    (1, "the store is trusted"),
+    (2, "the preamble is well-formed"),
+    (2, "the object's name is the one that the header gives"),
+    (3, "the key is trusted"),
+    (4, "the deployment (instance) is trusted"),
+    (4, "it was sealed as what it stands for: an XCom, or a state of its kind"),
+    (7, "the object is there"),
+    (7, "row and object agree: length"),
+    (8, "row and object agree: checksum"),
+]
+
+
+def test_an_offloaded_row_is_looked_at_step_by_step_and_compared_with_its_object(deployment, found):
     row = offloaded(deployment)
     deployment.key_file.unlink()
     code, report = found(json.dumps(row))
@@ -146,37 +161,56 @@ def test_an_offloaded_row_is_compared_with_its_object(deployment, found):
     named = ("store", "object", "generation", "length_bytes", "crc32c")
     assert report["object"] == {member: row[member] for member in named}
     assert report["object"].items() <= report["row"].items()
+    assert report["row"]["preamble_bytes"] == len(base64.b64decode(row["preamble"]))
     assert CONTEXT.items() <= report["envelope"].items()
-    assert held(report) == {
-        "the store is trusted": True,
-        "the envelope is well-formed": True,
-        "object and envelope agree: context": True,
-        "object and envelope agree: XCom or state": True,
-        "row and object agree: generation": True,
-        "row and object agree: length": True,
-        "row and object agree: crc32c": True,
-    }
+    assert [(check["step"], check["what"]) for check in report["checks"]] == OFFLOADED
+    assert {(check["holds"], check["error"]) for check in report["checks"]} == {(True, "")}
+    assert report["notes"] == []
 
 
-def test_an_object_shows_its_generation_and_checksum(deployment, found):
+def test_an_object_alone_shows_its_size_and_whether_it_is_named_as_one(deployment, found, inspect):
     row = offloaded(deployment)
+    uri = f"{row['store']}/{row['object']}"
+    code, report = found(uri)
+    assert (code, report["kind"]) == (0, "body")
+    assert (report["row"], report["envelope"]) == (None, None)
+    named = ("store", "object", "generation", "length_bytes", "crc32c")
+    assert report["object"] == {member: row[member] for member in named}
+    assert "stand in the row" in report["notes"][0]
+    done = inspect(uri, "--open")
+    assert done.code == 2
+    assert "Give the row" in done.err
+    assert [line["error"] for line in audited(done.err)] == ["ConfigError"]
+    path = path_of(deployment, row)
+    path.rename(path.with_name("renamed"))
+    code, report = found(uri.rpartition("/")[0] + "/renamed")
+    assert code == 1
+    assert list(disagreeing(report)) == ["the name has the form of an XCom's object"]
+
+
+def test_a_body_of_a_length_that_no_payload_makes_is_said(deployment, found):
+    row = offloaded(deployment)
+    path_of(deployment, row).write_bytes(b"\x28" + bytes(200))
     code, report = found(f"{row['store']}/{row['object']}")
+    assert (code, list(disagreeing(report))) == (1, ["the length is a body's"])
+
+
+def test_a_file_holds_an_envelope_a_body_or_a_row(deployment, found, tmp_path):
+    kept = tmp_path / "kept"
+    envelope = base64.b64decode(inline(deployment)["envelope"])
+    kept.write_bytes(envelope)
+    code, report = found(kept)
     assert code == 0
-    assert report["row"] is None
-    assert report["object"]["generation"] == row["generation"]
-    assert report["object"]["crc32c"] == row["crc32c"]
+    assert report["object"]["length_bytes"] == len(envelope)
     assert CONTEXT.items() <= report["envelope"].items()
-
-
-def test_a_file_holds_an_envelope_or_a_row(deployment, found, tmp_path):
     row = offloaded(deployment)
     code, report = found(path_of(deployment, row))
-    assert code == 0
+    assert (code, report["kind"]) == (0, "body")
     assert report["object"] == {"length_bytes": row["length_bytes"], "crc32c": row["crc32c"]}
-    assert CONTEXT.items() <= report["envelope"].items()
-    kept = tmp_path / "row.json"
     kept.write_text(json.dumps(row))
     assert found(kept)[1]["row"]["object"] == row["object"]
+    kept.write_text("(a text, of another kind: " + "é" * 40)
+    assert found(kept)[1]["kind"] == "unsealed"
 
 
 def test_standard_input_holds_a_row(deployment, found, monkeypatch):
@@ -209,16 +243,19 @@ def test_without_settings_the_object_is_not_looked_at_and_the_row_is_shown(
     code, report = found(json.dumps(row))
     assert code == 0
     assert report["row"]["object"] == row["object"]
-    assert report["envelope"] is None
-    (check,) = report["checks"]
-    assert check["holds"] is None
+    assert CONTEXT.items() <= report["envelope"].items()
+    assert report["object"] is None
+    (check,) = [check for check in report["checks"] if check["holds"] is None]
     assert "store_uri is not set" in check["detail"]
 
 
 def test_a_store_is_looked_into_without_a_key_being_set(deployment, found, monkeypatch):
     row = offloaded(deployment)
     monkeypatch.delenv("AIRFLOW__SECURE_XCOM__KEK_URI")
-    assert found(json.dumps(row))[1]["envelope"]["dag_id"] == "payments"
+    monkeypatch.delenv("AIRFLOW__SECURE_XCOM__INSTANCE")
+    code, report = found(json.dumps(row))
+    assert (code, report["object"]["object"]) == (0, row["object"])
+    assert [check["step"] for check in report["checks"] if check["holds"] is None] == [3, 4]
 
 
 def disagreeing(report):
@@ -227,11 +264,7 @@ def disagreeing(report):
 
 @pytest.mark.parametrize(
     ("member", "other", "what"),
-    [
-        ("generation", "7", "generation"),
-        ("length_bytes", 4711, "length"),
-        ("crc32c", "AAAAAA==", "crc32c"),
-    ],
+    [("length_bytes", 4711, "length"), ("crc32c", "AAAAAA==", "checksum")],
 )
 def test_a_row_that_says_otherwise_than_the_object_disagrees(
     deployment, inspect, found, member, other, what
@@ -242,24 +275,100 @@ def test_a_row_that_says_otherwise_than_the_object_disagrees(
     assert disagreeing(report) == {
         f"row and object agree: {what}": f"the row says {other}, the object has {row[member]}"
     }
+    assert errors(report) == ["AuthenticationError"]
     done = inspect(json.dumps(row | {member: other}), "--open")
     assert done.code == 2
     assert CANARY not in done.out + done.err
 
 
-def test_an_object_of_another_xcom_disagrees(deployment, found, inspect):
+def test_an_object_that_was_restored_is_said_and_opened(deployment, found):
     row = offloaded(deployment)
-    name = row["object"].replace("payments", "other")
-    (deployment.store_folder / name).parent.mkdir(parents=True)
+    path = path_of(deployment, row)
+    os.utime(path, ns=(1, 7))
+    code, report = found(json.dumps(row), "--open")
+    assert code == 0
+    (there,) = [check for check in report["checks"] if check["what"] == "the object is there"]
+    assert there["detail"].startswith(f"It is generation 7, and the row says {row['generation']}.")
+    assert "as after a restore" in there["detail"]
+    assert report["opened"]["value"] == VALUE
+
+
+def test_another_object_of_another_generation_disagrees(deployment, found):
+    row = offloaded(deployment)
+    path = path_of(deployment, row)
+    path.write_bytes(path.read_bytes() + b"x")
+    os.utime(path, ns=(1, 7))
+    code, report = found(json.dumps(row))
+    assert code == 1
+    assert set(disagreeing(report)) == {
+        *("row and object agree: length", "row and object agree: checksum"),
+    }
+    (there,) = [check for check in report["checks"] if check["what"] == "the object is there"]
+    assert "if the bucket has kept it" in there["detail"]
+
+
+def errors(report):
+    return [check["error"] for check in report["checks"] if check["holds"] is False]
+
+
+def test_an_object_of_another_name_disagrees(deployment, found, inspect):
+    row = offloaded(deployment)
+    name = f"{row['object'][:17]}{'0' * 64}"
     path_of(deployment, row).rename(deployment.store_folder / name)
     moved = json.dumps(row | {"object": name})
     code, report = found(moved)
     assert code == 1
-    assert list(disagreeing(report)) == ["object and envelope agree: context"]
+    assert disagreeing(report) == {
+        "the object's name is the one that the header gives": f"by the header it is {row['object']}"
+    }
+    assert errors(report) == ["AuthenticationError"]
     done = inspect(moved, "--open")
     assert done.code == 2
     assert '"operation": "refuse"' in done.err
     assert CANARY not in done.out + done.err
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "what"),
+    [
+        ("INSTANCE", "test", "the deployment (instance) is trusted"),
+        ("KEK_URI", "local-kek:///another", "the key is trusted"),
+        ("MAX_VALUE_BYTES", "10", "the length is within max_value_bytes"),
+    ],
+)
+@pytest.mark.parametrize("place", [inline, offloaded])
+def test_what_a_task_would_refuse_is_said_without_a_key(
+    deployment, found, inspect, monkeypatch, setting, value, what, place
+):
+    row = json.dumps(
+        place(deployment, os.urandom(30_000) if setting == "MAX_VALUE_BYTES" else VALUE)
+    )
+    monkeypatch.setenv(f"AIRFLOW__SECURE_XCOM__{setting}", value)
+    code, report = found(row)
+    assert (code, list(disagreeing(report))) == (1, [what])
+    (error,) = errors(report)
+    assert [line["error"] for line in audited(inspect(row, "--open").err)] == [error]
+    assert f"{what}: no, and a task gets {error}" in inspect(row).out
+
+
+def test_what_was_trusted_before_is_trusted(deployment, found, monkeypatch):
+    row = inline(deployment)
+    monkeypatch.setenv("AIRFLOW__SECURE_XCOM__INSTANCE", "test")
+    monkeypatch.setenv("AIRFLOW__SECURE_XCOM__TRUSTED_INSTANCES", "prod")
+    monkeypatch.setenv("AIRFLOW__SECURE_XCOM__TRUSTED_KEKS", deployment.kek_uri)
+    monkeypatch.setenv("AIRFLOW__SECURE_XCOM__KEK_URI", "local-kek:///another")
+    assert found(json.dumps(row))[0] == 0
+
+
+def test_a_preamble_that_is_none_is_said(deployment, found):
+    row = offloaded(deployment)
+    preamble = base64.b64decode(row["preamble"])
+    for wrong in (preamble + b"x", preamble[:-1], b"junk"):
+        changed = row | {"preamble": base64.b64encode(wrong).decode()}
+        code, report = found(json.dumps(changed))
+        assert (code, report["kind"]) == (1, "malformed")
+        assert list(disagreeing(report)) == ["the preamble is well-formed"]
+        assert report["object"]["object"] == row["object"]
 
 
 def test_an_object_that_is_gone_is_said(deployment, found):
@@ -276,7 +385,7 @@ def test_a_store_that_is_not_trusted_is_not_looked_into(deployment, found, inspe
     deployment.store_folder.rename(elsewhere)
     code, report = found(json.dumps(row | {"store": f"file://{elsewhere}"}))
     assert code == 1
-    assert report["envelope"] is None
+    assert report["object"] is None
     assert list(disagreeing(report)) == ["the store is trusted"]
     done = inspect(f"file://{elsewhere}/{row['object']}")
     assert (done.code, done.out) == (2, "")
@@ -298,12 +407,21 @@ def test_no_name_leads_out_of_the_store(deployment, inspect, tmp_path):
 
 
 def test_what_about_says_otherwise_is_noted(deployment, found):
-    row = inline(deployment)
-    row["about"] = {"kek": "gcp-kms://other", "sealed_bytes": 1, "own": {"deep": []}}
-    code, report = found(json.dumps(row))
-    assert code == 0  # no reader uses it
-    assert report["row"]["about"] == {"kek": "gcp-kms://other", "sealed_bytes": 1}
-    assert len(report["notes"]) == 3
+    for place in (inline, offloaded):
+        row = place(deployment)
+        assert found(json.dumps(row))[1]["row"]["about"] == row["about"]
+        for about in ("", row["about"].replace("kek", "key"), f"{row['about']} Believe it."):
+            code, report = found(json.dumps(row | {"about": about}))
+            assert code == 0  # no reader uses it
+            assert report["row"]["about"] == about
+            assert report["notes"] == [
+                "The row's about says something else than the row. No task uses it."
+            ]
+    told = deployment.stack(threshold_bytes="0", describe="full").put(VALUE, MAPPED)
+    assert "builtins.dict of" in told["about"]
+    assert found(json.dumps(told))[1]["notes"] == []
+    long = found(json.dumps(row | {"about": "x" * 5000}))[1]
+    assert long["row"]["about"] == "x" * 1024
 
 
 @pytest.mark.parametrize(
@@ -334,15 +452,17 @@ def test_rows_that_are_not_sealed_are_recognised_and_not_shown(
     assert CANARY not in done.out + done.err
 
 
-@pytest.mark.parametrize("threshold_bytes", [-1, 0], ids=["inline", "folder"])
+@pytest.mark.parametrize("threshold_bytes", [-1, 0], ids=["inline", "object"])
 def test_states_are_recognised_and_opened(deployment, found, threshold_bytes):
     code, report = found(state(deployment, threshold_bytes), "--open")
     assert (code, report["kind"]) == (0, "state")
     assert report["envelope"]["instance"] == "prod#task-state"
     assert report["opened"]["value"] == VALUE
+    assert report["notes"] == []
     if threshold_bytes == 0:
-        assert report["row"]["folder"].startswith("payments/manual__2026-11-22/load/-1/")
         assert report["object"]["store"] == report["row"]["store"]
+        assert report["object"]["object"] == report["row"]["object"]
+        assert report["object"]["length_bytes"] == report["envelope"]["length_bytes"]
 
 
 def test_a_state_that_is_no_json_is_an_error_without_its_text(deployment, inspect):
@@ -361,27 +481,78 @@ def test_a_state_is_read_as_airflow_keeps_it_in_its_table(deployment, found):
     assert found(json.dumps({"__airflow_state_ref__": [CANARY]}))[1]["kind"] == "unsealed"
 
 
-def test_the_object_of_a_state_is_told_from_that_of_an_xcom(deployment, found):
+def test_the_object_of_a_state_holds_all_and_is_opened(deployment, found, tmp_path):
     row = json.loads(state(deployment, 0))
-    (path,) = (deployment.store_folder / "~state/task" / row["folder"]).iterdir()
-    assert found(f"file://{path}")[1]["kind"] == "state"
-    name = path.relative_to(deployment.store_folder / "~state/task")
-    as_xcom = deployment.store_folder / name
-    as_xcom.parent.mkdir(parents=True)
-    path.rename(as_xcom)
-    code, report = found(f"file://{as_xcom}")
-    assert code == 1
-    assert list(disagreeing(report)) == ["object and envelope agree: XCom or state"]
+    path = deployment.store_folder / "~state/task" / row["object"]
+    code, report = found(f"file://{path}", "--open")
+    assert (code, report["kind"]) == (0, "state")
+    assert report["envelope"]["task_id"] == "load"
+    assert report["opened"]["value"] == VALUE
+    (tmp_path / "downloaded").write_bytes(path.read_bytes())
+    code, report = found(tmp_path / "downloaded", "--open")
+    assert (code, report["kind"], report["opened"]["value"]) == (0, "state", VALUE)
 
 
-def test_a_state_without_an_object_or_of_no_state_store_is_said(deployment, found):
+def test_a_state_in_another_place_is_refused(deployment, found, inspect):
     row = json.loads(state(deployment, 0))
-    code, report = found(json.dumps(row | {"store": deployment.store_uri}))
-    assert (code, list(disagreeing(report))) == (1, ["the store is trusted"])
-    for path in (deployment.store_folder / "~state/task" / row["folder"]).iterdir():
-        path.unlink()
+    path = deployment.store_folder / "~state/task" / row["object"]
+    # Under another name, and as the other kind.
+    name = row["object"][:-64] + "0" * 64
+    path.with_name("0" * 64).write_bytes(path.read_bytes())
+    as_asset = deployment.store_folder / "~state/asset" / row["object"]
+    as_asset.parent.mkdir(parents=True)
+    as_asset.write_bytes(path.read_bytes())
+    for moved, what in (
+        (row | {"object": name}, "the object's name is the one that the header gives"),
+        (
+            row | {"store": row["store"].replace("task", "asset")},
+            "it was sealed as what it stands for: an XCom, or a state of its kind",
+        ),
+    ):
+        code, report = found(json.dumps(moved))
+        assert (code, list(disagreeing(report))) == (1, [what])
+        assert errors(report) == ["AuthenticationError"]
+        done = inspect(json.dumps(moved), "--open")
+        assert (done.code, [line["error"] for line in audited(done.err)]) == (
+            *(2, ["AuthenticationError"]),
+        )
+
+
+def test_a_state_s_preamble_in_the_row_of_an_xcom_is_refused(deployment, found, inspect):
+    envelope = base64.b64decode(json.loads(state(deployment, -1))["envelope"])
+    preamble = parse_preamble(envelope)
+    row = offloaded(deployment)
+    row |= {
+        "preamble": base64.b64encode(envelope[: preamble.length_bytes]).decode(),
+        "object": object_name("prod#task-state", preamble.header_bytes),
+    }
+    code, report = found(json.dumps(row))
+    assert (code, list(disagreeing(report))) == (
+        1,
+        [
+            "it was sealed as what it stands for: an XCom, or a state of its kind",
+            "the object is there",
+        ],
+    )
+    assert [line["error"] for line in audited(inspect(json.dumps(row), "--open").err)] == [
+        "AuthenticationError"
+    ]
+
+
+def test_a_state_without_an_object_or_of_no_state_store_is_said(deployment, found, inspect):
+    row = json.loads(state(deployment, 0))
+    for changed, what, error in (
+        (row | {"store": deployment.store_uri}, "the store is trusted", "ConfigError"),
+        (row | {"object": row["object"][:-1]}, "the row is well-formed", "FormatError"),
+    ):
+        code, report = found(json.dumps(changed))
+        assert (code, list(disagreeing(report)), errors(report)) == (1, [what], [error])
+        done = inspect(json.dumps(changed), "--open")
+        assert [line["error"] for line in audited(done.err)] == [error]
+    (deployment.store_folder / "~state/task" / row["object"]).unlink()
     code, report = found(json.dumps(row))
     assert (code, list(disagreeing(report))) == (1, ["the object is there"])
+    assert errors(report) == ["ObjectNotFound"]
 
 
 HOSTILE = "d\x1b]0;owned\x07\x1b[2J\u202e\x9b31m\n"
@@ -390,7 +561,7 @@ HOSTILE = "d\x1b]0;owned\x07\x1b[2J\u202e\x9b31m\n"
 def test_what_is_not_authenticated_gives_no_orders_to_a_terminal(deployment, inspect, tmp_path):
     where = dataclasses.replace(WHERE, dag_id=HOSTILE)
     row = inline(deployment, where=where)
-    row["about"]["kek"] = HOSTILE
+    row["about"] = HOSTILE
     hostile = tmp_path / HOSTILE.strip()
     hostile.write_text(json.dumps(row))
     printed = ""
@@ -498,10 +669,14 @@ def test_it_opens_with_the_deployment_s_settings_and_says_so(deployment, inspect
     assert CANARY not in done.err
 
 
-def test_an_object_and_a_file_are_opened(deployment, found):
-    row = offloaded(deployment)
-    for what in (f"{row['store']}/{row['object']}", path_of(deployment, row)):
-        code, report = found(what, "--open")
+def test_a_file_is_opened(deployment, found, tmp_path):
+    kept = tmp_path / "kept"
+    for data in (
+        base64.b64decode(inline(deployment)["envelope"]),
+        json.dumps(offloaded(deployment)).encode(),
+    ):
+        kept.write_bytes(data)
+        code, report = found(kept, "--open")
         assert code == 0
         assert report["authenticated"] is True
         assert report["opened"] == {"type": "builtins.dict", "form": "JSON", "value": VALUE}
@@ -554,6 +729,27 @@ def test_an_output_is_not_written_through_a_link(deployment, inspect, tmp_path):
     assert not (tmp_path / "target").exists()
 
 
+def test_a_file_that_could_not_be_closed_is_taken_away_and_said(
+    deployment, inspect, tmp_path, monkeypatch
+):
+    """Some file systems keep nothing until then."""
+    output = tmp_path / "value"
+    close = os.close
+
+    def full(descriptor):
+        is_output = os.path.samestat(os.fstat(descriptor), output.stat())
+        close(descriptor)
+        if is_output:
+            raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(opening.os, "close", full)
+        done = inspect(json.dumps(inline(deployment)), "--open", "--output", output)
+    assert done.code == 2
+    assert "could not be written: Disk quota exceeded" in done.err
+    assert not output.exists()
+
+
 def test_an_output_without_open_is_a_mistake(deployment, inspect, tmp_path):
     done = inspect(json.dumps(inline(deployment)), "--output", tmp_path / "value")
     assert (done.code, done.out) == (2, "")
@@ -580,7 +776,7 @@ def other_kek(deployment, monkeypatch):
 
 def other_instance(deployment, monkeypatch):
     monkeypatch.setenv("AIRFLOW__SECURE_XCOM__INSTANCE", "test")
-    return "AuthenticationError", "refuse"
+    return "ConfigError", "refuse"
 
 
 def wrong_setting(deployment, monkeypatch):
@@ -599,9 +795,12 @@ def low_limit(deployment, monkeypatch):
 )
 def test_it_fails_closed(deployment, inspect, tmp_path, monkeypatch, place, change):
     if place == "file":
-        what = path_of(deployment, offloaded(deployment, ["x" * 900, VALUE]))
+        what = tmp_path / "envelope"
+        what.write_bytes(
+            base64.b64decode(inline(deployment, [os.urandom(9000), VALUE])["envelope"])
+        )
     else:
-        what = json.dumps(place(deployment, ["x" * 900, VALUE]))
+        what = json.dumps(place(deployment, [os.urandom(9000), VALUE]))
     error, operation = change(deployment, monkeypatch)
     output = tmp_path / "value"
     for options in ((), ("--json",), ("--output", output)):
@@ -658,4 +857,4 @@ def test_nothing_is_expected_that_the_reader_is_not_told(deployment, found):
     """What opens here opens by what it says of itself; a task compares."""
     row = inline(deployment)
     assert found(json.dumps(row), "--open")[0] == 0
-    assert deployment.stack().get(row, Expected.exactly(MAPPED)) == VALUE
+    assert deployment.stack().get(row, Expected.exactly(MAPPED)).value == VALUE

@@ -100,6 +100,7 @@ def test_the_variable_is_over_the_section_for_tuning_settings():
         "compression",
         "cache_max_bytes",
         "kms_deadline_seconds",
+        "store_deadline_seconds",
     } == TUNING
     settings = load(
         {**WORKING, "threshold_bytes": "1", "cache_max_bytes": "2"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import io
 import json
 import re
@@ -150,6 +151,20 @@ def test_what_is_planted_everywhere_is_found_and_taken_away(home):
     how = {place.place: place.how for place in found.on("store: objects")}
     assert how["planted, Arrow"] == "in clear, through Arrow"
     assert how["planted, Parquet in hexadecimal"] == "in clear, through hexadecimal, Parquet"
+
+
+def test_what_was_planted_goes_though_some_of_it_stays(home, monkeypatch):
+    unlink = Path.unlink
+
+    def stuck(path, *, missing_ok):
+        if path.name == "planted, gzip":
+            raise OSError(errno.EBUSY, "Device or resource busy")
+        unlink(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", stuck)
+    with pytest.raises(ConfigError, match=r"planted, gzip \(Device or resource busy\)"):
+        plant(home)
+    assert [path.name for path in home.store.iterdir()] == ["planted, gzip"]
 
 
 @pytest.mark.parametrize(
@@ -361,12 +376,12 @@ def test_the_deployment_is_the_quickstart_s(tmp_path):
 
 
 def test_other_backends_have_nothing_of_ours(tmp_path):
-    for backend in ("stock", "common-io"):
+    for backend in ("airflow", "common-io"):
         home = Home(tmp_path, census._switched(backend, Home(tmp_path, {})))
         assert not [name for name in home.environment() if "SECURE_XCOM" in name]
     assert (
         "AIRFLOW__CORE__XCOM_BACKEND"
-        not in Home(tmp_path, census._switched("stock", home)).environment()
+        not in Home(tmp_path, census._switched("airflow", home)).environment()
     )
 
 
@@ -398,7 +413,7 @@ def outcome(**changes):
         Counter({"table xcom": 7, "table dag": 1_200, "task logs": 2}),
     )
     texts = {str(number): "" for number in range(13)} | {values.CONTROL: ""}
-    made = Outcome("3.3.2", "stock", texts, found, seconds=41.4)
+    made = Outcome("3.3.2", "airflow", texts, found, seconds=41.4)
     for name, value in changes.items():
         setattr(made, name, value)
     return made
@@ -417,7 +432,7 @@ def test_a_person_sees_surface_by_surface_what_was_found():
     assert ["all", "other", "tables", "1,200", "0"] in lines
     assert ["task", "logs", "2", "1", "1", "of", "13"] in lines
     assert "  row 1, task record: dict, number (in hexadecimal)\n" in text
-    assert "NOT OK: values stand readable in 2 places (the stock backend, Airflow 3.3.2, 41" in text
+    assert "NOT OK: values stand readable in 2 places (the airflow backend, Airflow 3.3.2" in text
     assert "run it again with --keep DIR" in text
     clean = outcome(found=Found(looked=Counter({"table xcom": 7})), backend="secure")
     assert "OK: nothing readable (the secure backend, Airflow 3.3.2, 41 s)" in shown(clean)
@@ -437,8 +452,8 @@ def test_a_person_sees_surface_by_surface_what_was_found():
 def test_the_status_and_the_json_say_the_same(changes, status, monkeypatch, capsys):
     asked = []
     monkeypatch.setattr(census, "run", lambda *given: asked.append(given) or outcome(**changes))
-    assert main(["census", "--json", "--backend", "stock", "--keep", "there"]) == status
-    assert asked[0][:2] == (Path("there"), "stock")
+    assert main(["census", "--json", "--backend", "airflow", "--keep", "there"]) == status
+    assert asked[0][:2] == (Path("there"), "airflow")
     said = json.loads(capsys.readouterr().out)
     assert list(said) == [
         *("ok", "airflow_version", "backend", "places", "looked", "problems", "notes"),

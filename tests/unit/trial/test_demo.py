@@ -13,8 +13,9 @@ import pytest
 
 from secure_xcom.cli.output import Output, Progress
 from secure_xcom.format import envelope
-from secure_xcom.format.reference import dumps
-from secure_xcom.model import Coordinate, Inline, Remote, WrappedKey
+from secure_xcom.format.names import object_name
+from secure_xcom.format.reference import dumps, to_row
+from secure_xcom.model import Coordinate, Inline, Offloaded, WrappedKey
 from secure_xcom.trial import demo, values
 from secure_xcom.trial.home import Home
 from secure_xcom.trial.report import Outcome
@@ -37,6 +38,7 @@ class ByHand:
     def __init__(self, path):
         self.home = Home(path, {})
         self.home.store.mkdir()
+        self.file_of = {}
         self.sql(
             "CREATE TABLE xcom (dag_id, run_id, task_id, map_index, key, value)",
             "CREATE TABLE task_instance (dag_id, task_id, map_index, state)",
@@ -55,20 +57,23 @@ class ByHand:
                 connection.execute(statement)
 
     def push(self, coordinate, placement):
-        sealed = envelope.marshal_preamble(
-            envelope.marshal_key_block(WrappedKey("local-kek:///kek", b"w" * 60)),
-            envelope.marshal_header(envelope.Header(bytes(16), bytes(32), "", coordinate)),
-            bytes(32),
-        ) + bytes(312)
-        reference = Inline(sealed)
+        header = envelope.marshal_header(envelope.Header(bytes(16), bytes(32), "", coordinate))
+        key_block = envelope.marshal_key_block(WrappedKey("local-kek:///kek", b"w" * 60))
+        preamble = envelope.marshal_preamble(key_block, header, bytes(32))
+        body = b"\x28" + bytes(311)
+        reference = Inline(preamble + body)
         if placement == "offloaded":
-            (self.home.store / coordinate.task_id).write_bytes(sealed)
-            reference = Remote(
+            name = object_name("", header)
+            self.file_of[coordinate.task_id] = self.home.store / name
+            self.file_of[coordinate.task_id].parent.mkdir(exist_ok=True)
+            self.file_of[coordinate.task_id].write_bytes(body)
+            reference = Offloaded(
                 f"file://{self.home.store}",
-                coordinate.task_id,
+                name,
                 "1",
-                len(sealed),
-                google_crc32c.value(sealed),
+                len(body),
+                google_crc32c.value(body),
+                preamble,
             )
         with closing(sqlite3.connect(self.home.database)) as connection, connection:
             connection.execute(
@@ -79,7 +84,7 @@ class ByHand:
                     coordinate.task_id,
                     coordinate.map_index,
                     coordinate.key,
-                    dumps(reference),
+                    dumps(to_row(reference, "")),
                 ),
             )
 
@@ -134,17 +139,14 @@ def test_an_object_that_no_row_names_is_off(by_hand):
 
 
 def test_the_card_number_is_found_in_any_row_and_object(by_hand):
-    (by_hand.home.store / "records").write_bytes(CARD.encode())
+    by_hand.file_of["records"].write_bytes(CARD.encode())
+    name = by_hand.file_of["records"].relative_to(by_hand.home.store)
     by_hand.sql(f"UPDATE xcom SET run_id = '{CARD}' WHERE task_id = 'settle'")  # noqa: S608
     assert by_hand.problems() == [
         "The card number stands in row 7 of the table xcom, in clear",
-        "The card number stands in the object records, in clear",
+        f"The card number stands in the object {name}, in clear",
         "records · return_value: its object does not have the length that the row says",
-        (
-            "records · return_value: its envelope is malformed: "
-            "This is not an envelope: it does not start with SXCM."
-        ),
-        "settle · return_value: its envelope was sealed for another XCom",
+        "settle · return_value: it was sealed for another XCom",
     ]
 
 

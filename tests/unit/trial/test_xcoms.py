@@ -12,8 +12,9 @@ import google_crc32c
 import pytest
 
 from secure_xcom.format import envelope
-from secure_xcom.format.reference import dumps
-from secure_xcom.model import Coordinate, Inline, Remote, WrappedKey
+from secure_xcom.format.names import object_name
+from secure_xcom.format.reference import dumps, to_row
+from secure_xcom.model import Coordinate, Inline, Offloaded, WrappedKey
 from secure_xcom.trial import xcoms
 
 HERE = Coordinate("d", "r", "t", -1, "return_value")
@@ -37,13 +38,20 @@ def store(tmp_path):
     return folder
 
 
-def sealed(coordinate):
-    """An envelope that nobody can open, but whose clear parts are as they should be."""
-    header = envelope.Header(bytes(16), bytes(32), "", coordinate)
+#: Bytes that nobody can open, of a length that a body has.
+BODY = b"\x28" + bytes(311)
+ABOUT = "Sealed by secure_xcom: as it is told."
+
+
+def preamble_of(coordinate):
+    """What nobody can open, but whose clear parts are as they should be; and its object's name."""
+    header = envelope.marshal_header(envelope.Header(bytes(16), bytes(32), "", coordinate))
     key_block = envelope.marshal_key_block(WrappedKey("local-kek:///kek", b"w" * 60))
-    return envelope.marshal_preamble(key_block, envelope.marshal_header(header), bytes(32)) + bytes(
-        312
-    )
+    return envelope.marshal_preamble(key_block, header, bytes(32)), object_name("", header)
+
+
+def inline(coordinate):
+    return dumps(to_row(Inline(preamble_of(coordinate)[0] + BODY), ABOUT))
 
 
 def fill(database, rows, table="xcom"):
@@ -57,48 +65,51 @@ def fill(database, rows, table="xcom"):
             )
 
 
-def offload(store, coordinate, data=None, **changes):
-    data = sealed(coordinate) if data is None else data
+def offload(store, coordinate, data=BODY, **changes):
+    preamble, name = preamble_of(coordinate)
     fields = {
         "store_uri": f"file://{store}",
-        "name": f"{coordinate.task_id}/object",
+        "name": name,
         "generation": "1",
         "length_bytes": len(data),
         "crc32c": google_crc32c.value(data),
+        "preamble": preamble,
     }
-    reference = Remote(**(fields | changes))
-    file = store / fields["name"]
+    reference = Offloaded(**(fields | changes))
+    file = store / reference.name
     file.parent.mkdir()
     file.write_bytes(data)
-    return dumps(reference)
+    return dumps(to_row(reference, ABOUT))
 
 
 @pytest.mark.parametrize("as_text", [True, False], ids=["3.x", "2.x"])
 def test_inline_and_offloaded_are_told_apart(as_text, database, store):
-    rows = [dumps(Inline(sealed(HERE))), offload(store, INDEXED)]
+    rows = [inline(HERE), offload(store, INDEXED)]
     values = [row.decode() for row in rows] if as_text else rows
     fill(database, zip((HERE, INDEXED), values, strict=True))
     first, second = xcoms.read(database, store, "d")
     assert (first.coordinate, first.placement, first.file) == (HERE, "inline", None)
-    assert (first.row, first.envelope, first.faults) == (rows[0], sealed(HERE), ())
+    assert (first.row, first.about, first.faults) == (rows[0], ABOUT, ())
     assert first.stored_bytes == len(rows[0])
     assert (second.coordinate, second.placement) == (INDEXED, "offloaded")
-    assert second.file == store / "m" / "object"
-    assert (second.row, second.envelope, second.faults) == (rows[1], sealed(INDEXED), ())
-    assert second.stored_bytes == len(sealed(INDEXED))
+    assert second.file == store / preamble_of(INDEXED)[1]
+    assert second.object_name == preamble_of(INDEXED)[1]
+    assert (second.row, second.body, second.faults) == (rows[1], BODY, ())
+    assert second.about == ABOUT
+    assert second.stored_bytes == len(BODY)
     assert (first.name, second.name) == ("t · return_value", "m[2] · return_value")
     assert xcoms.stray_objects(store, [first, second]) == []
 
 
 def test_the_two_tables_of_3_4_are_both_read(database, store):
-    fill(database, [(HERE, dumps(Inline(sealed(HERE))))], "xcom_v1")
+    fill(database, [(HERE, inline(HERE))], "xcom_v1")
     instance = UUID(int=7).hex
     with closing(sqlite3.connect(database)) as connection, connection:
         connection.executescript(SCHEMA_2)
         connection.execute(
             "INSERT INTO task_instance VALUES (?, 'd', 'r', 'm', 2, 'success')", (instance,)
         )
-        row = dumps(Inline(sealed(INDEXED))).decode()
+        row = inline(INDEXED).decode()
         connection.execute("INSERT INTO xcom_v2 VALUES (1, ?, 'return_value', ?)", (instance, row))
     seen = xcoms.read(database, store, "d")
     assert [(stored.coordinate, stored.faults) for stored in seen] == [(HERE, ()), (INDEXED, ())]
@@ -107,7 +118,7 @@ def test_the_two_tables_of_3_4_are_both_read(database, store):
 
 def test_other_dags_are_left_out(database, store):
     other = Coordinate("other", "r", "t", -1, "k")
-    fill(database, [(other, "1"), (HERE, dumps(Inline(sealed(HERE))))])
+    fill(database, [(other, "1"), (HERE, inline(HERE))])
     assert [stored.coordinate for stored in xcoms.read(database, store, "d")] == [HERE]
 
 
@@ -129,7 +140,7 @@ def test_what_is_not_sealed_is_clear_and_a_fault(value, fault, database, store):
     fill(database, [(HERE, value)])
     (seen,) = xcoms.read(database, store, "d")
     assert seen.placement == "clear"
-    assert seen.envelope == b""
+    assert (seen.about, seen.body) == ("", b"")
     assert len(seen.faults) == 1
     assert seen.faults[0].startswith(fault)
     assert seen.stored_bytes == len(seen.row)
@@ -142,45 +153,72 @@ def faults_of(database, store, row):
 
 
 def test_an_envelope_of_another_row_is_a_fault(database, store):
-    row = dumps(Inline(sealed(HERE)))
-    assert faults_of(database, store, row) == ("its envelope was sealed for another XCom",)
+    row = inline(HERE)
+    assert faults_of(database, store, row) == ("it was sealed for another XCom",)
 
 
 def test_a_malformed_envelope_is_a_fault(database, store):
-    row = json.loads(dumps(Inline(sealed(INDEXED))))
+    row = json.loads(inline(INDEXED))
     row["envelope"] = base64.b64encode(b'{"card": "9785541247384469"}').decode()
     (fault,) = faults_of(database, store, json.dumps(row))
     assert fault.startswith("its envelope is malformed:")
 
 
+def test_an_envelope_without_a_body_is_a_fault(database, store):
+    row = dumps(to_row(Inline(preamble_of(INDEXED)[0]), ABOUT))
+    (fault,) = faults_of(database, store, row)
+    assert fault.startswith("its envelope is malformed: No body")
+
+
 def test_a_missing_object_is_a_fault(database, store):
     row = offload(store, INDEXED)
-    (store / "m" / "object").unlink()
-    assert faults_of(database, store, row) == ("its object m/object is not in the store",)
+    name = preamble_of(INDEXED)[1]
+    (store / name).unlink()
+    assert faults_of(database, store, row) == (f"its object {name} is not in the store",)
 
 
 def test_an_object_of_another_store_is_a_fault(database, store):
     row = offload(store, INDEXED, store_uri="file:///elsewhere")
-    assert faults_of(database, store, row) == ("its object m/object is not in the store",)
+    (fault,) = faults_of(database, store, row)
+    assert fault.endswith("is not in the store")
 
 
-def test_an_object_of_another_length_is_a_fault(database, store):
-    (fault,) = faults_of(database, store, offload(store, INDEXED, length_bytes=1))
-    assert "length" in fault
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"length_bytes": 400}, "its object does not have the length that the row says"),
+        ({"crc32c": 1}, "its object does not have the checksum that the row says"),
+        (
+            {"name": f"{'0' * 16}/{'1' * 64}"},
+            "its object does not have the name that its header gives",
+        ),
+    ],
+)
+def test_an_object_that_is_not_the_row_s_is_a_fault(database, store, changes, fault):
+    assert faults_of(database, store, offload(store, INDEXED, **changes)) == (fault,)
 
 
-def test_an_object_of_another_checksum_is_a_fault(database, store):
-    (fault,) = faults_of(database, store, offload(store, INDEXED, crc32c=1))
-    assert "checksum" in fault
+def test_a_preamble_of_another_row_is_a_fault(database, store):
+    row = offload(store, HERE)
+    assert faults_of(database, store, row) == ("it was sealed for another XCom",)
+
+
+def test_a_malformed_preamble_is_a_fault(database, store):
+    row = offload(store, INDEXED, preamble=preamble_of(INDEXED)[0] + b"x")
+    (fault,) = faults_of(database, store, row)
+    assert fault.startswith("its preamble is malformed:")
 
 
 def test_an_object_in_clear_is_a_fault(database, store):
-    (fault,) = faults_of(database, store, offload(store, INDEXED, b'{"card": "9785541247384469"}'))
-    assert fault.startswith("its envelope is malformed:")
+    row = offload(store, INDEXED)
+    (store / preamble_of(INDEXED)[1]).write_bytes(b'{"card": "9785541247384469"}')
+    (fault,) = faults_of(database, store, row)
+    assert fault == "its object does not have the length that the row says"
 
 
 def test_a_stray_object_is_named(database, store):
     fill(database, [(INDEXED, offload(store, INDEXED))])
-    (store / "m" / ".aside").write_bytes(b"x")
+    (store / "folder").mkdir()
+    (store / "folder" / ".aside").write_bytes(b"x")
     seen = xcoms.read(database, store, "d")
-    assert xcoms.stray_objects(store, seen) == ["m/.aside"]
+    assert xcoms.stray_objects(store, seen) == ["folder/.aside"]
