@@ -152,7 +152,7 @@ def test_no_two_classes_have_one_name():
     # One for each Airflow; and those that are here until they have names of their own.
     assert {name for name, count in names.items() if count > 1} == {
         "SecureXComBackend",
-        *("Kind", "Opened", "Operation"),
+        *("Kind", "Operation"),
     }
 
 
