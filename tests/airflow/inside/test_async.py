@@ -119,7 +119,7 @@ async def test_concurrent_pushes_and_pulls_keep_apart(supervisor):
     assert values == [f"value {n}" for n in range(50)]
 
 
-async def test_a_control_key_passes_in_clear(supervisor):
+async def test_a_clear_key_passes_in_clear(supervisor):
     await SecureXComBackend.aset("skipmixin_key", {"followed": ["a"]}, **where())
     assert supervisor.rows["t", "skipmixin_key"][-1] == {"followed": ["a"]}
     assert await SecureXComBackend.aget_one(**asked(key="skipmixin_key")) == {"followed": ["a"]}

@@ -1,6 +1,5 @@
 """Airflow has what `versions.py` takes from its insides; a version that renames it fails here."""
 
-
 from __future__ import annotations
 
 import sys
