@@ -149,11 +149,8 @@ def test_no_two_classes_have_one_name():
         for node in ast.parse(module.read_text()).body
         if isinstance(node, ast.ClassDef)
     )
-    # One for each Airflow; and those that are here until they have names of their own.
-    assert {name for name, count in names.items() if count > 1} == {
-        "SecureXComBackend",
-        *("Kind", "Operation"),
-    }
+    # One for each Airflow.
+    assert {name for name, count in names.items() if count > 1} == {"SecureXComBackend"}
 
 
 def test_contributing_draws_the_order():
