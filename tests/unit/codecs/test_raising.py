@@ -169,7 +169,7 @@ def test_a_library_that_raises_on_a_pull(raised, expected, layers, lines, monkey
     monkeypatch.setattr(ndarray, "decode", raising(raised))
     for row in rows:
         for read in (
-            lambda row: layers.get(row, ASKED),
+            lambda row: layers.get(row, ASKED).value,
             lambda row: layers.get_many({0: (row, ASKED)}),
         ):
             with refused(expected):
