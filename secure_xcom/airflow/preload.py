@@ -22,7 +22,7 @@ from concurrent.futures import thread  # noqa: F401
 from importlib import import_module
 
 from secure_xcom import forks  # noqa: F401
-from secure_xcom.stores.gcs import wire as gcs_wire  # noqa: F401
+from secure_xcom.stores.gcs import client  # noqa: F401
 
 _log = logging.getLogger(__name__)
 

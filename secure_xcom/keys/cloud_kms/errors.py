@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from secure_xcom import google_errors
 from secure_xcom.errors import (
     AuthenticationError,
     ConfigError,
@@ -183,20 +184,10 @@ def _call_error(  # noqa: PLR0911 - one for each meaning
 def _of_credentials(
     error: GoogleAuthError, operation: KeyOperation, key_name: str
 ) -> SecureXComError:
-    from google.auth import exceptions  # noqa: PLC0415
-
-    failed = f"Cloud KMS could not be asked to {operation.phrase} {key_name}"
-    said = f"The credentials said: {_one_line(str(error))}"
-    if error.retryable or isinstance(
-        error, (exceptions.TransportError, exceptions.TimeoutError, exceptions.ResponseError)
-    ):
-        return KeyUnavailable(
-            f"{failed}: the token service or the metadata server is out of reach. {said}"
-        )
-    return KeyAccessDenied(
-        f"{failed}: the worker has no usable credentials. On Composer the environment's service "
-        "account is used; elsewhere set up application default credentials, or a connection by "
-        f"`gcp_conn_id`. {said}"
+    kind = KeyUnavailable if google_errors.may_refresh(error) else KeyAccessDenied
+    return kind(
+        f"Cloud KMS could not be asked to {operation.phrase} {key_name}: "
+        f"{google_errors.about_credentials(error)}"
     )
 
 

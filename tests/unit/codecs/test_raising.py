@@ -242,7 +242,7 @@ def test_what_was_pushed_is_pulled_from_a_deeper_stack(make, levels, inside, lay
             depth += 1
         assert left == right == inside
         assert depth > levels
-    assert threading.active_count() == threads
+    assert threading.active_count() <= threads
 
 
 def iter_frames():
