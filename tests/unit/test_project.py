@@ -26,7 +26,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 ORDER = (
     {"errors", "forks", "text"},
     {"__init__"},
-    {"model", "signals", "single_flight", "threads", "uris"},
+    {"google_errors", "model", "signals", "single_flight", "threads", "uris"},
     {"audit", "format"},
     {"codecs", "keys", "stores"},
     {"layers"},
@@ -147,18 +147,8 @@ TAKING_APART = frozenset(
     ("startswith", "removeprefix", "partition", "rpartition", "split", "rsplit", "find", "index")
 ) | frozenset(("compile", "match", "fullmatch", "search", "sub", "urlparse", "urlsplit"))
 SCHEMES = {name: text for name, text in vars(uris).items() if str(text).endswith("://")}
-#: Those that do so until they use `uris.py`.
-TAKE_URIS_APART = {
-    "airflow/legacy.py",
-    "cli/inspect/clear.py",
-    "cli/inspect/subject.py",
-    "stores/__init__.py",
-    "stores/gcs/errors.py",
-    "stores/gcs/unmanaged.py",
-    "trial/census.py",
-    "trial/home.py",
-    "trial/xcoms.py",
-}
+#: That one does so until it uses `uris.py`.
+TAKE_URIS_APART = {"stores/gcs/errors.py"}
 
 
 def names_scheme(node):
@@ -230,11 +220,8 @@ def test_no_two_classes_have_one_name():
         for node in ast.parse(module.read_text()).body
         if isinstance(node, ast.ClassDef)
     )
-    # One for each Airflow; and those that are here until they have names of their own.
-    assert {name for name, count in names.items() if count > 1} == {
-        "SecureXComBackend",
-        *("Opened",),
-    }
+    # One for each Airflow.
+    assert {name for name, count in names.items() if count > 1} == {"SecureXComBackend"}
 
 
 def test_contributing_draws_the_order():
