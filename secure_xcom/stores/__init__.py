@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from secure_xcom.uris import GCS, BucketPrefix, parse_store
+from secure_xcom.uris import GCS, BucketPrefix, parse_store, scheme
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
@@ -22,10 +22,10 @@ def load(uri: str) -> None:
     Raises:
         ImportError: it is not installed.
     """
-    if uri.startswith(GCS):
-        from secure_xcom.stores.gcs import store, wire  # noqa: F401
+    if scheme(uri) == GCS:
+        from secure_xcom.stores.gcs import client, store  # noqa: F401
 
-        wire.load()
+        client.load()
 
 
 def open_store(

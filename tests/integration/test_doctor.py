@@ -27,7 +27,7 @@ from servers.wire import Refused
 from support.doctoring import IN_AIRFLOW
 from support.environments import ROOT
 
-from secure_xcom.airflow.configuration import Held
+from secure_xcom.airflow.configuration import SettingsTexts
 from secure_xcom.cli import doctor, main
 from secure_xcom.cli.doctor import airflow as doctor_airflow
 from secure_xcom.cli.doctor import check as doctor_check
@@ -41,7 +41,7 @@ from secure_xcom.errors import ConfigError, KeyUnavailable, SecureXComError
 from secure_xcom.keys.cloud_kms import kek as cloud_kms
 from secure_xcom.keys.local import create_key_file
 from secure_xcom.settings import TABLE, load
-from secure_xcom.stores.gcs import wire as gcs_wire
+from secure_xcom.stores.gcs import retry
 
 if TYPE_CHECKING:
     from servers.fault_proxy import FaultProxy
@@ -103,8 +103,8 @@ class Scene:
 @pytest.fixture
 def scene(monkeypatch, gcs_server, gcs_proxy, bucket):
     monkeypatch.setattr(cloud_kms, "BACKOFF_SECONDS", (0.001, 0.01))
-    monkeypatch.setattr(gcs_wire, "BACKOFF_SECONDS", (0.001, 0.01))
-    monkeypatch.setattr(gcs_wire, "DEADLINE_SECONDS", 1.0)
+    monkeypatch.setattr(retry, "BACKOFF_SECONDS", (0.001, 0.01))
+    monkeypatch.setattr(retry, "DEADLINE_SECONDS", 1.0)
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs_proxy.url)
     gcs_proxy.bucket.update(BUCKET)
     with KmsServer() as kms:
@@ -653,7 +653,7 @@ def test_credentials_that_cannot_be_had_end_it(scene):
 
 
 def test_each_setting_is_shown_with_its_source():
-    held = Held(
+    held = SettingsTexts(
         {"kek_uri": URI, "instance": "prod", "threshold_bytes": "1", "compression": "none"},
         '{"threshold_bytes": 2}',
         "the-bucket",
@@ -823,7 +823,7 @@ def test_the_number_of_days_reaches_the_checks(monkeypatch, capsys):
 
 
 def test_where_there_is_no_airflow_it_cannot_be_run(monkeypatch, capsys):
-    monkeypatch.setattr("secure_xcom.airflow.diagnosis.find_spec", lambda _name: None)
+    monkeypatch.setattr("secure_xcom.airflow.versions.is_installed", lambda: False)
     assert main(["doctor", "--json"]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
