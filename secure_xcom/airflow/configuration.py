@@ -30,7 +30,7 @@ T = TypeVar("T")
 _ENV_PREFIX = f"AIRFLOW__{SECTION.upper()}__"
 
 
-class Held(NamedTuple):
+class SettingsTexts(NamedTuple):
     """The settings as text, before any check; None for a Variable that is not set."""
 
     section: Mapping[str, str]
@@ -44,10 +44,10 @@ def read() -> Settings:
     Raises:
         ConfigError: a setting is missing or wrong, or a Variable could not be read.
     """
-    return load(*held())
+    return load(*texts())
 
 
-def held() -> Held:
+def texts() -> SettingsTexts:
     """Give what Airflow holds, as it is.
 
     Raises:
@@ -55,7 +55,7 @@ def held() -> Held:
     """
     section = _section()
     variable, bucket = _apart(lambda: _variables(section))
-    return Held(section, variable, bucket)
+    return SettingsTexts(section, variable, bucket)
 
 
 def clear_keys() -> tuple[str, ...]:

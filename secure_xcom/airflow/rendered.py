@@ -59,8 +59,8 @@ def install() -> None:
 
     Called by the cluster policy, so before a task is rendered.
     """
-    for place in versions.rendering_of_fields():
-        _guard(place, _field_by_field)
+    for function in versions.rendering_of_fields():
+        _guard(function, _field_by_field)
     _guard(versions.rendering_of_mapped_tasks(), _expanding_apart)
 
 
@@ -70,9 +70,9 @@ def ensure() -> None:
     Raises:
         ConfigError: this version of Airflow stores rendered fields in a way that is not known here.
     """
-    place = versions.serialization_of_fields()
+    function = versions.serialization_of_fields()
     guard = _without_touched if versions.is_airflow_3() else _redacting_touched
-    if place is not None and not _guard(place, guard):
+    if function is not None and not _guard(function, guard):
         raise ConfigError(
             "Airflow would store the fields that pulled values are rendered into, and this version "
             "of it has no place known to secure_xcom where that can be prevented. Nothing is read. "
@@ -106,15 +106,15 @@ def _is_untouched(task: Any, name: str, value: object, record: _Record) -> bool:
     return name in record.shown and record.shown[name] == value
 
 
-def _guard(place: versions.Place, guard: Callable[[Any], Any]) -> bool:
+def _guard(function: versions.AirflowFunction, guard: Callable[[Any], Any]) -> bool:
     """Put a guard around a function of Airflow's, once; whether the function is there."""
-    airflows = vars(place.owner).get(place.name) if place.owner is not None else None
+    airflows = vars(function.owner).get(function.name) if function.owner is not None else None
     if not callable(airflows):
         return False
     if not hasattr(airflows, _GUARDED):
         guarded = functools.wraps(airflows)(guard(airflows))
         setattr(guarded, _GUARDED, True)
-        setattr(place.owner, place.name, guarded)
+        setattr(function.owner, function.name, guarded)
     return True
 
 

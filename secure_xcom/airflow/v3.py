@@ -327,7 +327,7 @@ def _of_sequence(sequence: Any) -> Expected:
     return Expected(source.dag_id, source.run_id, source.task_id, None, source.key)
 
 
-class _Reader:
+class _SequenceReader:
     """What is remembered of the reading of one sequence."""
 
     def __init__(self) -> None:
@@ -352,18 +352,18 @@ class _Reader:
             self._ahead.cancel()
 
 
-_readers: dict[int, _Reader] = {}
+_readers: dict[int, _SequenceReader] = {}
 
 
-def _reader_of(sequence: Any) -> _Reader:
+def _reader_of(sequence: Any) -> _SequenceReader:
     # Not a WeakKeyDictionary: to hash a sequence is to read all of it.
     if id(sequence) not in _readers:
-        reader = _readers[id(sequence)] = _Reader()
+        reader = _readers[id(sequence)] = _SequenceReader()
         weakref.finalize(sequence, _forget_reader, id(sequence), reader)
     return _readers[id(sequence)]
 
 
-def _forget_reader(key: int, reader: _Reader) -> None:
+def _forget_reader(key: int, reader: _SequenceReader) -> None:
     reader.cancel()
     _readers.pop(key, None)
 

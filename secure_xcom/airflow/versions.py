@@ -99,14 +99,20 @@ def use_database() -> None:
         os.environ.setdefault(_PROCESS_CONTEXT, "server")
 
 
-class Place(NamedTuple):
+def secrets_masker() -> Any:
+    """Give the module whose masker the log of a task goes through."""
+    name = "airflow.sdk._shared" if is_airflow_3() else "airflow.utils.log"
+    return import_module(f"{name}.secrets_masker")
+
+
+class AirflowFunction(NamedTuple):
     """A function of Airflow's, by what holds it and what it is called there."""
 
     owner: Any
     name: str
 
 
-def rendering_of_fields() -> list[Place]:
+def rendering_of_fields() -> list[AirflowFunction]:
     """Give what renders the template fields of a task; an owner is None where it is not there."""
     names = (
         ("airflow.sdk.definitions._internal.templater", "Templater"),
@@ -118,31 +124,31 @@ def rendering_of_fields() -> list[Place]:
             ("airflow.models.abstractoperator", "AbstractOperator"),
         )
     return [
-        Place(getattr(import_module(module), owner, None), "_do_render_template_fields")
+        AirflowFunction(getattr(import_module(module), owner, None), "_do_render_template_fields")
         for module, owner in names
     ]
 
 
-def rendering_of_mapped_tasks() -> Place:
+def rendering_of_mapped_tasks() -> AirflowFunction:
     """Give what expands a mapped task, and renders it."""
     name = "sdk.definitions" if is_airflow_3() else "models"
     module = import_module(f"airflow.{name}.mappedoperator")
-    return Place(getattr(module, "MappedOperator", None), "render_template_fields")
+    return AirflowFunction(getattr(module, "MappedOperator", None), "render_template_fields")
 
 
-def serialization_of_fields() -> Place | None:
+def serialization_of_fields() -> AirflowFunction | None:
     """Give what makes rendered fields what is stored of them; None where no task runs.
 
     On Airflow 3 a function of a task, on Airflow 2 a method of the row.
     """
     if not is_airflow_3():
         module = import_module("airflow.models.renderedtifields")
-        return Place(module.RenderedTaskInstanceFields, "_redact")
+        return AirflowFunction(module.RenderedTaskInstanceFields, "_redact")
     runner = sys.modules.get(_TASK_RUNNER)
-    return None if runner is None else Place(runner, "_serialize_rendered_fields")
+    return None if runner is None else AirflowFunction(runner, "_serialize_rendered_fields")
 
 
-class Source(NamedTuple):
+class SequenceSource(NamedTuple):
     """What a lazy sequence reads."""
 
     dag_id: str
@@ -151,10 +157,10 @@ class Source(NamedTuple):
     key: str
 
 
-def source_of(sequence: Any) -> Source:
+def source_of(sequence: Any) -> SequenceSource:
     """Give what a lazy sequence of Airflow 3 reads."""
     argument = sequence._xcom_arg
-    return Source(
+    return SequenceSource(
         argument.operator.dag_id, sequence._ti.run_id, argument.operator.task_id, argument.key
     )
 

@@ -23,7 +23,7 @@ VALUES = {
     "pull of two map indexes": [9, 1],
     "pull of a key": "source",
     "pull of None": None,
-    "pull of a control key": "in clear",
+    "pull of a clear key": "in clear",
     "pull of what is not there": None,
     "pull of what a failed try pushed": None,
     "pull of a tuple": "(1, 'two')",
@@ -34,7 +34,7 @@ VALUES = {
 
 #: What it notes of rows that were written to: the error's class, and whether it shows the canary.
 REFUSED = {
-    "push of a tagged value under a control key": "CodecError",
+    "push of a tagged value under a clear key": "CodecError",
     "moved: pulled with a map index": "AuthenticationError False",
     "moved: pulled by task id": "AuthenticationError False",
     "moved: pulled by task ids": "AuthenticationError False",
@@ -52,7 +52,7 @@ REFUSED = {
     "replaced by plain JSON: lazy sequence": "UnsealedError False",
     "replaced by null": "UnsealedError False",
     "replaced by a later version": "FormatError False",
-    "sealed row under a control key": "FormatError False",
+    "sealed row under a clear key": "FormatError False",
 }
 
 

@@ -27,7 +27,7 @@ from servers.wire import Refused
 from support.doctoring import IN_AIRFLOW
 from support.environments import ROOT
 
-from secure_xcom.airflow.configuration import Held
+from secure_xcom.airflow.configuration import SettingsTexts
 from secure_xcom.cli import doctor, main
 from secure_xcom.cli.doctor import airflow as doctor_airflow
 from secure_xcom.cli.doctor import check as doctor_check
@@ -653,7 +653,7 @@ def test_credentials_that_cannot_be_had_end_it(scene):
 
 
 def test_each_setting_is_shown_with_its_source():
-    held = Held(
+    held = SettingsTexts(
         {"kek_uri": URI, "instance": "prod", "threshold_bytes": "1", "compression": "none"},
         '{"threshold_bytes": 2}',
         "the-bucket",

@@ -57,12 +57,12 @@ def _checks(retention_days: int | None) -> Iterator[Check]:
     yield airflow.backend()
     yield from airflow.safely("variables", airflow.variables)
     try:
-        held = configuration.held()
-        settings = load(*held)
+        texts = configuration.texts()
+        settings = load(*texts)
     except ConfigError as error:
         yield refused("settings", error)
         return
-    yield from settings_checks.checks(settings, settings_checks.sources(held))
+    yield from settings_checks.checks(settings, settings_checks.sources(texts))
     measures = [
         *airflow.safely("policy", lambda: airflow.policy(settings)),
         *airflow.safely("rendered_fields", airflow.rendered_fields),

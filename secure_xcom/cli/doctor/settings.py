@@ -14,24 +14,24 @@ from secure_xcom.settings import BUCKET_VARIABLE, CLEAR_KEYS, SECTION, TABLE, VA
 from secure_xcom.settings.strict import contradictions
 
 if TYPE_CHECKING:
-    from secure_xcom.airflow.configuration import Held
+    from secure_xcom.airflow.configuration import SettingsTexts
     from secure_xcom.settings import Settings
 
 
-def sources(held: Held, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+def sources(texts: SettingsTexts, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Where each setting comes from that has not its default, by name."""
     members: object = {}
     with suppress(ValueError):
-        members = json.loads(held.variable or "{}")
+        members = json.loads(texts.variable or "{}")
     found = {}
     for row in TABLE:
         name = f"AIRFLOW__{SECTION.upper()}__{row.name.upper()}"
         if isinstance(members, dict) and row.name in members:
             found[row.name] = f"the Variable {VARIABLE}"
-        elif row.name in held.section:
+        elif row.name in texts.section:
             # Airflow takes the environment's first, and a command or a secret for either.
             found[row.name] = name if name in environment else f"airflow.cfg [{SECTION}]"
-        elif row.name == "store_uri" and held.bucket is not None:
+        elif row.name == "store_uri" and texts.bucket is not None:
             found[row.name] = f"the Variable {BUCKET_VARIABLE}"
     return found
 

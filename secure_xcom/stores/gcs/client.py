@@ -110,7 +110,7 @@ class SharedClient:
         self._credentials = credentials
         self._make_client = make_client
         self.forget()
-        forks.forget_in_children(self)
+        forks.run_in_children(self.forget)
 
     def forget(self) -> None:
         """Start afresh: a connection that two processes write to mixes up their requests."""

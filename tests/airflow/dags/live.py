@@ -105,7 +105,7 @@ def live():  # noqa: C901 - many small tasks
                 found[policy] = ti.xcom_pull(task_ids="ended")
             except Exception as error:  # noqa: BLE001 - noted
                 found[policy] = type(error).__name__
-        found["control key"] = ti.xcom_pull(task_ids="ended", key="_link_page")
+        found["clear key"] = ti.xcom_pull(task_ids="ended", key="_link_page")
         return found
 
     Ended(task_id="ended") >> read_what_the_trigger_wrote()

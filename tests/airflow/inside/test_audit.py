@@ -50,7 +50,7 @@ def test_what_passes_has_one_line_each(deployment, lines):
     assert lines() == [("seal", "ok", None, "k"), ("open", "ok", None, "k")]
 
 
-def test_control_keys_have_none(deployment, lines):
+def test_clear_keys_have_none(deployment, lines):
     assert pull(push("x", key="skipmixin_key"), key="skipmixin_key") == "x"
     assert lines() == []
 

@@ -9,7 +9,7 @@ import time
 import pytest
 from conftest import WHERE, push
 
-from secure_xcom.airflow import configuration, core, masking
+from secure_xcom.airflow import configuration, deleting, masking, versions
 from secure_xcom.model import Expected
 from secure_xcom.stores.file import Directory
 
@@ -52,11 +52,11 @@ def test_from_a_purge(deployment, configure, monkeypatch, mine):
     configure(threshold_bytes=0)
     row = push("value")
     monkeypatch.setattr(Directory, "delete", slowly)
-    expect(mine, lambda: core.purge(row, Expected(**WHERE)))
+    expect(mine, lambda: deleting.delete_object(row, Expected(**WHERE)))
 
 
 def test_from_the_look_for_a_variable(monkeypatch, mine):
-    monkeypatch.setattr(configuration, "_is_airflow_3", slowly)
+    monkeypatch.setattr(versions, "is_airflow_3", slowly)
     expect(mine, lambda: configuration._variable("SECURE_XCOM"))
 
 
@@ -68,5 +68,5 @@ def test_from_the_masker(monkeypatch, mine):
 
 def test_from_the_thread_that_settings_are_looked_up_in(monkeypatch, mine):
     """On Airflow 2 it is one of its own."""
-    monkeypatch.setattr(configuration, "_is_airflow_3", lambda: False)
+    monkeypatch.setattr(versions, "is_airflow_3", lambda: False)
     expect(mine, lambda: configuration._apart(slowly))

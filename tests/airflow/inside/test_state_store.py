@@ -1,4 +1,4 @@
-"""The state store: texts that are written over and over come back, sealed, newest first."""
+"""The state store: texts that are written over and over come back, sealed, as written last."""
 
 from __future__ import annotations
 
@@ -36,7 +36,6 @@ from airflow.sdk.execution_time.context import AssetStateStoreAccessor, TaskStat
 from airflow.sdk.state import AssetScope, BaseStoreBackend, TaskScope
 
 from secure_xcom.airflow.state_store import SecureStateStoreBackend, _of_asset, _of_task
-from secure_xcom.cli.inspect.subject import STATE_REFERENCE
 from secure_xcom.model import Expected
 
 TASK = TaskScope("dag", "run", "task", 3)
@@ -96,7 +95,7 @@ def test_the_reference_of_an_object_is_the_same_for_every_write(side, configure,
     other = to_ref(value=3, key="other", scope=scope)
     assert first == second != other
     assert (from_ref(first), from_ref(other)) == (2, 3)
-    assert len(deployment.objects()) == 2, "the older object was left"
+    assert len(deployment.objects()) == 2, "each write takes the place of the former one"
 
 
 def test_a_row_in_the_database_stays_readable_when_a_short_value_follows_a_long_one(
@@ -308,6 +307,8 @@ def test_under_another_backend_or_none_the_accessors_are_as_they_were(served, co
 
 def test_the_accessors_are_bound():
     """Fails when Airflow renames what `state_store` wraps or looks at."""
+    from secure_xcom.cli.inspect.subject import STATE_REFERENCE  # noqa: PLC0415
+
     for accessor in (TaskStateStoreAccessor, AssetStateStoreAccessor):
         assert hasattr(accessor.get, "__wrapped__")
         assert hasattr(accessor, "aget") == hasattr(getattr(accessor, "aget", None), "__wrapped__")
@@ -351,16 +352,17 @@ def test_a_state_is_no_xcom_and_a_tasks_state_no_assets(backend, configure):
 
 
 def test_rows_that_are_none_of_ours(side, configure):
-    _, _, from_ref = side
+    scope, to_ref, from_ref = side
     for row in ('{"a": 1}', '"text"', "7"):
         with pytest.raises(UnsealedError):
             from_ref(row)
-    folder = {"__secure_xcom_state__": 1, "store": "file:///elsewhere", "folder": "a/b/"}
+    configure(threshold_bytes=0)
+    row = json.loads(to_ref(value=1, key="k", scope=scope))
     with pytest.raises(ConfigError):
-        from_ref(json.dumps(folder))
-    for change in ({"folder": "../x/"}, {"folder": "a"}, {"more": 1}, {"__secure_xcom_state__": 2}):
+        from_ref(json.dumps(row | {"store": "file:///elsewhere"}))
+    for change in ({"object": "../x"}, {"object": "a"}, {"more": 1}, {"__secure_xcom_state__": 2}):
         with pytest.raises(FormatError):
-            from_ref(json.dumps(folder | change))
+            from_ref(json.dumps(row | change))
     configure(unsealed_reads="allow")
     assert from_ref('{"a": 1}') == {"a": 1}
     with pytest.raises(FormatError) as refused:

@@ -89,7 +89,7 @@ def test_what_the_stock_backend_raises_is_an_error_of_ours(deployment, configure
     assert "4111" not in "".join(traceback.format_exception(refused.value))
 
 
-def test_a_value_that_raises_under_a_control_key_is_an_error_of_ours(deployment, configure):
+def test_a_value_that_raises_under_a_clear_key_is_an_error_of_ours(deployment, configure):
     configure(clear_keys="clear")
 
     class Evil(dict):

@@ -20,7 +20,7 @@ DEFAULT_KEYS = ["skipmixin_key", "past_depends_met", "_link_TriggerDagRunLink", 
 
 
 @pytest.mark.parametrize("key", DEFAULT_KEYS)
-def test_a_control_key_needs_no_settings(key):
+def test_a_clear_key_needs_no_settings(key):
     value = {"followed": ["a", "b"], "tuple": [1, 2.5, None]}
     row = SecureXComBackend.serialize_value(value, **{**WHERE, "key": key})
     assert row == BaseXCom.serialize_value(value)
@@ -28,7 +28,7 @@ def test_a_control_key_needs_no_settings(key):
 
 
 @pytest.mark.parametrize("broken", ["no-such-scheme://x", ""])
-def test_a_control_key_works_while_settings_are_wrong(configure, broken):
+def test_a_clear_key_works_while_settings_are_wrong(configure, broken):
     configure(kek_uri=broken, store_uri="file:///x", no_such_setting="1")
     assert push({"skipped": ["a"]}, key="skipmixin_key") == {"skipped": ["a"]}
     assert pull({"skipped": ["a"]}, key="skipmixin_key") == {"skipped": ["a"]}
@@ -37,7 +37,7 @@ def test_a_control_key_works_while_settings_are_wrong(configure, broken):
 
 
 @pytest.mark.parametrize("value", [None, True, "text", 7, ["a", 1.5], {"a": {"b": None}}, (1, 2)])
-def test_the_row_of_a_control_key_is_the_stock_ones(value):
+def test_the_row_of_a_clear_key_is_the_stock_ones(value):
     row = SecureXComBackend.serialize_value(value, **{**WHERE, "key": "_link_x"})
     assert row == BaseXCom.serialize_value(value)
     if value is not None:
@@ -83,7 +83,7 @@ def test_a_variable_may_add_keys_where_nothing_protects_the_list(
 
 
 @pytest.mark.parametrize("key", ["skipmixin_key", "report"])
-def test_a_control_key_never_carries_our_tag(deployment, configure, key):
+def test_a_clear_key_never_carries_our_tag(deployment, configure, key):
     sealed = push("secret", key="return_value")
     configure(clear_keys="skipmixin_key, report")
     with pytest.raises(CodecError, match="__secure_xcom__"):
