@@ -1,4 +1,4 @@
-"""What a fork means for keys and connections: a child starts with none of its parent's.
+"""Forks: a child starts without its parent's keys, connections and locks.
 
 gRPC serves a forked child only if no thread of the parent was inside a call at the fork; its own
 handlers are skipped otherwise, and the child's calls never return. So a fork waits for the calls
@@ -11,21 +11,17 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
-from weakref import WeakSet
+from types import MethodType
+from typing import Any, TypeVar
+from weakref import WeakMethod
 
 #: How long a fork waits for calls under way: longer than one attempt at a call may take.
 WAIT_SECONDS = 15.0
 
 
-class Forgetful(Protocol):
-    """What holds locks, caches or connections that a child must not use."""
-
-    def forget(self) -> None:
-        """Start afresh in a child, without touching what the parent held."""
-        ...
+_Function = TypeVar("_Function", bound=Callable[[], Any])
 
 
 class Calls:
@@ -61,30 +57,40 @@ class Calls:
         self._forks += 1
         self._changed.wait_for(lambda: not self._inside.keys() - {thread}, WAIT_SECONDS)
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """After a fork, in the parent."""
         self._forks -= 1
         self._changed.notify_all()
         self._changed.release()
 
     def forget(self) -> None:
-        """After a fork, in the child: its parent's locks are held for ever."""
+        """After a fork, in the child: a lock that the parent held would never be released there."""
         self._reset()
 
 
 calls = Calls()
-_forgetful: WeakSet[Forgetful] = WeakSet()
+#: A dict for its order. What a key gives when it is called is None once its object is gone.
+_in_children: dict[Callable[[], Callable[[], Any] | None], None] = {}
 
 
-def forget_in_children(holder: Forgetful) -> None:
-    """Call `holder.forget()` in every child that this process forks, as long as it lives."""
-    _forgetful.add(holder)
+def run_in_children(function: _Function) -> _Function:
+    """Call a function in every child that this process forks, in the order of registration.
+
+    For what must not outlive a fork: locks, caches and connections. An object's method is called
+    only as long as the object lives, which this does not prolong. Serves as a decorator, too.
+    """
+    if isinstance(function, MethodType):
+        _in_children[WeakMethod(function, lambda gone: _in_children.pop(gone, None))] = None
+    else:
+        _in_children[lambda: function] = None
+    return function
 
 
-def _forget() -> None:
+def _start_child() -> None:
     calls.forget()
-    for holder in tuple(_forgetful):
-        holder.forget()
+    for reference in tuple(_in_children):
+        if (function := reference()) is not None:
+            function()
 
 
-os.register_at_fork(before=calls.hold, after_in_parent=calls.let_go, after_in_child=_forget)
+os.register_at_fork(before=calls.hold, after_in_parent=calls.release, after_in_child=_start_child)

@@ -9,7 +9,6 @@ which those hear that wait by `pause` or look by `check`.
 from __future__ import annotations
 
 import atexit
-import os
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
@@ -19,6 +18,8 @@ from queue import Empty, SimpleQueue
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 from weakref import WeakSet
+
+from secure_xcom import forks
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -44,12 +45,12 @@ class Crew:
     As a context it waits for its calls when all goes well, and for none when an exception ends it.
 
     Args:
-        most: how many threads there are at most.
+        threads_max: how many threads there are at most.
         name: what they are called.
     """
 
-    def __init__(self, most: int, name: str) -> None:
-        self._most = most
+    def __init__(self, threads_max: int, name: str) -> None:
+        self._threads_max = threads_max
         self._name = name
         self._tasks: SimpleQueue[_Task | None] = SimpleQueue()
         self._threads: list[Thread] = []
@@ -78,7 +79,7 @@ class Crew:
         context = copy_context()
         context.run(_stops.set, (*_stops.get(), self._stop))
         self._tasks.put((future, context, call))
-        if len(self._threads) < self._most:
+        if len(self._threads) < self._threads_max:
             self._grow()
         return future
 
@@ -187,11 +188,11 @@ def _end() -> None:
         thread.join(max(0.0, until - time.monotonic()))
 
 
+@forks.run_in_children
 def _forget() -> None:
+    # A child has none of its parent's threads.
     _crews.clear()
     _threads.clear()
 
 
 atexit.register(_end)
-# A child has none of its parent's threads.
-os.register_at_fork(after_in_child=_forget)

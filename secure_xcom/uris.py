@@ -51,6 +51,11 @@ class BucketPrefix:
     bucket: str
     prefix: str
 
+    @property
+    def uri(self) -> str:
+        """The URI that names it."""
+        return f"{GCS}{self.bucket}/{self.prefix}" if self.prefix else f"{GCS}{self.bucket}"
+
     def object_name(self, name: str) -> str:
         """What the bucket calls the object that the store calls `name`."""
         return f"{self.prefix}/{name}" if self.prefix else name
@@ -83,6 +88,12 @@ KekPlace: TypeAlias = KmsKey | Path
 def is_bucket(name: str) -> bool:
     """Whether `name` is the bare name of a bucket."""
     return _BUCKET.fullmatch(name) is not None
+
+
+def scheme(uri: str) -> str:
+    """The scheme of those above that a text begins with; empty where it is none of them."""
+    known = (GCS, FILE, CLOUD_KMS, LOCAL_KEK, LEGACY)
+    return next((scheme for scheme in known if uri.startswith(scheme)), "")
 
 
 def parse_store(uri: str) -> StorePlace:

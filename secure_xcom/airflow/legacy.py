@@ -26,7 +26,7 @@ from secure_xcom.errors import (
     StoreError,
 )
 from secure_xcom.model import Expected
-from secure_xcom.stores.gcs.unmanaged import read_object
+from secure_xcom.stores.gcs.legacy import read_object
 from secure_xcom.text import escaped
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
-from secure_xcom import signals
+from secure_xcom import forks, signals
 from secure_xcom.airflow.versions import is_airflow_3
 
 log = logging.getLogger("secure_xcom")
@@ -43,6 +43,7 @@ class _Given:
     has_output = False
 
 
+@forks.run_in_children
 def forget() -> None:
     """Start afresh, as a forked child does whose parent may have been told of other values."""
     _Given.texts = set()
@@ -215,6 +216,3 @@ def add_at_once(module: Any, texts: list[str]) -> None:
         # What cannot be compiled would fail whatever is to be masked after it.
         masker.patterns = before
         raise
-
-
-os.register_at_fork(after_in_child=forget)

@@ -7,7 +7,6 @@ its object is left to the collector.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
+from secure_xcom import forks
 from secure_xcom.airflow import deleting
 from secure_xcom.model import Coordinate, Expected
 
@@ -60,7 +60,7 @@ class _Pushed:
 
 
 _pushed = _Pushed()
-os.register_at_fork(after_in_child=_pushed.unlock)
+forks.run_in_children(_pushed.unlock)
 
 #: The pushes of the call that is under way.
 _pushes: ContextVar[list[Push] | None] = ContextVar("secure_xcom_pushes", default=None)

@@ -6,7 +6,6 @@ then opened is what its own row names at that time; a row that has changed just 
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -14,6 +13,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from secure_xcom import forks
 from secure_xcom.airflow.process import process
 from secure_xcom.errors import FormatError, SecureXComError
 from secure_xcom.format.reference import from_row
@@ -130,7 +130,7 @@ def _object_of(row: object) -> Offloaded | None:
 
 _crews: list[Crew] = []
 # A child has none of its parent's threads.
-os.register_at_fork(after_in_child=_crews.clear)
+forks.run_in_children(_crews.clear)
 
 
 def _fetchers() -> Crew:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from functools import lru_cache
 from typing import TYPE_CHECKING
+
+from secure_xcom import forks
 
 if TYPE_CHECKING:
     from secure_xcom.layers.states import States
@@ -26,4 +27,4 @@ def states(settings: Settings, kind: str) -> States:
 
 
 # Channels, sessions and keys of a parent are not its child's.
-os.register_at_fork(after_in_child=states.cache_clear)
+forks.run_in_children(states.cache_clear)

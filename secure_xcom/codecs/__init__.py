@@ -2,17 +2,19 @@
 
 What a value is decides how it travels: `bytes` as they are, arrays and tables as their memory,
 plain data by a fast encoder that is exact about what it takes, and everything else by Airflow's own
-serialisation, whose results are those of the stock backend. Nothing is ever pickled.
+serialisation, whose results are those of Airflow's default backend. Nothing is ever pickled.
 """
 
 from __future__ import annotations
 
-from secure_xcom.codecs import octets, plain, serde
+from collections.abc import Iterable
+
+from secure_xcom.codecs import plain, serde
 from secure_xcom.codecs.document import Encoded
 from secure_xcom.codecs.refusal import Refused, type_name
-from secure_xcom.codecs.source import Source
+from secure_xcom.codecs.source import Source, as_bytes_view
 from secure_xcom.errors import CodecError, FormatError, SecureXComError
-from secure_xcom.model import CodecId, Payload
+from secure_xcom.model import Buffer, CodecId, Payload
 
 __all__ = ["decode", "encode"]
 
@@ -39,8 +41,8 @@ def encode(value: object) -> Payload:
 
 def _encode(value: object) -> Encoded:
     if type(value) is bytes:
-        return CodecId.BYTES, octets.encode(value)
-    leaf = plain.leaves()
+        return CodecId.BYTES, [value]
+    leaf = plain.leaf_encoder()
     refused: Refused | None = None
     try:
         if (encoded := leaf(value)) is not None:
@@ -64,7 +66,7 @@ def decode(payload: Payload) -> object:
             memory or stack than there is.
     """
     if payload.codec is CodecId.BYTES:
-        return octets.decode(payload)
+        return _one_bytes(payload.buffers)
     codec, source = payload.codec, Source(payload.buffers)
     # A caller that has let go of it too does not hold the bytes while the value is made of them.
     del payload
@@ -74,13 +76,22 @@ def decode(payload: Payload) -> object:
     except SecureXComError:
         raise
     except (MemoryError, RecursionError) as error:
-        what = "memory" if isinstance(error, MemoryError) else "of Python's stack"
-        fault = CodecError(f"The value was not decoded: there is not enough {what} left here.")
+        lacking = "memory" if isinstance(error, MemoryError) else "of Python's stack"
+        fault = CodecError(f"The value was not decoded: there is not enough {lacking} left here.")
     except Exception as error:  # noqa: BLE001 - libraries raise what they like, and quote contents
         fault = FormatError(
             f"The encoded value is not what its codec writes ({type(error).__name__})."
         )
     raise fault
+
+
+def _one_bytes(buffers: Iterable[Buffer]) -> bytes:
+    """The buffers as one `bytes`; copied only where they are not one already."""
+    match list(buffers):
+        case [bytes(value)]:
+            return value
+        case several:
+            return b"".join(map(as_bytes_view, several))
 
 
 def _decode(codec: CodecId, source: Source) -> object:

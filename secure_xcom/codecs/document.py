@@ -66,8 +66,8 @@ def in_64_bits(value: int) -> bool:
     return _INT64_MIN <= value <= _UINT64_MAX
 
 
-def extension(value: object) -> ormsgpack.Ext | None:
-    """What stands for a small value that MessagePack has no type for; None if there is nothing."""
+def as_extension(value: object) -> ormsgpack.Ext | None:
+    """The extension for a small value that MessagePack has no type for; None for other values."""
     kind = type(value)
     if kind is bytearray:
         return ormsgpack.Ext(_BYTEARRAY, bytes(value))  # type: ignore[call-overload]
@@ -115,8 +115,8 @@ def pack(value: object, leaf: Callable[[object], Encoded | None]) -> list[Buffer
 
     def default(item: object) -> ormsgpack.Ext:
         try:
-            if (small := extension(item)) is not None:
-                return small
+            if (ext := as_extension(item)) is not None:
+                return ext
             encoded = leaf(item)
         except BaseException as error:  # noqa: BLE001 - see below
             # The encoder swallows all of them. What is no error, such as a task's own timeout, has
@@ -132,7 +132,7 @@ def pack(value: object, leaf: Callable[[object], Encoded | None]) -> list[Buffer
         return ormsgpack.Ext(PART, bytes((codec,)) + length.to_bytes(_PART_LENGTH_BYTES, "big"))
 
     if type(value) is bytearray:  # a tree of one; within a tree the encoder does not hand it over
-        value = extension(value)
+        value = as_extension(value)
     try:
         tree = ormsgpack.packb(value, default=default, option=_EXACT)
     except TypeError:
@@ -147,8 +147,8 @@ def pack(value: object, leaf: Callable[[object], Encoded | None]) -> list[Buffer
 def _holds_mutable_bytes(value: object) -> bool:
     """Whether a `bytearray` or a `memoryview` is in the tree.
 
-    The encoder takes both for `bytes` without a word. This looks at the types, a level at a time:
-    it is called where the encoder came to an end, so that there is one.
+    The encoder writes both as `bytes`, without asking. This looks at the types, a level at a time;
+    the encoder has been through the tree before, so it has no cycle.
     """
     kinds = {type(value)}
     level: list[Any] = [value]

@@ -22,6 +22,7 @@ _LENGTH_BYTES = 4
 _VERSION = 4
 #: `MessageHeader`.
 _SCHEMA, _DICTIONARY_BATCH, _RECORD_BATCH = 1, 2, 3
+#: Two signed integers of 64 bits.
 _PAIR_BYTES = 16
 
 
@@ -29,13 +30,14 @@ def check(source: Source) -> None:
     """Check the streams that make up all of `source`, one after the other.
 
     Raises:
-        FormatError: they do not, a buffer is compressed or lies outside its message, or an array
-            claims more elements than its message has bits, and more than `ROWS_WITHOUT_BYTES`.
+        FormatError: `source` holds something else, a buffer is compressed or lies outside its
+            message, or an array claims more elements than its message has bits, and more than
+            `ROWS_WITHOUT_BYTES`.
     """
     while source.left_bytes:
         kinds = {_SCHEMA}
         while head := _head(source):
-            message = _Table.root(head)
+            message = _FlatTable.root(head)
             kind = message.number(1, 1)
             if message.number(0, 2) != _VERSION or kind not in kinds:
                 raise FormatError("A message of the encoded table is of another version or kind.")
@@ -56,21 +58,21 @@ def _head(source: Source) -> memoryview:
     return source.take(int.from_bytes(source.take(_LENGTH_BYTES), "little"))
 
 
-def _check_batch(batch: _Table, body_bytes: int) -> None:
+def _check_batch(batch: _FlatTable, body_bytes: int) -> None:
     if batch.has(3):
         raise FormatError("The encoded table is compressed once more, which is never written.")
-    most = max(ROWS_WITHOUT_BYTES, 8 * body_bytes)
+    rows_max = max(ROWS_WITHOUT_BYTES, 8 * body_bytes)
     lengths = [batch.number(0, 8), *(length for length, _ in batch.pairs(1))]
-    if not 0 <= min(lengths) <= max(lengths) <= most:
+    if not 0 <= min(lengths) <= max(lengths) <= rows_max:
         raise FormatError("The encoded table claims rows that it does not hold.")
-    left = body_bytes
+    left_bytes = body_bytes
     for start, length in batch.pairs(2):
-        left -= length
-        if start < 0 or length < 0 or start + length > body_bytes or left < 0:
+        left_bytes -= length
+        if start < 0 or length < 0 or start + length > body_bytes or left_bytes < 0:
             raise FormatError("The encoded table claims more bytes than it holds.")
 
 
-class _Table:
+class _FlatTable:
     """A table of FlatBuffers; every offset in it is checked before it is followed."""
 
     def __init__(self, data: memoryview, at: int) -> None:
@@ -82,7 +84,7 @@ class _Table:
             raise FormatError("A message of the encoded table is malformed.")
 
     @classmethod
-    def root(cls, data: memoryview) -> _Table:
+    def root(cls, data: memoryview) -> _FlatTable:
         """The table that a buffer begins with."""
         return cls(data, _offset(data, 0))
 
@@ -102,12 +104,12 @@ class _Table:
         at = self._field(position)
         return 0 if at is None else _number(self._data, at, length)
 
-    def table(self, position: int) -> _Table:
+    def table(self, position: int) -> _FlatTable:
         """A field that is a table."""
         at = self._field(position)
         if at is None:
             raise FormatError("A message of the encoded table is malformed.")
-        return _Table(self._data, at + _offset(self._data, at))
+        return _FlatTable(self._data, at + _offset(self._data, at))
 
     def pairs(self, position: int) -> list[tuple[int, int]]:
         """A field that is a vector of pairs of signed integers of 64 bits."""

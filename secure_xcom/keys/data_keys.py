@@ -104,7 +104,7 @@ class DataKeys:
         self._clock = clock
         self._random = random
         self.forget()
-        forks.forget_in_children(self)
+        forks.run_in_children(self.forget)
 
     def forget(self) -> None:
         """Drop all keys, and the locks around them; those who hold a key may finish with it."""

@@ -21,8 +21,7 @@ from secure_xcom import signals
 from secure_xcom.errors import AuthenticationError, ConfigError, KeyServiceError
 from secure_xcom.format.envelope import DATA_KEY_BYTES
 from secure_xcom.model import WrappedKey
-
-SCHEME = "local-kek://"
+from secure_xcom.uris import LOCAL_KEK, parse_kek
 
 _LABEL = b"secure-xcom-local-kek-1 "
 _KEY_BYTES = 32
@@ -41,19 +40,15 @@ class LocalKek:
         uri: `local-kek://` and the absolute path of the file, taken literally.
 
     Raises:
-        ConfigError: the URI does not name a file.
+        ConfigError: the URI names no key file.
     """
 
     def __init__(self, uri: str) -> None:
-        path = uri.removeprefix(SCHEME)
-        steps = path.split("/")[1:]
-        if not uri.startswith(SCHEME + "/") or {"", ".", ".."} & {*steps} or "\0" in path:
-            raise ConfigError(
-                f"{uri!r} does not name a key file; local-kek:///absolute/path does, "
-                "with neither `.` nor `..` nor doubled slashes in the path."
-            )
+        path = parse_kek(uri)
+        if not isinstance(path, Path):
+            raise ConfigError(f"{uri!r} names no key file; {LOCAL_KEK}/absolute/path does.")
         self._uri = uri
-        self._path = Path(path)
+        self._path = path
         self._aead: AESGCM | None = None
 
     def __repr__(self) -> str:

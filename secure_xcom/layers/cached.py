@@ -32,7 +32,7 @@ class Cached:
         self._store = store
         self._max_bytes = max_bytes
         self.forget()
-        forks.forget_in_children(self)
+        forks.run_in_children(self.forget)
 
     def __repr__(self) -> str:
         return f"Cached({self._store!r}, {self._max_bytes})"

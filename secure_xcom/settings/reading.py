@@ -1,4 +1,4 @@
-"""From what Airflow holds to `Settings`, or one error with all that is wrong."""
+"""Makes `Settings` of what Airflow holds, or one error with all that is wrong."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from secure_xcom.settings.table import (
     Settings,
     is_protected,
 )
-from secure_xcom.uris import is_bucket
+from secure_xcom.uris import BucketPrefix, is_bucket
 
 _VARIABLE = f"the Variable {VARIABLE}"
-#: What of a wrong value a message shows at most, in characters.
-_SHOWN = 120
+#: How much of a wrong value a message shows.
+_SHOWN_CHARACTERS_MAX = 120
 
 
 def load(
@@ -63,7 +63,7 @@ def _load(
     section_source: str,
 ) -> Settings:
     faults: list[str] = []
-    # None stands for what is faulty: set, so not missing, and never used.
+    # A faulty setting counts as set, so that it is not reported as missing; its value is None.
     values: dict[str, Any] = {}
     _take(section, section_source, values, faults, as_text=True)
 
@@ -85,7 +85,7 @@ def _load(
     _take(allowed, _VARIABLE, values, faults, as_text=False)
 
     if "store_uri" not in values and bucket is not None:
-        values["store_uri"] = f"gs://{bucket}"
+        values["store_uri"] = BucketPrefix(bucket, "").uri
         if not is_bucket(bucket):
             faults.append(
                 f"the Variable {BUCKET_VARIABLE} is {_show(bucket)}; allowed: the bare name of a "
@@ -113,7 +113,7 @@ def _take(
     *,
     as_text: bool,
 ) -> None:
-    """Put what is right of `held` into `values`, and what is wrong into `faults`."""
+    """Check what a source holds: valid values go into `values`, and faults into `faults`."""
     for name, raw in held.items():
         row = BY_NAME.get(name)
         if row is None:
@@ -164,4 +164,4 @@ def _show(held: object) -> str:
         shown = json.dumps(held, ensure_ascii=False, default=lambda other: type(other).__name__)
     except Exception:  # noqa: BLE001 - enormous, deep, or with methods of its own
         shown = f"of type {type(held).__name__}, and cannot be shown"
-    return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"
+    return shown if len(shown) <= _SHOWN_CHARACTERS_MAX else f"{shown[:_SHOWN_CHARACTERS_MAX]}…"

@@ -23,9 +23,9 @@ def load(uri: str) -> None:
         ImportError: it is not installed.
     """
     if uri.startswith(GCS):
-        from secure_xcom.stores.gcs import store, wire  # noqa: F401
+        from secure_xcom.stores.gcs import client, store  # noqa: F401
 
-        wire.load()
+        client.load()
 
 
 def open_store(

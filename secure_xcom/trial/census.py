@@ -22,7 +22,7 @@ DAG_ID = "secure_xcom_census"
 
 #: The state in which each task instance ends, by task and map index.
 _SUCCEED = (
-    *("record", "string", "number", "octets", "lines", "outputs", "pieces", "frame"),
+    *("record", "string", "number", "binary", "lines", "outputs", "pieces", "frame"),
     *("argument", "again", "shell", "template", "deferring", "control"),
 )
 _STATES: Mapping[tuple[str, int], str] = {

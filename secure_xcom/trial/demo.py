@@ -138,7 +138,7 @@ def _search(home: Home, outcome: Outcome, listener: Listener) -> None:
     ]
 
 
-def _where(place: surfaces.Place) -> str:
+def _where(place: surfaces.Hit) -> str:
     if place.surface == surfaces.STORE:
         return f"the object {place.place}"
     if place.surface == surfaces.NAMES:

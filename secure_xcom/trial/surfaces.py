@@ -27,7 +27,7 @@ FILES = (DATABASE, STORE, NAMES, TASK_LOGS, OTHER_LOGS, PRINTED, TEMPORARY, REST
 XCOMS = ("table xcom", "store: ")
 
 
-class Place(NamedTuple):
+class Hit(NamedTuple):
     """Where a text stands, and how."""
 
     surface: str
@@ -43,11 +43,11 @@ class Place(NamedTuple):
 class Found:
     """What a search has found."""
 
-    places: list[Place] = field(default_factory=list)
+    places: list[Hit] = field(default_factory=list)
     #: How many rows, objects and files were looked at, by surface.
     looked: Counter[str] = field(default_factory=Counter)
 
-    def on(self, surface: str) -> list[Place]:
+    def on(self, surface: str) -> list[Hit]:
         """Pick what stands on one surface."""
         return [place for place in self.places if place.surface == surface]
 
@@ -79,7 +79,7 @@ def search(
             continue
         found.looked[piece.surface] += 1
         found.places += [
-            Place(piece.surface, piece.place, name, how)
+            Hit(piece.surface, piece.place, name, how)
             for name, how in for_texts.found_in(piece.data).items()
         ]
     return found

@@ -32,7 +32,7 @@ CARD_EVERY = 1_000
 #: The text that is not sealed on purpose, in places where the search has to find it.
 CONTROL = "control"
 #: An XCom key that is never sealed, as those of operator links.
-CONTROL_KEY = "_link_secure_xcom_census"
+CLEAR_KEY = "_link_secure_xcom_census"
 
 #: Long enough to be offloaded.
 LINES = 2_000
@@ -193,7 +193,7 @@ def number() -> int:
     return int(_texts()["number"])
 
 
-def octets() -> bytes:
+def binary() -> bytes:
     """Make bytes."""
     return _texts()["bytes"].encode()
 

@@ -107,7 +107,7 @@ def test_another_backend_leaves_values_in_clear(census):
     assert said["backend"] == "common-io"
     # All else has run as it should.
     [note] = said["notes"]
-    assert note.startswith("Task octets is failed")
+    assert note.startswith("Task binary is failed")
     assert {"dict", "number in a dict", "string", "mapped number"} <= set.union(
         *on(said, "table xcom").values()
     )
@@ -144,5 +144,5 @@ def test_without_the_policy_logs_hold_what_tasks_return(census):
     said = census(provide(DEFAULT), AIRFLOW__SECURE_XCOM__LOG_RETURN_VALUES="true")
     assert surfaces(said) <= {TASK_LOGS, PRINTED}
     assert tasks(said) == {
-        *("record", "string", "number", "octets", "lines", "outputs", "pieces", "frame"),
+        *("record", "string", "number", "binary", "lines", "outputs", "pieces", "frame"),
     }

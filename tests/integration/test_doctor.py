@@ -41,7 +41,7 @@ from secure_xcom.errors import ConfigError, KeyUnavailable, SecureXComError
 from secure_xcom.keys.cloud_kms import kek as cloud_kms
 from secure_xcom.keys.local import create_key_file
 from secure_xcom.settings import TABLE, load
-from secure_xcom.stores.gcs import wire as gcs_wire
+from secure_xcom.stores.gcs import retry
 
 if TYPE_CHECKING:
     from servers.fault_proxy import FaultProxy
@@ -103,8 +103,8 @@ class Scene:
 @pytest.fixture
 def scene(monkeypatch, gcs_server, gcs_proxy, bucket):
     monkeypatch.setattr(cloud_kms, "BACKOFF_SECONDS", (0.001, 0.01))
-    monkeypatch.setattr(gcs_wire, "BACKOFF_SECONDS", (0.001, 0.01))
-    monkeypatch.setattr(gcs_wire, "DEADLINE_SECONDS", 1.0)
+    monkeypatch.setattr(retry, "BACKOFF_SECONDS", (0.001, 0.01))
+    monkeypatch.setattr(retry, "DEADLINE_SECONDS", 1.0)
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs_proxy.url)
     gcs_proxy.bucket.update(BUCKET)
     with KmsServer() as kms:

@@ -22,6 +22,8 @@ from secure_xcom.errors import (
 )
 from secure_xcom.model import Expected
 from secure_xcom.settings import load
+from secure_xcom.stores.gcs import client
+from secure_xcom.stores.gcs import legacy as legacy_objects
 
 BaseXCom = pytest.importorskip(
     "airflow.sdk.bases.xcom", reason="the rows here are as Airflow 3 keeps them"
@@ -61,7 +63,8 @@ def settings(tmp_path, monkeypatch):
 def old(gcs_server, bucket, monkeypatch):
     """A bucket that a hand-written backend wrote to; gives the row of what is put into it."""
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs_server.url)
-    monkeypatch.setattr("secure_xcom.stores.gcs.unmanaged.make_client", gcs_server.make_client)
+    monkeypatch.setattr(client, "make_client", gcs_server.make_client)
+    legacy_objects._shared_client.cache_clear()
     monkeypatch.setattr(configuration, "_variable", lambda _name: bucket)
 
     def write(data, name=None):

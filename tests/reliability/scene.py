@@ -27,7 +27,7 @@ from secure_xcom.keys.local import create_key_file
 from secure_xcom.model import Coordinate, Expected
 from secure_xcom.settings import TABLE, load
 from secure_xcom.stack import build, build_states
-from secure_xcom.stores.gcs import wire as gcs_wire
+from secure_xcom.stores.gcs import client, retry
 
 if TYPE_CHECKING:
     from secure_xcom.layers.states import States
@@ -63,10 +63,10 @@ class Scene:
                 (cloud_kms, "ATTEMPT_SECONDS", 0.4),
                 (cloud_kms, "BACKOFF_SECONDS", (0.01, 0.1)),
                 (cloud_kms, "make_client", self._kms_client),
-                (gcs_wire, "TIMEOUT_SECONDS", (0.5, 0.5)),
-                (gcs_wire, "DEADLINE_SECONDS", float(STORE_DEADLINE_SECONDS)),
-                (gcs_wire, "BACKOFF_SECONDS", (0.01, 0.1)),
-                (gcs_wire, "make_client", lambda _: self.proxy.make_client()),
+                (retry, "TIMEOUT_SECONDS", (0.8, 0.8)),
+                (retry, "DEADLINE_SECONDS", float(STORE_DEADLINE_SECONDS)),
+                (retry, "BACKOFF_SECONDS", (0.01, 0.1)),
+                (client, "make_client", lambda _: self.proxy.make_client()),
             ):
                 stack.enter_context(patch.object(module, name, value))
             self._stack = stack.pop_all()

@@ -86,6 +86,8 @@ class Fault:
     after_bytes: int = 0
     code: int = 503
     seconds: float = 0.0
+    #: What `status` says besides, in the service's words.
+    reason: str = ""
 
 
 @dataclass
@@ -192,7 +194,7 @@ class FaultProxy:
         self.latency_seconds = latency_seconds
         self.up, self.down = Link(bytes_per_second), Link(bytes_per_second)
 
-    def fail(self, kind: str, what: str, **details: float) -> None:
+    def fail(self, kind: str, what: str, **details: float | str) -> None:
         """Disturb the next requests of that kind; the module says how."""
         with self._lock:
             self._faults.append(Fault(kind, what, **details))
@@ -253,7 +255,7 @@ class Remote:
         arguments = {"latency_seconds": latency_seconds, "bytes_per_second": bytes_per_second}
         self._call("shape", arguments)
 
-    def fail(self, kind: str, what: str, **details: float) -> None:
+    def fail(self, kind: str, what: str, **details: float | str) -> None:
         self._call("fail", asdict(Fault(kind, what, **details)))
 
     def counts(self) -> dict[str, int]:
@@ -356,10 +358,10 @@ class _Handler(BaseHTTPRequestHandler):
         if fault.what == "status":
             for _ in self._body():
                 pass
-            self._answer(error(fault.code))
+            self._answer(error(fault.code, fault.reason))
             return True
         if fault.what == "refuse":
-            self._answer(error(fault.code))
+            self._answer(error(fault.code, fault.reason))
         elif fault.what == "reset":
             left = fault.after_bytes
             for block in self._body():

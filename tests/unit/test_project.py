@@ -24,9 +24,9 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 #: What stands further down may import what stands further up, and parts side by side nothing of
 #: each other.
 ORDER = (
-    {"errors", "text"},
+    {"errors", "forks", "text"},
     {"__init__"},
-    {"forks", "model", "signals", "single_flight", "threads", "uris"},
+    {"model", "signals", "single_flight", "threads", "uris"},
     {"audit", "format"},
     {"codecs", "keys", "stores"},
     {"layers"},

@@ -16,7 +16,7 @@ from contextvars import ContextVar
 import pytest
 
 from secure_xcom import signals, threads
-from secure_xcom.airflow import aside
+from secure_xcom.airflow import asynchronous
 from secure_xcom.errors import KeyUnavailable
 from secure_xcom.keys.local import LocalKek, create_key_file
 from secure_xcom.single_flight import SingleFlight
@@ -189,7 +189,7 @@ def test_an_event_loop_that_is_cancelled_leaves_at_once_and_its_loop_ends():
 
     started = time.monotonic()
     with pytest.raises(TimeoutError):
-        asyncio.run(asyncio.wait_for(aside.awaited(call), 0.1))
+        asyncio.run(asyncio.wait_for(asynchronous.in_thread(call), 0.1))
     assert time.monotonic() - started < 2
     assert stopped.wait(2)
 

@@ -23,8 +23,8 @@ from secure_xcom.errors import (
 )
 from secure_xcom.format.envelope import DATA_KEY_BYTES
 from secure_xcom.keys import open_kek
-from secure_xcom.keys.cloud_kms.errors import DECRYPT, ENCRYPT, Operation
-from secure_xcom.keys.cloud_kms.facts import LOOK, KeyFacts, facts, held_permissions
+from secure_xcom.keys.cloud_kms.errors import DECRYPT, ENCRYPT, KeyOperation
+from secure_xcom.keys.cloud_kms.facts import VIEW, KeyFacts, facts, held_permissions
 from secure_xcom.keys.cloud_kms.kek import CloudKms
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def _round_trip(kek: Kek) -> tuple[Check, bool]:
     return passed(name, f"a data key was wrapped{by} and unwrapped"), True
 
 
-def _permissions(name: str, kek: CloudKms, *operations: Operation) -> Check:
+def _permissions(name: str, kek: CloudKms, *operations: KeyOperation) -> Check:
     wanted = [operation.permission for operation in operations]
     try:
         held = within(lambda: held_permissions(kek, wanted))
@@ -125,9 +125,9 @@ def _metadata(kek: CloudKms) -> Iterator[Check]:
     except KeyAccessDenied:
         yield warned(
             name,
-            f"The service account lacks {LOOK.permission}, which workers do not need: purpose, "
+            f"The service account lacks {VIEW.permission}, which workers do not need: purpose, "
             "algorithm, protection level, rotation and primary version were not looked at.",
-            f"Run the command with an account that has it, or grant it: {_grant(kek, LOOK.role)}",
+            f"Run the command with an account that has it, or grant it: {_grant(kek, VIEW.role)}",
         )
     except KeyUnavailable as error:
         yield refused(name, error)

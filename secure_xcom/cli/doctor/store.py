@@ -69,7 +69,10 @@ def checks(
         yield _round_trip(store)[0]
         yield _folder(place)
         return
-    yield passed("store.kind", f"{uri} in Cloud Storage")
+    yield passed(
+        "store.kind",
+        f"{uri} in Cloud Storage, which takes about one write a second to each large state",
+    )
     check, reached = _round_trip(store)
     yield check
     if reached and isinstance(store, Gcs):

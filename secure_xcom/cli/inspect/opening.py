@@ -37,7 +37,7 @@ _ANYWHERE = Expected()
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class Readable:
     """An opened value, written down."""
 
     type: str
@@ -46,7 +46,7 @@ class Opened:
     data: bytes = field(repr=False)
 
 
-def open_(given: Row | Object | File, report: Report, output: Path | None) -> Opened:
+def open_(given: Row | Object | File, report: Report, output: Path | None) -> Readable:
     """Open a value, and write it to a file if one is named.
 
     Each attempt leaves a line in the audit log, on standard error as well.
@@ -115,20 +115,20 @@ def _read(file: File, bytes_max: int) -> bytes:
     return data
 
 
-def _written(value: object) -> Opened:
+def _written(value: object) -> Readable:
     """Write a value down so that a person can read it, and nothing of it is lost if possible."""
     name = type_name(value)
     if isinstance(value, bytes | bytearray):
-        return Opened(name, "bytes", bytes(value))
+        return Readable(name, "bytes", bytes(value))
     if type(value) is str:
-        return Opened(name, "text", value.encode(errors="surrogatepass"))
+        return Readable(name, "text", value.encode(errors="surrogatepass"))
     try:
         if _is_json(value):
-            return Opened(name, "JSON", json.dumps(value, indent=2).encode() + b"\n")
+            return Readable(name, "JSON", json.dumps(value, indent=2).encode() + b"\n")
         for method in ("to_csv", "write_csv"):  # pandas; polars
             if name.partition(".")[0] in ("pandas", "polars") and hasattr(value, method):
-                return Opened(name, "CSV", str(getattr(value, method)()).encode())
-        return Opened(name, "repr", repr(value).encode(errors="surrogatepass") + b"\n")
+                return Readable(name, "CSV", str(getattr(value, method)()).encode())
+        return Readable(name, "repr", repr(value).encode(errors="surrogatepass") + b"\n")
     except RecursionError:
         raise CodecError(f"The value ({name}) is nested too deeply to be written down.") from None
 

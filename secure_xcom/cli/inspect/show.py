@@ -6,7 +6,7 @@ import base64
 import json
 from pathlib import Path
 
-from secure_xcom.cli.inspect.opening import Opened
+from secure_xcom.cli.inspect.opening import Readable
 from secure_xcom.cli.inspect.report import Comparison, Report
 from secure_xcom.cli.output import Output
 from secure_xcom.format.about import size
@@ -54,7 +54,7 @@ def show(report: Report, output: Output) -> None:
         output.paragraph(escaped(note))
 
 
-def show_opened(opened: Opened, written_to: Path | None, output: Output) -> None:
+def show_opened(opened: Readable, written_to: Path | None, output: Output) -> None:
     """Show an opened value, or say where it was written."""
     output.line()
     if written_to is not None:
@@ -68,7 +68,7 @@ def show_opened(opened: Opened, written_to: Path | None, output: Output) -> None
     output.line(_readable(opened))
 
 
-def members(report: Report, opened: Opened | None, written_to: Path | None) -> dict[str, object]:
+def members(report: Report, opened: Readable | None, written_to: Path | None) -> dict[str, object]:
     """The members of what `--json` prints."""
     found = report.as_json()
     found["authenticated"] = opened is not None
@@ -86,7 +86,7 @@ def members(report: Report, opened: Opened | None, written_to: Path | None) -> d
     return found
 
 
-def _readable(opened: Opened) -> str:
+def _readable(opened: Readable) -> str:
     if opened.form == "bytes":
         return repr(opened.data)
     text = opened.data.decode(errors="surrogatepass")
@@ -106,7 +106,7 @@ def _show_check(check: Comparison, output: Output) -> None:
     mark, style = {True: ("✓", "good"), False: ("✗", "bad"), None: ("?", "dim")}[check.holds]
     said = {
         True: check.what,
-        False: f"{check.what}: no, and a task gets {check.error}",
+        False: f"{check.what}: no ({check.error})",
         None: f"{check.what}: not looked at",
     }[check.holds]
     output.line(f"  {output.styled(mark, style)} {check.step}. {said}")

@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from secure_xcom import google_errors
 from secure_xcom.errors import (
     AuthenticationError,
     ConfigError,
@@ -42,27 +43,29 @@ class NoAnswer(Exception):  # noqa: N818 - raised and handled in this package on
 
 
 @dataclass(frozen=True, slots=True)
-class Operation:
-    """What was asked of a key, and what it takes."""
+class KeyOperation:
+    """What a key is asked for, and the permission that this takes."""
 
+    #: What stands between `Cloud KMS was asked to` and the key's name.
     phrase: str
     permission: str
+    #: A predefined role that has the permission.
     role: str
 
 
-ENCRYPT = Operation(
+ENCRYPT = KeyOperation(
     "wrap a data key with",
     "cloudkms.cryptoKeyVersions.useToEncrypt",
     "roles/cloudkms.cryptoKeyEncrypter",
 )
-DECRYPT = Operation(
+DECRYPT = KeyOperation(
     "unwrap a data key with",
     "cloudkms.cryptoKeyVersions.useToDecrypt",
     "roles/cloudkms.cryptoKeyDecrypter",
 )
 
 
-def is_passing(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """Whether the same call may succeed a little later (`docs/decisions/0021`)."""
     from google.api_core import exceptions  # noqa: PLC0415
 
@@ -81,8 +84,8 @@ def is_passing(error: BaseException) -> bool:
     )
 
 
-def is_doubtful(error: BaseException) -> bool:
-    """Whether a second look is worth it: damage on the way, or credentials without a token."""
+def is_rarely_transient(error: BaseException) -> bool:
+    """Whether a few attempts may help: damage on the way, or credentials without a token."""
     from google.api_core import exceptions  # noqa: PLC0415
     from google.auth.exceptions import TransportError  # noqa: PLC0415
 
@@ -94,7 +97,7 @@ def is_doubtful(error: BaseException) -> bool:
 
 
 def translate(  # noqa: PLR0911 - one for each origin
-    error: BaseException, operation: Operation, key_name: str
+    error: BaseException, operation: KeyOperation, key_name: str
 ) -> SecureXComError:
     """The error of this package that stands for `error`; to be raised from it."""
     if isinstance(error, ImportError):
@@ -120,7 +123,7 @@ def translate(  # noqa: PLR0911 - one for each origin
     if isinstance(error, exceptions.RetryError) and isinstance(error.cause, Exception):
         return translate(error.cause, operation, key_name)
     if isinstance(error, exceptions.GoogleAPICallError):
-        return _of_call(error, operation, key_name)
+        return _call_error(error, operation, key_name)
     if isinstance(error, GoogleAuthError):
         return _of_credentials(error, operation, key_name)
     return KeyServiceError(
@@ -129,8 +132,8 @@ def translate(  # noqa: PLR0911 - one for each origin
     )
 
 
-def _of_call(  # noqa: PLR0911 - one for each meaning
-    error: exceptions.GoogleAPICallError, operation: Operation, key_name: str
+def _call_error(  # noqa: PLR0911 - one for each meaning
+    error: exceptions.GoogleAPICallError, operation: KeyOperation, key_name: str
 ) -> SecureXComError:
     from google.api_core import exceptions  # noqa: PLC0415
 
@@ -157,7 +160,7 @@ def _of_call(  # noqa: PLR0911 - one for each meaning
             f"`kek_uri`, or create the key (purpose: symmetric encrypt/decrypt). {said}"
         )
     if isinstance(error, exceptions.FailedPrecondition):
-        return KeyUnavailable(f"{failed}: {_state(error.message, operation)} {said}")
+        return KeyUnavailable(f"{failed}: {_state_advice(error.message, operation)} {said}")
     if isinstance(error, exceptions.TooManyRequests):
         return KeyUnavailable(
             f"{failed}: a quota is used up, also after retries. Raise the project's quota for "
@@ -169,7 +172,7 @@ def _of_call(  # noqa: PLR0911 - one for each meaning
             "account and its key still exist, and that the token service can be reached. "
             f"{said}"
         )
-    if is_passing(error):
+    if is_transient(error):
         return KeyUnavailable(
             f"{failed}: the service is out of reach or failing, also after retries. Check the "
             "way to cloudkms.googleapis.com and https://status.cloud.google.com, then clear the "
@@ -178,25 +181,17 @@ def _of_call(  # noqa: PLR0911 - one for each meaning
     return KeyServiceError(f"{failed} ({type(error).__name__}). {said}")
 
 
-def _of_credentials(error: GoogleAuthError, operation: Operation, key_name: str) -> SecureXComError:
-    from google.auth import exceptions  # noqa: PLC0415
-
-    failed = f"Cloud KMS could not be asked to {operation.phrase} {key_name}"
-    said = f"The credentials said: {_one_line(str(error))}"
-    if error.retryable or isinstance(
-        error, (exceptions.TransportError, exceptions.TimeoutError, exceptions.ResponseError)
-    ):
-        return KeyUnavailable(
-            f"{failed}: the token service or the metadata server is out of reach. {said}"
-        )
-    return KeyAccessDenied(
-        f"{failed}: the worker has no usable credentials. On Composer the environment's service "
-        "account is used; elsewhere set up application default credentials, or a connection by "
-        f"`gcp_conn_id`. {said}"
+def _of_credentials(
+    error: GoogleAuthError, operation: KeyOperation, key_name: str
+) -> SecureXComError:
+    kind = KeyUnavailable if google_errors.may_refresh(error) else KeyAccessDenied
+    return kind(
+        f"Cloud KMS could not be asked to {operation.phrase} {key_name}: "
+        f"{google_errors.about_credentials(error)}"
     )
 
 
-def _state(message: str, operation: Operation) -> str:
+def _state_advice(message: str, operation: KeyOperation) -> str:
     match = _STATE.search(message)
     if not match:
         return "the key cannot be used in its present state."

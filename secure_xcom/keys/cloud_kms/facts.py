@@ -1,6 +1,6 @@
-"""What Cloud KMS says of a key itself: https://cloud.google.com/kms/docs/reference/rest.
+"""A key's settings, and the caller's permissions on it: https://cloud.google.com/kms/docs/reference/rest.
 
-No push or pull asks any of this; it is for who looks after a deployment (`cli/doctor/`).
+No push or pull asks for these; `secure-xcom doctor` does.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, cast
 
-from secure_xcom.keys.cloud_kms.errors import Operation
+from secure_xcom.keys.cloud_kms.errors import KeyOperation
 from secure_xcom.keys.cloud_kms.kek import CloudKms
 
 if TYPE_CHECKING:
     from google.cloud.kms_v1 import KeyManagementServiceClient
 
-#: The permission that `facts` takes; that of `held_permissions` nobody lacks.
-LOOK = Operation("look at", "cloudkms.cryptoKeys.get", "roles/cloudkms.viewer")
-_ASK = Operation("ask for the permissions on", "", "roles/cloudkms.viewer")
+#: What `facts` asks for; what `held_permissions` asks for takes no permission.
+VIEW = KeyOperation("look at", "cloudkms.cryptoKeys.get", "roles/cloudkms.viewer")
+_TEST_PERMISSIONS = KeyOperation("ask for the permissions on", "", "roles/cloudkms.viewer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class KeyFacts:
 
 
 def facts(kek: CloudKms) -> KeyFacts:
-    """Look at a key.
+    """A key's settings, as Cloud KMS has them.
 
     Raises:
         KeyAccessDenied: the caller lacks `cloudkms.cryptoKeys.get`.
@@ -58,7 +58,7 @@ def facts(kek: CloudKms) -> KeyFacts:
             rotation=cast("timedelta | None", key.rotation_period) or None,
         )
 
-    return kek.call(LOOK, get)
+    return kek.call(VIEW, get)
 
 
 def held_permissions(kek: CloudKms, permissions: Iterable[str]) -> frozenset[str]:
@@ -76,4 +76,4 @@ def held_permissions(kek: CloudKms, permissions: Iterable[str]) -> frozenset[str
         )
         return frozenset(answer.permissions)
 
-    return kek.call(_ASK, ask)
+    return kek.call(_TEST_PERMISSIONS, ask)

@@ -26,13 +26,14 @@ from secure_xcom.keys.cloud_kms.errors import (
     DECRYPT,
     ENCRYPT,
     CorruptAnswer,
+    KeyOperation,
     NoAnswer,
-    Operation,
-    is_doubtful,
-    is_passing,
+    is_rarely_transient,
+    is_transient,
     translate,
 )
 from secure_xcom.model import WrappedKey
+from secure_xcom.uris import CLOUD_KMS, KmsKey, parse_kek
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
@@ -45,20 +46,11 @@ ATTEMPT_SECONDS = 10.0
 DEADLINE_SECONDS = 60.0
 #: The waits between attempts: random, up to a bound that doubles from the first to the second.
 BACKOFF_SECONDS = (0.1, 8.0)
-#: How often a call is repeated that failed in a way which seldom passes.
-DOUBTFUL_RETRIES = 2
+#: How often a call is repeated after failures that are rarely transient.
+RARELY_TRANSIENT_RETRIES = 2
 
 _log = logging.getLogger(__name__)
 _Answer = TypeVar("_Answer")
-
-# What a project's id may be: https://cloud.google.com/resource-manager/docs/creating-managing-projects
-# (a domain may stand before it); the other parts as in KMS's reference.
-_URI = re.compile(
-    r"gcp-kms://(projects/(?:[a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]"
-    r"/locations/[a-z0-9-]{1,63}"
-    r"/keyRings/[a-zA-Z0-9_-]{1,63}"
-    r"/cryptoKeys/[a-zA-Z0-9_-]{1,63})"
-)
 
 #: What the first call imports: the client, and where default credentials come from.
 _MODULES = (
@@ -105,7 +97,7 @@ class CloudKms:
         make_client: used instead of this module's, at the first call in each process.
 
     Raises:
-        ConfigError: the URI does not name a key.
+        ConfigError: the URI names no key in Cloud KMS.
     """
 
     def __init__(
@@ -116,14 +108,20 @@ class CloudKms:
         deadline_seconds: float = DEADLINE_SECONDS,
         make_client: MakeClient | None = None,
     ) -> None:
+        key = parse_kek(uri)
+        if not isinstance(key, KmsKey):
+            raise ConfigError(
+                f"{uri!r} names no key in Cloud KMS; "
+                f"{CLOUD_KMS}projects/P/locations/L/keyRings/R/cryptoKeys/K does."
+            )
         self._uri = uri
-        self._key_name = _key_name(uri)
+        self._key_name = key.resource_name
         self._credentials = credentials
         self._deadline_seconds = deadline_seconds
         self._make_client = make_client
         self._client: KeyManagementServiceClient | None = None
         self._client_lock = threading.Lock()
-        forks.forget_in_children(self)
+        forks.run_in_children(self.forget)
 
     def __repr__(self) -> str:
         return f"CloudKms({self._uri!r})"
@@ -183,7 +181,7 @@ class CloudKms:
 
     def call(
         self,
-        operation: Operation,
+        operation: KeyOperation,
         attempt: Callable[[KeyManagementServiceClient, float], _Answer],
     ) -> _Answer:
         """Attempt a call until it succeeds, cannot succeed, or has taken too long.
@@ -193,13 +191,13 @@ class CloudKms:
             attempt: the call, by the client of this process, in so many seconds at most.
 
         Raises:
-            SecureXComError: what `cloud_kms_errors.translate` makes of its last error.
+            SecureXComError: what `errors.translate` makes of its last error.
         """
-        until = time.monotonic() + self._deadline_seconds
+        deadline = time.monotonic() + self._deadline_seconds
         may_retry = _may_retry()
         bound_seconds = BACKOFF_SECONDS[0]
         while True:
-            outcome = self._outcome(attempt, until)
+            outcome = self._attempt_in_thread(attempt, deadline)
             error = outcome.exception() if outcome.done() else NoAnswer(self._deadline_seconds)
             if error is None:
                 return outcome.result()
@@ -208,13 +206,13 @@ class CloudKms:
             # Jitter keeps many workers from coming back at once; nothing secret depends on it.
             pause_seconds = random.uniform(0, bound_seconds)  # noqa: S311
             bound_seconds = min(2 * bound_seconds, BACKOFF_SECONDS[1])
-            if time.monotonic() + pause_seconds >= until or not may_retry(error):
+            if time.monotonic() + pause_seconds >= deadline or not may_retry(error):
                 raise translate(error, operation, self._key_name) from error
             _log.info("Cloud KMS: %s; trying again with %s", type(error).__name__, self._key_name)
             threads.pause(pause_seconds)
 
-    def _outcome(
-        self, attempt: Callable[[KeyManagementServiceClient, float], _Answer], until: float
+    def _attempt_in_thread(
+        self, attempt: Callable[[KeyManagementServiceClient, float], _Answer], deadline: float
     ) -> Future[_Answer]:
         """Attempt a call once, in a thread: not all that Google's libraries wait for has a bound.
 
@@ -225,12 +223,12 @@ class CloudKms:
         def attempt_once() -> _Answer:
             # A fork must not fall into a call, nor into an import, whose lock nobody would open.
             with forks.calls():
-                client = self._client_here()
-                return attempt(client, min(ATTEMPT_SECONDS, max(0.0, until - time.monotonic())))
+                client = self._client_of_process()
+                return attempt(client, min(ATTEMPT_SECONDS, max(0.0, deadline - time.monotonic())))
 
-        return threads.outcome(attempt_once, "secure-xcom-kms", until - time.monotonic())
+        return threads.outcome(attempt_once, "secure-xcom-kms", deadline - time.monotonic())
 
-    def _client_here(self) -> KeyManagementServiceClient:
+    def _client_of_process(self) -> KeyManagementServiceClient:
         with self._client_lock:
             if self._client is None:
                 self._client = (self._make_client or make_client)(self._credentials)
@@ -238,20 +236,6 @@ class CloudKms:
                 transport = logging.getLogger(type(self._client.transport).__module__)
                 transport.addFilter(_above_debug)
             return self._client
-
-
-def _key_name(uri: str) -> str:
-    if match := _URI.fullmatch(uri):
-        return match[1]
-    hint = ""
-    if "/cryptoKeyVersions" in uri:
-        hint = " Leave the version out: new values are sealed under the key's primary version."
-    elif re.match(r"gcp-kms://projects/\d+/", uri):
-        hint = " Name the project by its id, not by its number."
-    raise ConfigError(
-        f"{uri!r} does not name a Cloud KMS key; "
-        f"gcp-kms://projects/P/locations/L/keyRings/R/cryptoKeys/K does.{hint}"
-    )
 
 
 def _version(answer: EncryptResponse, key_name: str) -> str:
@@ -276,15 +260,15 @@ def _plaintext(answer: DecryptResponse) -> bytes:
 
 
 def _may_retry() -> Callable[[Exception], bool]:
-    """A predicate for one call: what passes is tried again, what is doubtful only a few times."""
-    doubts = 0
+    """A predicate for one call, that counts the failures which are rarely transient."""
+    rarely_transient = 0
 
     def may_retry(error: Exception) -> bool:
-        nonlocal doubts
-        if is_doubtful(error):
-            doubts += 1
-            return doubts <= DOUBTFUL_RETRIES
-        return is_passing(error)
+        nonlocal rarely_transient
+        if is_rarely_transient(error):
+            rarely_transient += 1
+            return rarely_transient <= RARELY_TRANSIENT_RETRIES
+        return is_transient(error)
 
     return may_retry
 

@@ -5,17 +5,13 @@ https://cloud.google.com/storage/docs/json_api/v1/status-codes says which status
 
 from __future__ import annotations
 
-import functools
 import http.client
 import re
-import signal
 import ssl
-from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from enum import Enum
-from types import CodeType
 from typing import TYPE_CHECKING
 
+from secure_xcom import google_errors
 from secure_xcom.errors import (
     ConfigError,
     ObjectNotFound,
@@ -24,58 +20,15 @@ from secure_xcom.errors import (
     StoreError,
     StoreUnavailable,
 )
+from secure_xcom.signals import layers_of
+from secure_xcom.stores.gcs.retry import Doubtful, Kind, SessionGone, kind_of
 
 if TYPE_CHECKING:
     from google.api_core.exceptions import GoogleAPICallError
     from google.auth.exceptions import GoogleAuthError
 
-#: What may pass, by the service's own retry strategy:
-#: https://cloud.google.com/storage/docs/retry-strategy
-_PASSING = frozenset((408, 429, 500, 502, 503, 504))
-#: How TLS fails where it is set up wrongly on one side: nothing of it passes by itself.
-_FINAL_TLS = frozenset(
-    (
-        "CERTIFICATE_VERIFY_FAILED",
-        "NO_CIPHERS_AVAILABLE",
-        "NO_PROTOCOLS_AVAILABLE",
-        "SSLV3_ALERT_BAD_CERTIFICATE",
-        "SSLV3_ALERT_HANDSHAKE_FAILURE",
-        "TLSV1_ALERT_PROTOCOL_VERSION",
-        "TLSV1_ALERT_UNKNOWN_CA",
-        "TLSV13_ALERT_CERTIFICATE_REQUIRED",
-        "UNSAFE_LEGACY_RENEGOTIATION_DISABLED",
-        "UNSUPPORTED_PROTOCOL",
-        "WRONG_VERSION_NUMBER",
-    )
-)
-_LIBRARIES = frozenset(("google", "requests", "urllib3"))
-#: What an answer of a proxy to CONNECT becomes, in the standard library.
-_TUNNEL = re.compile(r"Tunnel connection failed: (\d{3})")
 #: Addresses are left out of messages: that of an upload session is as good as a password.
 _ADDRESS = re.compile(r"(?:(?:GET|POST|PUT|DELETE) )?https?://\S+?(?=:? |$)")
-
-
-class Kind(Enum):
-    """What a failed request says of the next one."""
-
-    #: It may go through a little later.
-    PASSING = "passing"
-    #: It may go through, but what fails in this way seldom does; the request may have been obeyed.
-    DOUBTFUL = "doubtful"
-    #: It will fail in the same way.
-    FINAL = "final"
-
-
-class Interrupted(Exception):  # noqa: N818 - raised and handled in this package only
-    """An exchange broke off; another try may go through."""
-
-
-class Doubtful(Exception):  # noqa: N818 - raised and handled in this package only
-    """An answer says success, but not of what; what was asked for may have been done."""
-
-
-class SessionGone(Exception):  # noqa: N818 - raised and handled in this package only
-    """An upload session is no longer there, and with it parts that are not held any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,155 +44,6 @@ REPLACE = Operation("replace", "storage.objects.create or storage.objects.delete
 READ = Operation("read", "storage.objects.get")
 LIST = Operation("list", "storage.objects.list")
 DELETE = Operation("delete", "storage.objects.delete")
-
-
-def kind_of(error: BaseException, outer: BaseException | None = None) -> Kind:
-    """What an error of Google's client, or of a layer below it, says of another try.
-
-    What a wrapper is called says little: `requests.exceptions.SSLError` is a certificate that is
-    refused, and a connection that ends in a handshake. So the layers are looked through, down to
-    the innermost.
-
-    Args:
-        error: what an attempt raised.
-        outer: what the caller was handling before (`layers_of`).
-    """
-    from google.api_core.exceptions import GoogleAPICallError  # noqa: PLC0415
-    from google.auth.exceptions import GoogleAuthError  # noqa: PLC0415
-
-    if isinstance(error, Doubtful):
-        return Kind.DOUBTFUL
-    layers = list(layers_of(error, outer))
-    if isinstance(error, GoogleAPICallError) and error.code is not None:
-        passes = error.code in _PASSING
-    elif any(map(_is_final, layers)) or (
-        isinstance(error, GoogleAuthError) and not _may_refresh(error)
-    ):
-        passes = False
-    else:
-        passes = any(map(_is_passing, layers))
-    return Kind.PASSING if passes else Kind.FINAL
-
-
-def layers_of(error: BaseException, outer: BaseException | None = None) -> Iterator[BaseException]:
-    """The exception, and what it was made of, each once, outermost first.
-
-    Libraries keep the inner one as the cause, as the context, as an argument, or as `reason`.
-
-    Args:
-        error: the outermost.
-        outer: what the caller was handling before. It is the context of whatever is raised
-            meanwhile, and not one of the layers.
-    """
-    seen = {id(outer)}
-    todo: list[object] = [error]
-    while todo:
-        layer = todo.pop(0)
-        if isinstance(layer, BaseException) and id(layer) not in seen:
-            seen.add(id(layer))
-            yield layer
-            todo += [layer.__cause__, layer.__context__, getattr(layer, "reason", None)]
-            todo += layer.args
-
-
-def _is_final(layer: BaseException) -> bool:
-    import requests.exceptions as r  # noqa: PLC0415
-    import urllib3.exceptions as u  # noqa: PLC0415
-
-    if isinstance(layer, ssl.SSLError) and getattr(layer, "reason", None) in _FINAL_TLS:
-        return True
-    if isinstance(layer, OSError) and (refused := _TUNNEL.match(str(layer))):
-        return int(refused[1]) not in _PASSING
-    return isinstance(
-        layer,
-        (
-            ssl.SSLCertVerificationError,
-            ssl.CertificateError,
-            r.InvalidURL,
-            r.MissingSchema,
-            r.InvalidSchema,
-            r.InvalidHeader,
-            r.TooManyRedirects,
-            r.ContentDecodingError,
-            r.RetryError,
-            u.LocationValueError,
-            u.ResponseError,
-        ),
-    )
-
-
-def _is_passing(layer: BaseException) -> bool:
-    import requests.exceptions as r  # noqa: PLC0415
-    import urllib3.exceptions as u  # noqa: PLC0415
-    from google.auth.exceptions import TransportError  # noqa: PLC0415
-
-    return isinstance(
-        layer,
-        (
-            Interrupted,
-            TransportError,
-            r.ConnectionError,
-            r.Timeout,
-            r.ChunkedEncodingError,
-            u.ProtocolError,
-            u.TimeoutError,
-            u.PoolError,
-            u.SSLError,
-            http.client.HTTPException,
-            ssl.SSLError,
-            ConnectionError,
-            TimeoutError,
-        ),
-    )
-
-
-def raised_by_handler(
-    error: BaseException, outer: BaseException | None = None
-) -> BaseException | None:
-    """What one of the caller's signal handlers raised, if that is what this error is made of.
-
-    A handler's exception comes up wherever this thread happens to be, and where that is in the
-    layers below, they take a `TimeoutError` for their own and wrap it. So it is told by where it
-    was raised: in a function that is a signal's handler now.
-    """
-    codes = {
-        code
-        for number in signal.valid_signals()
-        if (code := _code_of(signal.getsignal(number))) is not None
-    }
-    raised = [layer for layer in layers_of(error, outer) if _passed(layer, codes)]
-    # A wrapper may have been given the traceback of what it wraps.
-    own = (layer for layer in raised if type(layer).__module__.split(".")[0] not in _LIBRARIES)
-    return next(own, raised[-1] if raised else None)
-
-
-def _passed(error: BaseException, codes: Collection[CodeType]) -> bool:
-    """Whether an exception came out of one of these functions."""
-    trace = error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code in codes:
-            return True
-        trace = trace.tb_next
-    return False
-
-
-def _code_of(handler: object) -> CodeType | None:
-    while isinstance(handler, functools.partial):
-        handler = handler.func
-    for candidate in (handler, getattr(type(handler), "__call__", None)):  # noqa: B004 - its code
-        code = getattr(getattr(candidate, "__func__", candidate), "__code__", None)
-        if isinstance(code, CodeType):
-            return code
-    return None
-
-
-def _may_refresh(error: GoogleAuthError) -> bool:
-    """Whether credentials that could not be had may be had a little later."""
-    # By name: older versions of google-auth have not all of them.
-    kinds = {kind.__name__ for kind in type(error).__mro__}
-    return bool(getattr(error, "retryable", False)) or bool(
-        kinds & {"TransportError", "TimeoutError", "ResponseError"}
-    )
 
 
 def translate(
@@ -299,6 +103,20 @@ def _of_exchange(
     return StoreError(f"{failed} (its cause is attached).")
 
 
+def not_found() -> type[GoogleAPICallError]:
+    """What Google's libraries raise where there is no such thing; imported at the first call."""
+    from google.api_core.exceptions import NotFound  # noqa: PLC0415
+
+    return NotFound
+
+
+def precondition_failed() -> type[GoogleAPICallError]:
+    """What they raise where a name has another generation than was expected."""
+    from google.api_core.exceptions import PreconditionFailed  # noqa: PLC0415
+
+    return PreconditionFailed
+
+
 def no_bucket(bucket: str) -> StoreError:
     """The bucket itself is missing."""
     return StoreUnavailable(
@@ -313,6 +131,14 @@ def no_object(what: str) -> StoreError:
     return ObjectNotFound(
         f"There is no object {what}. It was deleted, by a purge, a lifecycle rule of the bucket, "
         "or a person; clear the task that wrote it to produce the value again."
+    )
+
+
+def replaced(what: str) -> StoreError:
+    """The rest of an object is gone: another one took its place in the middle of a read."""
+    return StoreUnavailable(
+        f"The object {what} was replaced while it was read, and reading it broke off, so the rest "
+        "of it is gone. Read it again, or clear the task."
     )
 
 
@@ -360,8 +186,8 @@ def _of_call(
         )
     if error.code == http.client.TOO_MANY_REQUESTS:
         return StoreUnavailable(
-            f"{failed}: too many requests{again}. One object can be written about once a second; "
-            f"look also at the bucket's request rates and quotas. {said}"
+            f"{failed}: too many requests{again}. One object can be written about once a second. "
+            f"Look at the bucket's request rates and quotas, too. {said}"
         )
     if kind_of(error) is Kind.PASSING:
         return StoreUnavailable(
@@ -380,14 +206,8 @@ def _is_retained(error: GoogleAPICallError) -> bool:
 def _of_credentials(
     error: GoogleAuthError, operation: Operation, what: str, again: str
 ) -> SecureXComError:
-    failed = f"Cloud Storage could not be asked to {operation.verb} {what}"
-    said = f"The credentials said: {' '.join(str(error).split())[:500]}"
-    if _may_refresh(error):
-        return StoreUnavailable(
-            f"{failed}: the token service or the metadata server is out of reach{again}. {said}"
-        )
-    return StoreAccessDenied(
-        f"{failed}: the worker has no usable credentials. On Composer the environment's service "
-        "account is used; elsewhere set up application default credentials, or a connection by "
-        f"`gcp_conn_id`. {said}"
+    kind = StoreUnavailable if google_errors.may_refresh(error) else StoreAccessDenied
+    return kind(
+        f"Cloud Storage could not be asked to {operation.verb} {what}: "
+        f"{google_errors.about_credentials(error, again)}"
     )

@@ -9,9 +9,9 @@ from __future__ import annotations
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 
+from secure_xcom.stores.gcs.bucket import Resource
 from secure_xcom.stores.gcs.errors import Operation
 from secure_xcom.stores.gcs.store import Gcs
-from secure_xcom.stores.gcs.wire import Resource
 
 LOOK = Operation("look at the bucket of", "storage.buckets.get")
 
@@ -23,8 +23,8 @@ def bucket_resource(store: Gcs) -> Resource:
         StoreAccessDenied: the caller lacks `storage.buckets.get`.
         StoreError: the bucket cannot be reached.
     """
-    with store.wire(LOOK, "") as wire:
-        return wire.bucket()
+    with store.bucket(LOOK, "") as bucket:
+        return bucket.resource()
 
 
 def server_time(store: Gcs) -> datetime | None:
@@ -33,8 +33,8 @@ def server_time(store: Gcs) -> datetime | None:
     Raises:
         StoreError: the service cannot be reached.
     """
-    with store.wire(LOOK, "") as wire:
-        date = wire.date()
+    with store.bucket(LOOK, "") as bucket:
+        date = bucket.date()
     try:
         return parsedate_to_datetime(date)
     except ValueError:

@@ -12,13 +12,8 @@ from http import HTTPStatus
 from typing import cast
 
 from secure_xcom.stores.blocks import Blocks
-from secure_xcom.stores.gcs.errors import (
-    Doubtful,
-    Interrupted,
-    Kind,
-    SessionGone,
-)
-from secure_xcom.stores.gcs.wire import Patience, Resource, Wire, checked, resource_of, stored_of
+from secure_xcom.stores.gcs.bucket import Bucket, Resource, checked, resource_of, stored_of
+from secure_xcom.stores.gcs.retry import Doubtful, Interrupted, Kind, Retries, SessionGone
 from secure_xcom.stores.protocol import Stored
 
 #: Parts but the last are a multiple of this.
@@ -36,12 +31,12 @@ class UploadSession:
     A session that the service has forgotten is begun anew while no part of it has been let go.
 
     Args:
-        wire: the bucket's.
+        bucket: the bucket's.
         resource: the object's name, and what is to be known of it.
     """
 
-    def __init__(self, wire: Wire, resource: Resource) -> None:
-        self._wire = wire
+    def __init__(self, bucket: Bucket, resource: Resource) -> None:
+        self._bucket = bucket
         self._resource = resource
         self._url: str | None = None
         self._kept_bytes = 0
@@ -63,7 +58,7 @@ class UploadSession:
         def attempt() -> None:
             nonlocal in_doubt
             if self._url is None:
-                self._url, in_doubt = self._wire.start_upload(self._resource), False
+                self._url, in_doubt = self._bucket.start_upload(self._resource), False
             if in_doubt:
                 self._put(Blocks(()), "bytes */*")
             in_doubt = True
@@ -76,7 +71,7 @@ class UploadSession:
                 self._put(rest, f"bytes {span}/{end if last else '*'}")
                 if self._kept_bytes <= before and not self._stored:
                     raise Interrupted("nothing of a part was kept")
-                self._wire.patience.moved(self._kept_bytes - before)
+                self._bucket.retries.moved(self._kept_bytes - before)
             raise SessionGone("the service has kept another number of bytes than was sent")
 
         def attempt_or_begin_anew() -> None:
@@ -89,7 +84,7 @@ class UploadSession:
                 self._kept_bytes = 0
                 raise Doubtful(str(gone)) from None
 
-        self._wire.patience.attempt(attempt_or_begin_anew)
+        self._bucket.retries.attempt(attempt_or_begin_anew)
         return self._stored
 
     def cancel(self) -> None:
@@ -97,11 +92,11 @@ class UploadSession:
         if self._url is None:
             return
         url, self._url = self._url, None
-        patience = Patience(_CANCEL_SECONDS)
+        retries = Retries(_CANCEL_SECONDS)
         try:
-            self._wire.within(patience).request("DELETE", url).close()
+            self._bucket.within(retries).request("DELETE", url).close()
         except Exception as error:  # noqa: BLE001 - what went wrong before is what counts
-            own = patience.own(error)
+            own = retries.own(error)
         else:
             return
         if own:
@@ -111,7 +106,7 @@ class UploadSession:
         from requests import RequestException  # noqa: PLC0415
 
         try:
-            response = self._wire.request(
+            response = self._bucket.request(
                 "PUT",
                 cast("str", self._url),
                 data=cast("Iterable[bytes]", body) if len(body) else b"",
@@ -119,9 +114,9 @@ class UploadSession:
             )
         except RequestException as error:
             # What it says has the address.
-            if own := self._wire.patience.own(error):
+            if own := self._bucket.retries.own(error):
                 raise own from None
-            final = self._wire.patience.kind_of(error) is Kind.FINAL
+            final = self._bucket.retries.kind_of(error) is Kind.FINAL
             kind = OSError if final else Interrupted
             raise kind(f"an upload broke off with a {type(error).__name__}") from None
         if response.status_code in _GONE:

@@ -19,7 +19,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from secure_xcom.stores.gcs.wire import PROGRESS_BYTES
+from secure_xcom.stores.gcs.retry import PROGRESS_BYTES
 
 if TYPE_CHECKING:
     from requests import Session

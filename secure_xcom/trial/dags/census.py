@@ -71,8 +71,8 @@ def secure_xcom_census() -> None:  # noqa: C901, PLR0915 - many small tasks
         return values.number()
 
     @task
-    def octets() -> object:
-        return values.octets()
+    def binary() -> object:
+        return values.binary()
 
     @task
     def lines() -> object:
@@ -104,7 +104,7 @@ def secure_xcom_census() -> None:  # noqa: C901, PLR0915 - many small tasks
         values.check(number, values.number())
         values.check(output, values.outputs()["first"])
         # As operator links are, this one is not sealed: the search has to find it.
-        ti.xcom_push(key=values.CONTROL_KEY, value=values.control())
+        ti.xcom_push(key=values.CLEAR_KEY, value=values.control())
         log.info(values.mark("argument"))
         return record
 
@@ -129,7 +129,7 @@ def secure_xcom_census() -> None:  # noqa: C901, PLR0915 - many small tasks
             values.check(value, getattr(values, name)())
         values.check(list(results), values.pieces())
         log.info(values.mark("holds"))
-        values.check(ti.xcom_pull(task_ids="octets"), values.octets())
+        values.check(ti.xcom_pull(task_ids="binary"), values.binary())
         log.info(values.mark("holds bytes"))
         raise RuntimeError("It fails while it holds them all.")
 
@@ -155,7 +155,7 @@ def secure_xcom_census() -> None:  # noqa: C901, PLR0915 - many small tasks
     [texts, counted] >> retried
     texts >> failing
     holding = holds(long, mapped.expand(piece=pieces()))
-    octets() >> holding
+    binary() >> holding
     control = BashOperator(
         task_id="control",
         bash_command='echo {{ control() }} | tee "$TMPDIR/control"',

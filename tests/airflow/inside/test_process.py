@@ -22,7 +22,7 @@ except ImportError:
 assert XCom is SecureXComBackend, XCom
 ours = {name for name in sys.modules if name.startswith("secure_xcom")}
 # Of keys and stores, those parts alone that have to see each fork (`preload.py`).
-allowed = {"", ".blocks", ".gcs", ".gcs.errors", ".gcs.wire", ".protocol"}
+allowed = {"", ".gcs", ".gcs.client"}
 parts = ("secure_xcom.stack", "secure_xcom.codecs", "secure_xcom.keys", "secure_xcom.stores")
 light = {part + rest for part in parts[2:] for rest in allowed}
 heavy = {name for name in ours if name.startswith(parts)} - light

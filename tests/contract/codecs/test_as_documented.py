@@ -33,9 +33,9 @@ def read(codec, data):
         assert not rest
         return value
     if codec == 2:
-        (text, mark, lifted), rest = document(data)
+        (text, prefix, taken), rest = document(data)
         assert not rest
-        return put_back(json.loads(text), mark, lifted)
+        return put_back(json.loads(text), prefix, taken)
     if codec == 3:
         return arrow(data)
     return np.load(io.BytesIO(data), allow_pickle=False) if codec == 4 else data
@@ -73,13 +73,13 @@ EXTENSIONS = {
 # Section 2, up to where Airflow takes over.
 
 
-def put_back(tree, mark, lifted):
-    if isinstance(tree, str) and mark and tree.startswith(mark):
-        return lifted[int(tree.removeprefix(mark))]
+def put_back(tree, prefix, taken):
+    if isinstance(tree, str) and prefix and tree.startswith(prefix):
+        return taken[int(tree.removeprefix(prefix))]
     if isinstance(tree, list):
-        return [put_back(item, mark, lifted) for item in tree]
+        return [put_back(item, prefix, taken) for item in tree]
     if isinstance(tree, dict):
-        return {key: put_back(item, mark, lifted) for key, item in tree.items()}
+        return {key: put_back(item, prefix, taken) for key, item in tree.items()}
     return tree
 
 

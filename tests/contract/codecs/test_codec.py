@@ -41,7 +41,7 @@ SAMPLES = {
         "tuple": (1, "x", None),
         "date": {"when": dt.date(2020, 1, 1)},
         "sets": {"a": {1, 2}, "b": decimal.Decimal("1.5")},
-        "lifted": (
+        "taken out": (
             b"\0",
             bytearray(b"x"),
             2**70,

@@ -348,7 +348,7 @@ def test_what_a_task_would_refuse_is_said_without_a_key(
     assert (code, list(disagreeing(report))) == (1, [what])
     (error,) = errors(report)
     assert [line["error"] for line in audited(inspect(row, "--open").err)] == [error]
-    assert f"{what}: no, and a task gets {error}" in inspect(row).out
+    assert f"{what}: no ({error})" in inspect(row).out
 
 
 def test_what_was_trusted_before_is_trusted(deployment, found, monkeypatch):

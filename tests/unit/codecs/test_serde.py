@@ -1,4 +1,4 @@
-"""What goes through Airflow's serialisation: what is lifted out, and how refusals read."""
+"""What goes through Airflow's serialisation: what is taken out, and how refusals read."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Point:
     y: object = 0
 
     def __post_init__(self):
-        assert not isinstance(self.x, str), "a mark must not reach a constructor"
+        assert not isinstance(self.x, str), "a placeholder must not reach a constructor"
 
 
 @attr.frozen
@@ -43,7 +43,7 @@ class Attrs:
 
     @staticmethod
     def check(value):
-        assert not isinstance(value, str), "a mark must not reach a validator"
+        assert not isinstance(value, str), "a placeholder must not reach a validator"
 
 
 class Model(pydantic.BaseModel):
@@ -98,7 +98,7 @@ def _forget():
 
 
 def parts(value):
-    """The JSON text, the mark and the lifted values of a payload."""
+    """The JSON text, the placeholders' prefix and the values taken out of a payload."""
     payload = encode(value)
     assert payload.codec is CodecId.SERDE
     return plain.decode(plain.Source(payload.buffers))
@@ -114,11 +114,11 @@ def test_the_json_is_what_airflow_makes_of_the_value():
     assert parts(value) == [made.encode(), "", []]
 
 
-def test_a_mark_stands_where_a_value_was_lifted_out():
-    text, mark, lifted = parts((b"x", 2**70))
-    assert lifted == [b"x", 2**70]
-    assert re.fullmatch("[0-9a-f]{32}", mark)
-    assert json.loads(text)["__data__"] == [f"{mark}0", f"{mark}1"]
+def test_a_placeholder_stands_where_a_value_was_taken_out():
+    text, prefix, taken = parts((b"x", 2**70))
+    assert taken == [b"x", 2**70]
+    assert re.fullmatch("[0-9a-f]{32}", prefix)
+    assert json.loads(text)["__data__"] == [f"{prefix}0", f"{prefix}1"]
 
 
 def test_marks_are_never_the_same_twice():
@@ -134,7 +134,7 @@ def test_marks_are_never_the_same_twice():
     ],
     ids=["dataclass", "attrs", "in a list", "its own", "set", "pydantic", "frame"],
 )
-def test_what_is_lifted_out_is_back_before_a_class_is_made(value):
+def test_what_is_taken_out_is_back_before_a_class_is_made(value):
     before = repr(value)
     restored = decode(encode(value))
     assert repr(value) == before
@@ -213,9 +213,9 @@ def test_what_airflow_no_longer_allows_is_refused_on_read(allow):
 
 def test_a_class_that_cannot_be_restored_is_an_error_without_contents():
     payload = encode(Model(size=3))
-    text, mark, lifted = plain.decode(plain.Source(payload.buffers))
+    text, prefix, taken = plain.decode(plain.Source(payload.buffers))
     with pytest.raises(CodecError) as caught:
-        decode(serde(text.replace(b":3", f':"{CARD}x"'.encode()), mark, lifted))
+        decode(serde(text.replace(b":3", f':"{CARD}x"'.encode()), prefix, taken))
     assert "ValidationError" in str(caught.value)
     assert CARD not in "".join(traceback.format_exception(caught.value))
 

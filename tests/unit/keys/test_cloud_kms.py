@@ -231,5 +231,5 @@ def test_clients_are_made_once_and_by_what_stands_in_the_module(monkeypatch):
 
 def test_the_bounds_are_those_of_the_decisions():
     assert (cloud_kms.ATTEMPT_SECONDS, cloud_kms.DEADLINE_SECONDS) == (10, 60)
-    assert (cloud_kms.BACKOFF_SECONDS, cloud_kms.DOUBTFUL_RETRIES) == ((0.1, 8), 2)
+    assert (cloud_kms.BACKOFF_SECONDS, cloud_kms.RARELY_TRANSIENT_RETRIES) == ((0.1, 8), 2)
     assert forks.WAIT_SECONDS == 15

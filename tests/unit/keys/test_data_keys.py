@@ -90,9 +90,9 @@ def at_once(count, act):
 def test_a_sealing_key_is_wrapped_for_its_scope_and_id(keys, kek):
     key = keys.for_sealing(SCOPE)
     assert (len(key.key_id), len(key.data_key)) == (16, 32)
-    assert kek.kek.unwrap(key.wrapped, key_aad(SCOPE, key.key_id)) == key.data_key
+    assert kek.kek.unwrap(key.wrapped(), key_aad(SCOPE, key.key_id)) == key.data_key
     with pytest.raises(AuthenticationError):
-        kek.kek.unwrap(key.wrapped, key_aad(SCOPE + b"x", key.key_id))
+        kek.kek.unwrap(key.wrapped(), key_aad(SCOPE + b"x", key.key_id))
 
 
 def test_a_scope_keeps_its_key_until_its_time_is_up(keys, clock):
@@ -179,8 +179,8 @@ def test_new_keys_are_wrapped_by_the_kek_that_is_set(tmp_path, kek):
     create_key_file(tmp_path / "other")
     other = LocalKek(f"local-kek://{tmp_path}/other")
     key = DataKeys({kek.uri: kek, other.uri: other}, other.uri, 60).for_sealing(SCOPE)
-    assert key.wrapped.kek_uri == other.uri
-    assert other.unwrap(key.wrapped, key_aad(SCOPE, key.key_id)) == key.data_key
+    assert key.wrapped().kek_uri == other.uri
+    assert other.unwrap(key.wrapped(), key_aad(SCOPE, key.key_id)) == key.data_key
 
 
 def test_opened_keys_never_seal_and_sealing_keys_are_not_taken_for_opened_ones(keys, kek):
@@ -189,7 +189,7 @@ def test_opened_keys_never_seal_and_sealing_keys_are_not_taken_for_opened_ones(k
     keys.for_opening(wrapped, key_aad(SCOPE, key_id))
     sealing = keys.for_sealing(SCOPE)
     assert sealing.data_key != data_key
-    assert keys.for_opening(sealing.wrapped, key_aad(SCOPE, sealing.key_id)) == sealing.data_key
+    assert keys.for_opening(sealing.wrapped(), key_aad(SCOPE, sealing.key_id)) == sealing.data_key
     assert kek.calls["unwrap"] == 2
 
 
@@ -292,6 +292,6 @@ def test_a_kek_that_was_not_opened_is_refused(kek):
 
 def test_nothing_that_prints_shows_a_key(keys):
     key = keys.for_sealing(SCOPE)
-    for secret in (key.data_key, key.wrapped.ciphertext):
+    for secret in (key.data_key, key.wrapped().ciphertext):
         assert repr(secret)[2:-1] not in repr(key)
         assert secret.hex() not in repr(key)

@@ -16,7 +16,7 @@ PIECES = st.lists(st.binary(max_size=30), max_size=12)
 @given(PIECES, st.sampled_from([bytes, bytearray, memoryview]))
 def test_a_tally_counts_and_sums_what_passes(pieces: list[bytes], kind: type):
     whole = b"".join(pieces)
-    tally = Tally(kind(piece) for piece in pieces)
+    tally = Tally(lambda: (kind(piece) for piece in pieces))
     blocks = list(tally)
     assert all(type(block) is bytes and block for block in blocks)
     assert b"".join(blocks) == whole
@@ -26,7 +26,7 @@ def test_a_tally_counts_and_sums_what_passes(pieces: list[bytes], kind: type):
 
 @given(PIECES, st.integers(0, 60))
 def test_taking_stops_as_soon_as_there_is_more_than_asked(pieces: list[bytes], count: int):
-    tally = Tally(pieces)
+    tally = Tally(lambda: pieces)
     taken = tally.take(count)
     whole = b"".join(pieces)
     if len(whole) <= count:
@@ -81,15 +81,15 @@ def test_the_error_of_the_source_comes_out():
         except SourceError as error:
             raise ConnectionError("what a library made of it") from error
 
-    tally = Tally(failing())
-    with pytest.raises(SourceError) as caught, errors_of_source_first([Tally([]), tally]):
+    tally = Tally(failing)
+    with pytest.raises(SourceError) as caught, errors_of_source_first([Tally(list), tally]):
         upload(tally)
     assert caught.value is tally.error
     assert not tally.ended
 
 
 def test_other_errors_stay():
-    with pytest.raises(ConnectionError), errors_of_source_first([Tally([b"a"])]):
+    with pytest.raises(ConnectionError), errors_of_source_first([Tally(lambda: [b"a"])]):
         raise ConnectionError("lost")
 
 

@@ -8,9 +8,12 @@ import pytest
 from google.auth.credentials import AnonymousCredentials
 
 from secure_xcom.errors import ConfigError
+from secure_xcom.format.reference import STATE_STORES
+from secure_xcom.settings.kinds import is_store_uri
 from secure_xcom.stores import open_store
 from secure_xcom.stores.file import Directory
 from secure_xcom.stores.gcs.store import Gcs
+from secure_xcom.uris import PREFIX_CHARACTERS_MAX
 
 
 def test_a_uri_opens_its_store(tmp_path: Path):
@@ -18,10 +21,18 @@ def test_a_uri_opens_its_store(tmp_path: Path):
     bucket = open_store("gs://bucket/prefix", credentials=credentials)
     assert isinstance(bucket, Gcs)
     assert bucket.uri == "gs://bucket/prefix"
-    assert bucket._credentials is credentials
+    assert bucket._client._credentials is credentials
     directory = open_store(f"file://{tmp_path}")
     assert isinstance(directory, Directory)
     assert directory.uri == f"file://{tmp_path}"
+
+
+@pytest.mark.parametrize("kind", STATE_STORES)
+def test_the_states_below_the_longest_prefix_have_a_store(kind: str):
+    base = "gs://bucket/" + "p" * PREFIX_CHARACTERS_MAX
+    assert is_store_uri(base)
+    assert not is_store_uri(base + "p")
+    assert open_store(base + STATE_STORES[kind]).uri == base + STATE_STORES[kind]
 
 
 @pytest.mark.parametrize("uri", ["", "bucket", "s3://bucket", "http://bucket", "GS://bucket"])

@@ -24,7 +24,7 @@ from secure_xcom.errors import ConfigError
 from secure_xcom.trial import census, daemons, planted, values
 from secure_xcom.trial.home import Home, throw_away_home
 from secure_xcom.trial.report import Outcome
-from secure_xcom.trial.surfaces import Found, Place, search
+from secure_xcom.trial.surfaces import Found, Hit, search
 
 CANARY = "canary-6d1f0c8b5e7a"
 CARD = "4929123412341234"
@@ -88,7 +88,7 @@ def test_nothing_is_found_where_nothing_is(home):
 )
 def test_each_file_is_looked_into_and_said_to_be_what_it_is(home, file, surface, place):
     write(home.path / file, b"x " + zlib.compress(CANARY.encode()))
-    assert places(home) == [Place(surface, place, "it", "in clear, through zlib")]
+    assert places(home) == [Hit(surface, place, "it", "in clear, through zlib")]
     if not file.startswith("store"):
         return
     assert search(home, {"it": CANARY}).looked["store: names of objects"] == 1
@@ -108,8 +108,8 @@ def test_every_row_of_every_table_is_looked_at(home):
     sql(home, 'INSERT INTO "of another kind" VALUES (1, 2), (3, ?)', values=(int(CARD),))
     found = [place for place in places(home, text=CANARY, number=CARD) if "table" in place.surface]
     assert found == [
-        Place("table of another kind", "row 2", "number", "in clear"),
-        Place("table xcom", "row 1, task t", "text", "in clear"),
+        Hit("table of another kind", "row 2", "number", "in clear"),
+        Hit("table xcom", "row 1, task t", "text", "in clear"),
     ]
     assert search(home, {}).looked["table of another kind"] == 2
 
@@ -298,7 +298,7 @@ def test_what_is_found_is_not_ok(home):
     outcome = judged(home)
     assert not outcome.ok
     assert outcome.problems == []
-    assert outcome.found.places == [Place("store: objects", "object", "dict", "in clear")]
+    assert outcome.found.places == [Hit("store: objects", "object", "dict", "in clear")]
 
 
 def test_nothing_looked_at_is_not_ok():
@@ -332,7 +332,7 @@ def test_values_hold_the_texts_and_nothing_else_does(tmp_path, monkeypatch):
     held = repr(
         [
             *(values.record(), values.string(), values.number()),
-            *(values.octets(), values.lines(), values.outputs()),
+            *(values.binary(), values.lines(), values.outputs()),
             *(values.pieces(), frame.to_dict()),
         ]
     )
@@ -406,9 +406,9 @@ def test_a_program_that_fails_is_a_problem_with_what_it_printed(tmp_path, monkey
 def outcome(**changes):
     found = Found(
         [
-            Place("table xcom", "row 1, task record", "dict", "in clear"),
-            Place("table xcom", "row 1, task record", "number", "in hexadecimal"),
-            Place("task logs", "task_id=record/attempt=1.log", "dict", "in clear"),
+            Hit("table xcom", "row 1, task record", "dict", "in clear"),
+            Hit("table xcom", "row 1, task record", "number", "in hexadecimal"),
+            Hit("task logs", "task_id=record/attempt=1.log", "dict", "in clear"),
         ],
         Counter({"table xcom": 7, "table dag": 1_200, "task logs": 2}),
     )

@@ -6,7 +6,7 @@ import sqlite3
 from contextlib import closing
 
 from secure_xcom.trial.home import throw_away_home
-from secure_xcom.trial.surfaces import XCOMS, Place, search
+from secure_xcom.trial.surfaces import XCOMS, Hit, search
 
 TEXTS = {
     "bytes": "in bytes",
@@ -40,13 +40,13 @@ def test_every_column_every_object_and_every_name_is_searched(tmp_path):
         (home.printed / "scheduler.log").write_text("in text")
         found = search(home, TEXTS, only=XCOMS)
     assert sorted(found.places) == [
-        Place("store: names of objects", "in-the-name", "name", "in clear"),
-        Place("store: objects", "in-the-name", "object", "in clear"),
-        Place("table xcom_v1", "row 1, task t", "key", "in clear"),
-        Place("table xcom_v1", "row 1, task t", "text", "in clear"),
-        Place("table xcom_v1", "row 2, task m", "number", "in clear"),
-        Place("table xcom_v1", "row 3, task t", "bytes", "in clear"),
-        Place("table xcom_v2", "row 1", "no task", "in clear"),
+        Hit("store: names of objects", "in-the-name", "name", "in clear"),
+        Hit("store: objects", "in-the-name", "object", "in clear"),
+        Hit("table xcom_v1", "row 1, task t", "key", "in clear"),
+        Hit("table xcom_v1", "row 1, task t", "text", "in clear"),
+        Hit("table xcom_v1", "row 2, task m", "number", "in clear"),
+        Hit("table xcom_v1", "row 3, task t", "bytes", "in clear"),
+        Hit("table xcom_v2", "row 1", "no task", "in clear"),
     ]
     assert found.looked == {
         "table xcom_v1": 3,

@@ -29,17 +29,15 @@ from secure_xcom.errors import (
     StoreError,
     StoreUnavailable,
 )
+from secure_xcom.signals import raised_by_handler
 from secure_xcom.stores.gcs.errors import (
     DELETE,
     LIST,
     READ,
     WRITE,
-    Doubtful,
-    Kind,
-    kind_of,
-    raised_by_handler,
     translate,
 )
+from secure_xcom.stores.gcs.retry import Doubtful, Kind, kind_of
 from secure_xcom.stores.gcs.store import Gcs
 
 URI = "gs://bucket/prefix/dag/run/task/-1/key/token"
@@ -107,7 +105,10 @@ def test_every_exception_of_the_client_is_mapped(kind: type[Exception]):
 
     store = Gcs("gs://bucket/prefix", make_client=make_client)
     calls = (
-        lambda: store.put("name", [b"sealed"], {}),
+        lambda: store.create("name", lambda: [b"sealed"], {}),
+        lambda: store.replace("name", [b"sealed"], {}),
+        lambda: store.fetch("name"),
+        lambda: store.find("name"),
         lambda: list(store.get("name", generation="1", length_bytes=6, crc32c=0)),
         lambda: store.delete("name", generation="1"),
     )

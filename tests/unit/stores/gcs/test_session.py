@@ -11,8 +11,9 @@ import requests
 from google.auth.exceptions import RefreshError
 
 from secure_xcom.stores.blocks import Blocks
-from secure_xcom.stores.gcs import wire as gcs_wire
-from secure_xcom.stores.gcs.errors import Doubtful, Interrupted, Kind, SessionGone, kind_of
+from secure_xcom.stores.gcs import retry
+from secure_xcom.stores.gcs.bucket import Bucket
+from secure_xcom.stores.gcs.retry import Doubtful, Interrupted, Kind, SessionGone, kind_of
 from secure_xcom.stores.gcs.session import UploadSession
 from secure_xcom.stores.protocol import Stored
 
@@ -40,8 +41,8 @@ class Http:
 
 def _session(http: Http, deadline_seconds: float = 5.0) -> UploadSession:
     connection = SimpleNamespace(http=http, base_url="https://storage.example")
-    wire = gcs_wire.Wire(connection, "bucket", gcs_wire.Patience(deadline_seconds))
-    return UploadSession(wire, {"name": "name"})
+    bucket = Bucket(connection, "bucket", retry.Retries(deadline_seconds))
+    return UploadSession(bucket, {"name": "name"})
 
 
 def _answer(status: int, kept: int | None = None, body: bytes = b"{}") -> requests.Response:
@@ -79,7 +80,7 @@ def test_a_service_that_lost_or_made_up_bytes_is_not_believed(kept: int):
 
 
 def test_a_service_that_keeps_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(gcs_wire, "BACKOFF_SECONDS", (0.001, 0.001))
+    monkeypatch.setattr(retry, "BACKOFF_SECONDS", (0.001, 0.001))
     session = _session(Http(*[_answer(308)] * 10_000), 0.05)
     with pytest.raises(Interrupted, match="nothing of a part was kept"):
         session.send(Blocks([b"abcd"]), last=True)
@@ -115,7 +116,7 @@ OBJECT = b'{"generation": "7", "size": "4", "crc32c": "AAAAAQ=="}'
 def test_an_answer_that_cannot_be_read_is_asked_for_again(
     monkeypatch: pytest.MonkeyPatch, body: bytes
 ):
-    monkeypatch.setattr(gcs_wire, "BACKOFF_SECONDS", (0.001, 0.001))
+    monkeypatch.setattr(retry, "BACKOFF_SECONDS", (0.001, 0.001))
     http = Http(_answer(200, body=body), _answer(200, body=OBJECT))
     assert _session(http).send(Blocks([b"abcd"]), last=True) == Stored("7", 4, 1)
     assert http.ranges == ["bytes 0-3/4", "bytes */*"]

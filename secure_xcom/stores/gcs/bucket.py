@@ -1,222 +1,92 @@
-"""One bucket, as Google's client reaches it, and the exchanges that a store makes with it.
+"""One bucket: the exchanges that a store makes with it.
 
-The client brings credentials and addresses. But its downloads write into a file object, its
-uploads of unknown length hold each part twice and hide the session that a failure leaves open, and
-no call of it bounds how long an answer may take to come in. So the JSON API is spoken here, in its
-session: https://cloud.google.com/storage/docs/json_api/v1/objects.
+The downloads of Google's client write into a file object, its uploads of unknown length hold each
+part twice and hide the session that a failure leaves open, and no call of it bounds how long an
+answer may take to come in. So the JSON API is spoken here, in the client's session:
+https://cloud.google.com/storage/docs/json_api/v1/objects.
 """
 
 from __future__ import annotations
 
 import base64
 import json
-import logging
-import os
-import random
 import re
 import secrets
-import sys
-import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from functools import partial
 from http import HTTPStatus
-from importlib import import_module
 from itertools import chain
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import quote, urlencode
 
+from secure_xcom.errors import SecureXComError
 from secure_xcom.model import Buffer
 from secure_xcom.stores.blocks import Blocks, Once
-from secure_xcom.stores.gcs.errors import Doubtful, Kind, kind_of, raised_by_handler
+from secure_xcom.stores.gcs import errors as gcs_errors
+from secure_xcom.stores.gcs.errors import Operation
+from secure_xcom.stores.gcs.retry import Doubtful, Retries
 from secure_xcom.stores.protocol import Stored
 
 if TYPE_CHECKING:
-    from google.auth.credentials import Credentials
-    from google.cloud.storage import Client  # type: ignore[import-untyped]
-    from requests import Response, Session
+    from requests import Response
 
-    MakeClient: TypeAlias = Callable[[Credentials | None], Client]
+    from secure_xcom.stores.gcs.client import Connection
 
 #: What the service knows of an object: `generation`, `size`, `crc32c`, ….
 Resource: TypeAlias = Mapping[str, Any]
 
 CONTENT_TYPE = "application/vnd.secure-xcom.envelope"
-#: How long an attempt waits without progress to connect, and then to send; and for an answer, and
-#: then for its body (`gcs_sockets.py` says what progress is).
-TIMEOUT_SECONDS = (20.0, 60.0)
-#: How long attempts go on that make no progress, unless the setting says otherwise.
-DEADLINE_SECONDS = 120.0
-#: As much as this counts as progress, in attempts and across them.
-PROGRESS_BYTES = 65_536
-#: How often a call is repeated that failed in a way which seldom passes.
-DOUBTFUL_RETRIES = 2
-#: The last attempt has this long in any case.
-_LEAST_SECONDS = 1.0
-#: The waits between attempts: random, up to a bound that doubles from the first to the second.
-BACKOFF_SECONDS = (0.25, 16.0)
-#: A batch of reads has no more threads than this (`stack.py`).
-_CONNECTIONS = 32
-
 #: What is asked of the service about an object.
 _MEMBERS = "generation,size,crc32c"
 _NUMBER = re.compile(r"[0-9]{1,20}", re.ASCII)
 _CRC32C = re.compile(r"(?:^|[,\s])crc32c=([A-Za-z0-9+/=]+)")
-_T = TypeVar("_T")
-
-#: What the first request imports: the client, and where default credentials come from.
-_MODULES = (
-    "google.cloud.storage",
-    "google.auth.compute_engine",
-    "google.oauth2.credentials",
-    "google.oauth2.service_account",
-    "secure_xcom.stores.gcs.sockets",
-)
-
-#: Held while Google's modules are imported: a fork in the middle of it would leave the child a
-#: module lock that nobody opens.
-_importing = threading.RLock()
-os.register_at_fork(
-    before=_importing.acquire,
-    after_in_parent=_importing.release,
-    after_in_child=_importing.release,
-)
-
-_log = logging.getLogger(__name__)
 
 
-def load() -> None:
-    """Import what the first request would.
+@contextmanager
+def calling(
+    connect: Callable[[], Connection],
+    name: str,
+    operation: Operation,
+    what: str,
+    deadline_seconds: float,
+) -> Iterator[Bucket]:
+    """A bucket, for one call of a store; what is raised becomes an error of this package.
 
-    Raises:
-        ImportError: the client is not installed.
+    What a signal handler of the caller raised comes through as it is.
+
+    Args:
+        connect: gives the way to the service.
+        name: the bucket's.
+        operation: what is asked of it.
+        what: the object's URI, for messages.
+        deadline_seconds: how long it goes on without real progress.
     """
-    with _importing:
-        for name in _MODULES:
-            import_module(name)
+    retries = Retries(deadline_seconds)
+    try:
+        yield Bucket(connect(), name, retries)
+    except SecureXComError:
+        raise
+    except Exception as error:
+        if own := retries.own(error):
+            raise own from own.__cause__
+        raise gcs_errors.translate(error, operation, what, retries.retries) from error
 
 
-def make_client(credentials: Credentials | None) -> Client:
-    """The real client. Without credentials it looks for application default credentials."""
-    with _importing:
-        from google.cloud.storage import Client  # noqa: PLC0415
-
-    # No request made here needs a project, which default credentials may lack.
-    return Client(project=None, credentials=credentials)
-
-
-class Patience:
-    """How long a call of a store goes on without real progress, and how often it asks again.
-
-    Time counts that is spent on the wire or between attempts, not what the caller takes to make
-    or to use the bytes. Progress is what the other side has for good: `PROGRESS_BYTES` that a
-    download gave out or the service kept, or a page of a listing.
-    """
-
-    def __init__(self, deadline_seconds: float) -> None:
-        self.retries = 0
-        self._deadline_seconds = deadline_seconds
-        self._outer = sys.exc_info()[1]
-        self._doubts = 0
-        self._moved_bytes = 0
-        self.renew()
-
-    def renew(self) -> None:
-        """There was progress: start again."""
-        self._spent_seconds = 0.0
-        self._since = time.monotonic()
-        self._bound_seconds = BACKOFF_SECONDS[0]
-
-    def moved(self, count: int) -> None:
-        """So many bytes are where they belong."""
-        self._moved_bytes += count
-        if self._moved_bytes >= PROGRESS_BYTES:
-            self._moved_bytes = 0
-            self.renew()
-
-    @contextmanager
-    def spent(self) -> Iterator[None]:
-        """What is done meanwhile takes time that counts."""
-        self._since = time.monotonic()
-        try:
-            yield
-        finally:
-            self._spent_seconds += time.monotonic() - self._since
-
-    def timeouts(self) -> tuple[float, float]:
-        """How long the next attempt may wait to connect or send, and for an answer, in seconds."""
-        left_seconds = max(self._deadline_seconds - self._spent_seconds, _LEAST_SECONDS)
-        connect_seconds, answer_seconds = TIMEOUT_SECONDS
-        return min(connect_seconds, left_seconds), min(answer_seconds, left_seconds)
-
-    def attempt(self, attempt: Callable[[], _T]) -> _T:
-        """Attempt it until it succeeds, cannot succeed, or has taken too long."""
-        while True:
-            try:
-                with self.spent():
-                    return attempt()
-            except Exception as error:  # noqa: BLE001 - raised again, or tried again
-                failure = error
-            self.wait(failure)
-
-    def own(self, error: Exception) -> BaseException | None:
-        """What a signal handler of the caller raised, if that is what a failure is made of."""
-        return raised_by_handler(error, self._outer)
-
-    def kind_of(self, error: Exception) -> Kind:
-        """What a failure says of another try."""
-        return kind_of(error, self._outer)
-
-    def wait(self, error: Exception, kind: Kind | None = None) -> None:
-        """Wait for the next attempt, or raise what ended the last one."""
-        if own := self.own(error):
-            raise own
-        kind = kind or self.kind_of(error)
-        if kind is Kind.DOUBTFUL:
-            self._doubts += 1
-            if self._doubts > DOUBTFUL_RETRIES:
-                raise error
-        if kind is Kind.FINAL or self._spent_seconds >= self._deadline_seconds:
-            raise error
-        _log.info("Cloud Storage: %s; trying again", type(error).__name__)
-        self.retries += 1
-        with self.spent():
-            # Jitter keeps many workers from coming back at once; nothing secret depends on it.
-            time.sleep(random.uniform(0, self._bound_seconds))  # noqa: S311
-        self._bound_seconds = min(2 * self._bound_seconds, BACKOFF_SECONDS[1])
-
-
-class Connection:
-    """What a process needs to reach the service: its client's session, and an address."""
-
-    def __init__(self, client: Client) -> None:
-        from secure_xcom.stores.gcs.sockets import pace  # noqa: PLC0415
-
-        # None of these has had a public name in any version since the first.
-        self.http: Session = client._http  # noqa: SLF001
-        connection = client._connection  # noqa: SLF001
-        self.base_url = str(connection.get_api_base_url_for_mtls()).rstrip("/")
-        pace(self.http, _CONNECTIONS)
-        if tokens := getattr(self.http, "_auth_request_session", None):
-            pace(tokens, _CONNECTIONS)
-        _ask_environment_once(self.http, self.base_url)
-
-
-class Wire:
+class Bucket:
     """A bucket, for one call of a store. Its errors are those of Google's libraries."""
 
-    def __init__(self, connection: Connection, bucket: str, patience: Patience) -> None:
-        self.patience = patience
+    def __init__(self, connection: Connection, bucket: str, retries: Retries) -> None:
+        self.retries = retries
         self._connection = connection
         self._bucket = bucket
         self._http = connection.http
         self._base_url = connection.base_url
         self._path = f"storage/v1/b/{quote(bucket, safe='')}/o"
 
-    def within(self, patience: Patience) -> Wire:
-        """The same, for something that has a patience of its own."""
-        return Wire(self._connection, self._bucket, patience)
+    def within(self, retries: Retries) -> Bucket:
+        """The same, for something that has a retries of its own."""
+        return Bucket(self._connection, self._bucket, retries)
 
     def upload(
         self,
@@ -254,14 +124,14 @@ class Wire:
             return stored_of(resource_of(response))
 
         if once:
-            with self.patience.spent():
+            with self.retries.spent():
                 return attempt()
-        return self.patience.attempt(attempt)
+        return self.retries.attempt(attempt)
 
     def _taken(self, blocks: Iterable[Buffer]) -> Iterator[Buffer]:
         """Blocks that are made while they are sent: the service waits for the caller."""
         for block in blocks:
-            self.patience.renew()
+            self.retries.renew()
             yield block
 
     def start_upload(self, resource: Resource) -> str:
@@ -305,7 +175,7 @@ class Wire:
 
         path = f"{self._object(name)}?projection=noAcl&fields={_MEMBERS}"
         try:
-            return self.patience.attempt(lambda: stored_of(resource_of(self._ask("GET", path))))
+            return self.retries.attempt(lambda: stored_of(resource_of(self._ask("GET", path))))
         except NotFound:
             return None
 
@@ -318,12 +188,12 @@ class Wire:
         }
         while True:
             path = f"{self._path}?{urlencode(query)}"
-            page, token = self.patience.attempt(partial(self._page, path))
+            page, token = self.retries.attempt(partial(self._page, path))
             yield from page
             if not token:
                 return
             query["pageToken"] = token
-            self.patience.renew()
+            self.retries.renew()
 
     def _page(self, path: str) -> tuple[list[tuple[str, Stored]], str]:
         listing = resource_of(self._ask("GET", path))
@@ -332,23 +202,23 @@ class Wire:
             raise Doubtful("the answer does not list objects")
         return [(_name_of(item), stored_of(item)) for item in items], token
 
-    def has_bucket(self) -> bool:
+    def exists(self) -> bool:
         """Whether the bucket exists, as far as the caller may know."""
         from google.api_core.exceptions import Forbidden, NotFound  # noqa: PLC0415
 
         path = f"{self._path}?maxResults=1&fields=kind"
         try:
-            self.patience.attempt(lambda: self._ask("GET", path))
+            self.retries.attempt(lambda: self._ask("GET", path))
         except NotFound:
             return False
         except Forbidden:
             pass
         return True
 
-    def bucket(self) -> Resource:
+    def resource(self) -> Resource:
         """What the service knows of the bucket itself; takes storage.buckets.get."""
         path = f"{self._path.removesuffix('/o')}?projection=noAcl"
-        return self.patience.attempt(lambda: resource_of(self._ask("GET", path)))
+        return self.retries.attempt(lambda: resource_of(self._ask("GET", path)))
 
     def date(self) -> str:
         """What time it is for the service, as its answers say it, those that refuse as well."""
@@ -358,7 +228,7 @@ class Wire:
             with closing(self.request("GET", url)) as response:
                 return str(response.headers.get("Date", ""))
 
-        return self.patience.attempt(attempt)
+        return self.retries.attempt(attempt)
 
     def delete(self, name: str, generation: str) -> bool:
         """Delete one generation of an object; whether it was there."""
@@ -366,7 +236,7 @@ class Wire:
 
         path = f"{self._object(name)}?generation={int(generation)}"
         try:
-            self.patience.attempt(lambda: self._ask("DELETE", path))
+            self.retries.attempt(lambda: self._ask("DELETE", path))
         except NotFound:
             return False
         return True
@@ -374,7 +244,7 @@ class Wire:
     def request(self, method: str, url: str, **arguments: Any) -> Response:  # noqa: ANN401
         """One request, and its answer, whatever its status."""
         return self._http.request(
-            method, url, timeout=self.patience.timeouts(), allow_redirects=False, **arguments
+            method, url, timeout=self.retries.timeouts(), allow_redirects=False, **arguments
         )
 
     def _object(self, name: str) -> str:
@@ -387,23 +257,6 @@ class Wire:
             HTTPStatus.NO_CONTENT,
             HTTPStatus.PARTIAL_CONTENT,
         )
-
-
-def _ask_environment_once(http: Session, url: str) -> None:
-    """Take a session's proxies and certificates from the environment now, for all its requests.
-
-    Left to itself it goes through the whole environment for each one, which takes some
-    microseconds for each variable that is set.
-    """
-    from requests.utils import get_environ_proxies  # noqa: PLC0415
-
-    if not http.trust_env:
-        return
-    http.proxies = {**get_environ_proxies(url), **http.proxies}
-    if http.verify is True:
-        bundles = (os.environ.get("REQUESTS_CA_BUNDLE"), os.environ.get("CURL_CA_BUNDLE"))
-        http.verify = next(filter(None, bundles), True)
-    http.trust_env = False
 
 
 def checked(response: Response, *allowed: int) -> Response:

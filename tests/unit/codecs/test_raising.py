@@ -208,18 +208,18 @@ def nested(make, levels, inside):
     return inside
 
 
-def below(frames, function, *args):
+def deeper(frames, function, *args):
     """Call a function with this many more frames on the stack."""
-    return function(*args) if frames == 0 else below(frames - 1, function, *args)
+    return function(*args) if frames == 0 else deeper(frames - 1, function, *args)
 
 
 @pytest.mark.parametrize(
     ("make", "levels"),
     [
-        (lambda one: [one], 400),
-        (lambda one: {"a": one}, 400),
-        (lambda one: (one,), 250),
-        (lambda one: {"a": (one,)}, 150),
+        (lambda item: [item], 400),
+        (lambda item: {"a": item}, 400),
+        (lambda item: (item,), 250),
+        (lambda item: {"a": (item,)}, 150),
     ],
     ids=["lists", "dicts", "tuples", "tuples in dicts"],
 )
@@ -231,18 +231,18 @@ def test_what_was_pushed_is_pulled_from_a_deeper_stack(make, levels, inside, lay
     room = sys.getrecursionlimit() - len(list(iter_frames())) - 120
     threads = threading.active_count()
     for frames in (room // 2, room):
-        again = below(frames, layers.get, row, ASKED)
+        again = deeper(frames, layers.get, row, ASKED).value
         # Compared level by level: `==` would need the stack, too.
-        one, other = straight, again
+        left, right = straight, again
         depth = 0
-        while type(one) in (list, dict, tuple):
-            assert type(one) is type(other)
-            assert len(one) == len(other) == 1
-            one, other = (next(iter(x.values() if type(x) is dict else x)) for x in (one, other))
+        while type(left) in (list, dict, tuple):
+            assert type(left) is type(right)
+            assert len(left) == len(right) == 1
+            left, right = (next(iter(x.values() if type(x) is dict else x)) for x in (left, right))
             depth += 1
-        assert one == other == inside
+        assert left == right == inside
         assert depth > levels
-    assert threading.active_count() == threads
+    assert threading.active_count() <= threads
 
 
 def iter_frames():
