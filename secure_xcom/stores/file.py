@@ -43,7 +43,7 @@ from secure_xcom.errors import (
     StoreUnavailable,
 )
 from secure_xcom.model import Buffer
-from secure_xcom.stores.blocks import Tally, errors_of_source_first
+from secure_xcom.stores.blocks import Checksummed, errors_of_source_first
 from secure_xcom.stores.names import is_name
 from secure_xcom.stores.protocol import Damaged, Stored
 from secure_xcom.uris import FILE, parse_store
@@ -127,13 +127,13 @@ class Directory:
         publish: Callable[[_Aside, str], str],
     ) -> Stored:
         self._components(name)
-        tally = Tally(make_chunks)
-        with errors_of_source_first([tally]), self._errors("write", name), ExitStack() as stack:
+        attempt = Checksummed(make_chunks)
+        with errors_of_source_first([attempt]), self._errors("write", name), ExitStack() as stack:
             aside = _unless_removed(lambda: self._create_aside(stack))
-            for block in tally:
+            for block in attempt:
                 _write_all(aside.file, block)
             generation = _unless_removed(lambda: publish(aside, name))
-        return Stored(generation, tally.length_bytes, tally.crc32c)
+        return Stored(generation, attempt.length_bytes, attempt.crc32c)
 
     def get(
         self, name: str, *, generation: str, length_bytes: int, crc32c: int

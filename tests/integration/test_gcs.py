@@ -587,6 +587,21 @@ def test_what_another_does_in_the_middle_of_a_replacement(
     assert scene.resource()["generation"] == stored.generation
 
 
+@pytest.mark.parametrize("former", [b"former", None])
+def test_a_precondition_that_holds_and_is_said_to_fail_is_no_success(
+    scene: Scene, former: bytes | None
+):
+    if former:
+        scene.store.replace(NAME, [former], METADATA)
+    scene.proxy.fail("upload", "status", code=412)
+    scene.store.replace(NAME, [b"ours"], METADATA)
+    assert scene.read() == b"ours"
+    scene.proxy.fail("upload", "status", code=412, times=1_000)
+    with pytest.raises(StoreError, match="PreconditionFailed"):
+        scene.store.replace(NAME, [b"later"], METADATA)
+    assert scene.read() == b"ours"
+
+
 def test_one_name_that_is_written_too_often_is_waited_for(scene: Scene):
     scene.proxy.fail("upload", "status", code=429, times=4)
     scene.store.replace(NAME, [b"ours"], METADATA)

@@ -219,7 +219,7 @@ STORAGE = (
     Fault(
         "HTTP 404, though it is there",
         request("status", code=404),
-        "GenerationMismatch",
+        RECOVERED,
         only=("pull",),
     ),
     Fault(
@@ -239,8 +239,8 @@ STORAGE = (
     Fault(
         "HTTP 412",
         request("status", code=412),
-        "GenerationMismatch",
-        only=("push", "state write"),
+        "StoreError",
+        only=("push",),
         never=("push in parts, beginning", "push in parts, a part", "state write, tidying"),
     ),
     Fault("HTTP 401", request("status", code=401), DENIED, DENIED),

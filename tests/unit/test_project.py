@@ -341,10 +341,15 @@ def test_the_package_is_typed():
 
 
 def drawn(error, depth=0):
-    """Draw the tree below an error class, by indentation, in order of definition."""
+    """Draw the public tree below an error class, by indentation, in order of definition."""
     return [
         "    " * depth + error.__name__,
-        *(line for child in error.__subclasses__() for line in drawn(child, depth + 1)),
+        *(
+            line
+            for child in error.__subclasses__()
+            if child.__module__ == errors.__name__
+            for line in drawn(child, depth + 1)
+        ),
     ]
 
 

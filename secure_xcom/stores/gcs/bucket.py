@@ -22,9 +22,9 @@ from urllib.parse import quote, urlencode
 
 from secure_xcom.errors import SecureXComError
 from secure_xcom.model import Buffer
-from secure_xcom.stores.blocks import Blocks, Once
+from secure_xcom.stores.blocks import HeldBody, StreamedBody
 from secure_xcom.stores.gcs import errors as gcs_errors
-from secure_xcom.stores.gcs.errors import Operation
+from secure_xcom.stores.gcs.errors import BucketOperation
 from secure_xcom.stores.gcs.retry import Doubtful, Retries
 from secure_xcom.stores.protocol import Stored
 
@@ -47,7 +47,7 @@ _CRC32C = re.compile(r"(?:^|[,\s])crc32c=([A-Za-z0-9+/=]+)")
 def calling(
     connect: Callable[[], Connection],
     name: str,
-    operation: Operation,
+    operation: BucketOperation,
     what: str,
     deadline_seconds: float,
 ) -> Iterator[Bucket]:
@@ -70,7 +70,7 @@ def calling(
     except Exception as error:
         if own := retries.own(error):
             raise own from own.__cause__
-        raise gcs_errors.translate(error, operation, what, retries.retries) from error
+        raise gcs_errors.translate(error, operation, what, retries.count) from error
 
 
 class Bucket:
@@ -112,7 +112,7 @@ class Bucket:
             f"--{boundary}\r\nContent-Type: {CONTENT_TYPE}\r\n\r\n"
         )
         framed = chain((head.encode(),), blocks, (f"\r\n--{boundary}--\r\n".encode(),))
-        body = Once(self._taken(framed)) if once else Blocks(framed)
+        body = StreamedBody(self._taken(framed)) if once else HeldBody(framed)
 
         def attempt() -> Stored:
             response = self._ask(
@@ -129,9 +129,9 @@ class Bucket:
         return self.retries.attempt(attempt)
 
     def _taken(self, blocks: Iterable[Buffer]) -> Iterator[Buffer]:
-        """Blocks that are made while they are sent: the service waits for the caller."""
+        """HeldBody that are made while they are sent: the service waits for the caller."""
         for block in blocks:
-            self.retries.renew()
+            self.retries.progressed()
             yield block
 
     def start_upload(self, resource: Resource) -> str:
@@ -193,7 +193,7 @@ class Bucket:
             if not token:
                 return
             query["pageToken"] = token
-            self.retries.renew()
+            self.retries.progressed()
 
     def _page(self, path: str) -> tuple[list[tuple[str, Stored]], str]:
         listing = resource_of(self._ask("GET", path))

@@ -21,7 +21,7 @@ from secure_xcom.errors import (
     StoreUnavailable,
 )
 from secure_xcom.signals import layers_of
-from secure_xcom.stores.gcs.retry import Doubtful, Kind, SessionGone, kind_of
+from secure_xcom.stores.gcs.retry import Doubtful, Failure, SessionGone, failure_of
 
 if TYPE_CHECKING:
     from google.api_core.exceptions import GoogleAPICallError
@@ -32,22 +32,22 @@ _ADDRESS = re.compile(r"(?:(?:GET|POST|PUT|DELETE) )?https?://\S+?(?=:? |$)")
 
 
 @dataclass(frozen=True, slots=True)
-class Operation:
+class BucketOperation:
     """What was asked of a bucket, and what it takes."""
 
     verb: str
     permission: str
 
 
-WRITE = Operation("write", "storage.objects.create")
-REPLACE = Operation("replace", "storage.objects.create or storage.objects.delete")
-READ = Operation("read", "storage.objects.get")
-LIST = Operation("list", "storage.objects.list")
-DELETE = Operation("delete", "storage.objects.delete")
+WRITE = BucketOperation("write", "storage.objects.create")
+REPLACE = BucketOperation("replace", "storage.objects.create or storage.objects.delete")
+READ = BucketOperation("read", "storage.objects.get")
+LIST = BucketOperation("list", "storage.objects.list")
+DELETE = BucketOperation("delete", "storage.objects.delete")
 
 
 def translate(
-    error: BaseException, operation: Operation, what: str, retries: int = 0
+    error: BaseException, operation: BucketOperation, what: str, retries: int = 0
 ) -> SecureXComError:
     """The error of this package that stands for `error`; to be raised from it.
 
@@ -76,7 +76,7 @@ def translate(
 
 
 def _of_exchange(
-    error: BaseException, operation: Operation, what: str, again: str
+    error: BaseException, operation: BucketOperation, what: str, again: str
 ) -> SecureXComError:
     if isinstance(error, SessionGone):
         return StoreError(
@@ -95,7 +95,7 @@ def _of_exchange(
             "who answers for storage.googleapis.com here; if it is a proxy of yours, name its "
             "certificates in REQUESTS_CA_BUNDLE."
         )
-    if kind_of(error) is Kind.PASSING or isinstance(error, OSError):
+    if failure_of(error) is Failure.TRANSIENT or isinstance(error, OSError):
         return StoreUnavailable(
             f"{failed}: Cloud Storage is out of reach. Check the way from this worker to "
             "storage.googleapis.com (its cause is attached), then clear the task."
@@ -159,7 +159,7 @@ def other_bytes(what: str, remedy: str) -> StoreError:
 
 
 def _of_call(
-    error: GoogleAPICallError, operation: Operation, what: str, again: str
+    error: GoogleAPICallError, operation: BucketOperation, what: str, again: str
 ) -> SecureXComError:
     failed = f"Cloud Storage did not {operation.verb} {what}"
     said = f"The service said: {_ADDRESS.sub('', str(error.message)).strip(': ')[:500]}"
@@ -189,7 +189,7 @@ def _of_call(
             f"{failed}: too many requests{again}. One object can be written about once a second. "
             f"Look at the bucket's request rates and quotas, too. {said}"
         )
-    if kind_of(error) is Kind.PASSING:
+    if failure_of(error) is Failure.TRANSIENT:
         return StoreUnavailable(
             f"{failed}: the service is out of reach or failing{again}. Check "
             f"https://status.cloud.google.com, then clear the task. {said}"
@@ -204,7 +204,7 @@ def _is_retained(error: GoogleAPICallError) -> bool:
 
 
 def _of_credentials(
-    error: GoogleAuthError, operation: Operation, what: str, again: str
+    error: GoogleAuthError, operation: BucketOperation, what: str, again: str
 ) -> SecureXComError:
     kind = StoreUnavailable if google_errors.may_refresh(error) else StoreAccessDenied
     return kind(

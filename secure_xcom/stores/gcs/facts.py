@@ -10,10 +10,10 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 
 from secure_xcom.stores.gcs.bucket import Resource
-from secure_xcom.stores.gcs.errors import Operation
+from secure_xcom.stores.gcs.errors import BucketOperation
 from secure_xcom.stores.gcs.store import Gcs
 
-LOOK = Operation("look at the bucket of", "storage.buckets.get")
+LOOK = BucketOperation("look at the bucket of", "storage.buckets.get")
 
 
 def bucket_resource(store: Gcs) -> Resource:

@@ -36,7 +36,7 @@ _LEAST_SECONDS = 1.0
 BACKOFF_SECONDS = (0.25, 16.0)
 #: What may pass, by the service's own retry strategy:
 #: https://cloud.google.com/storage/docs/retry-strategy
-_PASSING = frozenset((408, 429, 500, 502, 503, 504))
+_TRANSIENT_STATUSES = frozenset((408, 429, 500, 502, 503, 504))
 #: How TLS fails where it is set up wrongly on one side: nothing of it passes by itself.
 _FINAL_TLS = frozenset(
     (
@@ -59,11 +59,11 @@ _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
 
-class Kind(Enum):
+class Failure(Enum):
     """What a failed request says of the next one."""
 
     #: It may go through a little later.
-    PASSING = "passing"
+    TRANSIENT = "transient"
     #: It may go through, but what fails in this way seldom does; the request may have been obeyed.
     DOUBTFUL = "doubtful"
     #: It will fail in the same way.
@@ -91,14 +91,14 @@ class Retries:
     """
 
     def __init__(self, deadline_seconds: float) -> None:
-        self.retries = 0
+        self.count = 0
         self._deadline_seconds = deadline_seconds
         self._outer = sys.exc_info()[1]
         self._doubts = 0
         self._moved_bytes = 0
-        self.renew()
+        self.progressed()
 
-    def renew(self) -> None:
+    def progressed(self) -> None:
         """There was progress: start again."""
         self._spent_seconds = 0.0
         self._since = time.monotonic()
@@ -109,7 +109,7 @@ class Retries:
         self._moved_bytes += count
         if self._moved_bytes >= PROGRESS_BYTES:
             self._moved_bytes = 0
-            self.renew()
+            self.progressed()
 
     @contextmanager
     def spent(self) -> Iterator[None]:
@@ -140,30 +140,30 @@ class Retries:
         """What a signal handler of the caller raised, if that is what a failure is made of."""
         return raised_by_handler(error, self._outer)
 
-    def kind_of(self, error: Exception) -> Kind:
+    def failure_of(self, error: Exception) -> Failure:
         """What a failure says of another try."""
-        return kind_of(error, self._outer)
+        return failure_of(error, self._outer)
 
-    def wait(self, error: Exception, kind: Kind | None = None) -> None:
+    def wait(self, error: Exception, kind: Failure | None = None) -> None:
         """Wait for the next attempt, or raise what ended the last one."""
         if own := self.own(error):
             raise own
-        kind = kind or self.kind_of(error)
-        if kind is Kind.DOUBTFUL:
+        kind = kind or self.failure_of(error)
+        if kind is Failure.DOUBTFUL:
             self._doubts += 1
             if self._doubts > DOUBTFUL_RETRIES:
                 raise error
-        if kind is Kind.FINAL or self._spent_seconds >= self._deadline_seconds:
+        if kind is Failure.FINAL or self._spent_seconds >= self._deadline_seconds:
             raise error
         _log.info("Cloud Storage: %s; trying again", type(error).__name__)
-        self.retries += 1
+        self.count += 1
         with self.spent():
             # Jitter keeps many workers from coming back at once; nothing secret depends on it.
             time.sleep(random.uniform(0, self._bound_seconds))  # noqa: S311
         self._bound_seconds = min(2 * self._bound_seconds, BACKOFF_SECONDS[1])
 
 
-def kind_of(error: BaseException, outer: BaseException | None = None) -> Kind:
+def failure_of(error: BaseException, outer: BaseException | None = None) -> Failure:
     """What an error of Google's client, or of a layer below it, says of another try.
 
     What a wrapper is called says little: `requests.exceptions.SSLError` is a certificate that is
@@ -178,17 +178,17 @@ def kind_of(error: BaseException, outer: BaseException | None = None) -> Kind:
     from google.auth.exceptions import GoogleAuthError  # noqa: PLC0415
 
     if isinstance(error, Doubtful):
-        return Kind.DOUBTFUL
+        return Failure.DOUBTFUL
     layers = list(layers_of(error, outer))
     if isinstance(error, GoogleAPICallError) and error.code is not None:
-        passes = error.code in _PASSING
+        passes = error.code in _TRANSIENT_STATUSES
     elif any(map(_is_final, layers)) or (
         isinstance(error, GoogleAuthError) and not google_errors.may_refresh(error)
     ):
         passes = False
     else:
-        passes = any(map(_is_passing, layers))
-    return Kind.PASSING if passes else Kind.FINAL
+        passes = any(map(_is_transient, layers))
+    return Failure.TRANSIENT if passes else Failure.FINAL
 
 
 def _is_final(layer: BaseException) -> bool:
@@ -198,7 +198,7 @@ def _is_final(layer: BaseException) -> bool:
     if isinstance(layer, ssl.SSLError) and getattr(layer, "reason", None) in _FINAL_TLS:
         return True
     if isinstance(layer, OSError) and (refused := _TUNNEL.match(str(layer))):
-        return int(refused[1]) not in _PASSING
+        return int(refused[1]) not in _TRANSIENT_STATUSES
     return isinstance(
         layer,
         (
@@ -217,7 +217,7 @@ def _is_final(layer: BaseException) -> bool:
     )
 
 
-def _is_passing(layer: BaseException) -> bool:
+def _is_transient(layer: BaseException) -> bool:
     import requests.exceptions as r  # noqa: PLC0415
     import urllib3.exceptions as u  # noqa: PLC0415
     from google.auth.exceptions import TransportError  # noqa: PLC0415

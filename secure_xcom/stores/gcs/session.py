@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from http import HTTPStatus
 from typing import cast
 
-from secure_xcom.stores.blocks import Blocks
+from secure_xcom.stores.blocks import HeldBody
 from secure_xcom.stores.gcs.bucket import Bucket, Resource, checked, resource_of, stored_of
-from secure_xcom.stores.gcs.retry import Doubtful, Interrupted, Kind, Retries, SessionGone
+from secure_xcom.stores.gcs.retry import Doubtful, Failure, Interrupted, Retries, SessionGone
 from secure_xcom.stores.protocol import Stored
 
 #: Parts but the last are a multiple of this.
@@ -42,7 +42,7 @@ class UploadSession:
         self._kept_bytes = 0
         self._stored: Stored | None = None
 
-    def send(self, part: Blocks, *, last: bool) -> Stored | None:
+    def send(self, part: HeldBody, *, last: bool) -> Stored | None:
         """Send a part until the service has kept all of it.
 
         Returns:
@@ -60,7 +60,7 @@ class UploadSession:
             if self._url is None:
                 self._url, in_doubt = self._bucket.start_upload(self._resource), False
             if in_doubt:
-                self._put(Blocks(()), "bytes */*")
+                self._put(HeldBody(()), "bytes */*")
             in_doubt = True
             while first <= self._kept_bytes <= end:
                 before = self._kept_bytes
@@ -102,7 +102,7 @@ class UploadSession:
         if own:
             raise own
 
-    def _put(self, body: Blocks, content_range: str) -> None:
+    def _put(self, body: HeldBody, content_range: str) -> None:
         from requests import RequestException  # noqa: PLC0415
 
         try:
@@ -116,7 +116,7 @@ class UploadSession:
             # What it says has the address.
             if own := self._bucket.retries.own(error):
                 raise own from None
-            final = self._bucket.retries.kind_of(error) is Kind.FINAL
+            final = self._bucket.retries.failure_of(error) is Failure.FINAL
             kind = OSError if final else Interrupted
             raise kind(f"an upload broke off with a {type(error).__name__}") from None
         if response.status_code in _GONE:

@@ -53,7 +53,7 @@ class PacedSocket:
 
     def makefile(self, mode: Literal["rb"]) -> io.BufferedReader:
         """What an answer is read from."""
-        return io.BufferedReader(_Reader(self, self._inner.makefile(mode, buffering=0)))
+        return io.BufferedReader(_PacedReader(self, self._inner.makefile(mode, buffering=0)))
 
     def paced(self, call: Callable[[Any], int], argument: object) -> int:
         """Make a call that moves bytes, and give the number of these; its time counts."""
@@ -72,7 +72,7 @@ class PacedSocket:
         return count
 
 
-class _Reader(io.RawIOBase):
+class _PacedReader(io.RawIOBase):
     def __init__(self, paced: PacedSocket, raw: io.RawIOBase) -> None:
         self._paced = paced
         self._raw = raw

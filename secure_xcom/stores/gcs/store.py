@@ -17,13 +17,13 @@ from secure_xcom.errors import (
     FormatError,
 )
 from secure_xcom.model import Buffer
-from secure_xcom.stores.blocks import Tally, errors_of_source_first, parts
+from secure_xcom.stores.blocks import Checksummed, errors_of_source_first, parts
 from secure_xcom.stores.gcs import download, retry
 from secure_xcom.stores.gcs import errors as gcs_errors
 from secure_xcom.stores.gcs.bucket import Bucket, Resource, base64_of, calling
 from secure_xcom.stores.gcs.client import SharedClient
-from secure_xcom.stores.gcs.errors import DELETE, LIST, READ, REPLACE, WRITE, Operation
-from secure_xcom.stores.gcs.retry import Kind, Retries, SessionGone
+from secure_xcom.stores.gcs.errors import DELETE, LIST, READ, REPLACE, WRITE, BucketOperation
+from secure_xcom.stores.gcs.retry import Failure, Retries, SessionGone
 from secure_xcom.stores.gcs.session import UploadSession
 from secure_xcom.stores.names import is_name
 from secure_xcom.stores.protocol import Stored
@@ -95,10 +95,10 @@ class Gcs:
         held until the service has it.
         """
         resource: Resource = {"name": self._object_name(name), "metadata": dict(metadata)}
-        attempts: list[Tally] = []
+        attempts: list[Checksummed] = []
 
-        def begin() -> Tally:
-            attempts.append(Tally(make_chunks))
+        def begin() -> Checksummed:
+            attempts.append(Checksummed(make_chunks))
             return attempts[-1]
 
         with errors_of_source_first(attempts), self.bucket(WRITE, name) as bucket:
@@ -130,12 +130,12 @@ class Gcs:
         It goes out in one request, with its checksum and the generation that it is to replace.
         """
         object_name = self._object_name(name)
-        tally = Tally(lambda: data)
-        held = list(tally)
+        attempt = Checksummed(lambda: data)
+        held = list(attempt)
         resource = {
             "name": object_name,
             "metadata": dict(metadata),
-            "crc32c": base64_of(tally.crc32c),
+            "crc32c": base64_of(attempt.crc32c),
         }
         with self.bucket(REPLACE, name) as bucket:
             former = bucket.find(object_name)
@@ -143,21 +143,21 @@ class Gcs:
             while True:
                 try:
                     stored = bucket.upload(resource, held, once=False, generation=generation)
-                except gcs_errors.precondition_failed():
+                except gcs_errors.precondition_failed() as error:
                     found = bucket.find(object_name)
-                    if found is None and generation != NO_GENERATION:
-                        # It was deleted meanwhile, so there is nothing to replace.
-                        generation = NO_GENERATION
-                        continue
-                    # Either an attempt whose answer was lost has written it, or another writer
-                    # replaced the same generation; then this write came just before that one.
-                    generation = found.generation if found else generation
-                    return Stored(generation, tally.length_bytes, tally.crc32c)
+                    if found and found.generation != generation:
+                        # Either an attempt whose answer was lost has written it, or another
+                        # writer replaced the same generation: this write came just before that.
+                        return Stored(found.generation, attempt.length_bytes, attempt.crc32c)
+                    # Nobody has: the former was deleted meanwhile, or the answer was wrong.
+                    generation = found.generation if found else NO_GENERATION
+                    bucket.retries.wait(error, Failure.DOUBTFUL)
+                    continue
                 except gcs_errors.not_found():
                     if bucket.exists():
                         raise
                     raise gcs_errors.no_bucket(self._place.bucket) from None
-                if not _is_sent(stored, [tally]):
+                if not _is_sent(stored, [attempt]):
                     raise gcs_errors.other_bytes(self._of(name), "It stays there")
                 return stored
 
@@ -225,7 +225,7 @@ class Gcs:
         return self._place.object_name(name)
 
     @contextmanager
-    def bucket(self, operation: Operation, name: str) -> Iterator[Bucket]:
+    def bucket(self, operation: BucketOperation, name: str) -> Iterator[Bucket]:
         """The bucket, for one call; what it raises becomes an error of this package."""
         deadline_seconds = self._deadline_seconds or retry.DEADLINE_SECONDS
         connect = self._client.connection
@@ -235,16 +235,16 @@ class Gcs:
             yield bucket
 
 
-def _send(bucket: Bucket, resource: Resource, begin: Callable[[], Tally]) -> Stored:
-    tally = begin()
-    held = tally.take(COLLECTED_BYTES)
-    if tally.ended:
-        return bucket.upload({**resource, "crc32c": base64_of(tally.crc32c)}, held, once=False)
+def _send(bucket: Bucket, resource: Resource, begin: Callable[[], Checksummed]) -> Stored:
+    attempt = begin()
+    held = attempt.take(COLLECTED_BYTES)
+    if attempt.ended:
+        return bucket.upload({**resource, "crc32c": base64_of(attempt.crc32c)}, held, once=False)
     try:
-        return bucket.upload(resource, chain(_let_go(held), tally), once=True)
+        return bucket.upload(resource, chain(_drained(held), attempt), once=True)
     except Exception as error:  # noqa: BLE001 - raised again, or tried again
         failure = error
-    if tally.error is not None:
+    if attempt.error is not None:
         raise failure
     # What was not sent is made again; the error's traceback would hold it.
     held.clear()
@@ -254,7 +254,7 @@ def _send(bucket: Bucket, resource: Resource, begin: Callable[[], Tally]) -> Sto
             return _send_in_parts(bucket, resource, begin())
         except SessionGone as gone:
             failure = gone
-        bucket.retries.wait(failure, Kind.DOUBTFUL)
+        bucket.retries.wait(failure, Failure.DOUBTFUL)
 
 
 def _send_in_parts(bucket: Bucket, resource: Resource, blocks: Iterable[bytes]) -> Stored:
@@ -278,7 +278,7 @@ def _left_behind(bucket: Bucket, resource: Resource, error: Exception) -> Stored
     """The object that a write has left behind whose last answer was lost, if it can be told."""
     from google.api_core.exceptions import GoogleAPICallError  # noqa: PLC0415
 
-    if bucket.retries.own(error) or bucket.retries.kind_of(error) is Kind.FINAL:
+    if bucket.retries.own(error) or bucket.retries.failure_of(error) is Failure.FINAL:
         return None
     if isinstance(error, GoogleAPICallError):
         # The last answer came. Had an earlier one been lost, it would say that the object exists.
@@ -294,16 +294,16 @@ def _discard(bucket: Bucket, resource: Resource, stored: Stored) -> None:
         bucket.within(Retries(_TIDYING_SECONDS)).delete(resource["name"], stored.generation)
 
 
-def _let_go(blocks: list[bytes]) -> Iterator[bytes]:
+def _drained(blocks: list[bytes]) -> Iterator[bytes]:
     """Yield blocks in order, and keep none that was yielded."""
     blocks.reverse()
     while blocks:
         yield blocks.pop()
 
 
-def _is_sent(stored: Stored, attempts: Iterable[Tally]) -> bool:
+def _is_sent(stored: Stored, attempts: Iterable[Checksummed]) -> bool:
     """Whether an object is what one of the attempts sent to its end."""
+    held = stored.length_bytes, stored.crc32c
     return any(
-        tally.ended and (stored.length_bytes, stored.crc32c) == (tally.length_bytes, tally.crc32c)
-        for tally in attempts
+        attempt.ended and (attempt.length_bytes, attempt.crc32c) == held for attempt in attempts
     )

@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secure_xcom.stores.blocks import Blocks, Once, Tally, errors_of_source_first, parts
+from secure_xcom.stores.blocks import (
+    Checksummed,
+    HeldBody,
+    StreamedBody,
+    errors_of_source_first,
+    parts,
+)
 
 PIECES = st.lists(st.binary(max_size=30), max_size=12)
 
@@ -16,7 +22,7 @@ PIECES = st.lists(st.binary(max_size=30), max_size=12)
 @given(PIECES, st.sampled_from([bytes, bytearray, memoryview]))
 def test_a_tally_counts_and_sums_what_passes(pieces: list[bytes], kind: type):
     whole = b"".join(pieces)
-    tally = Tally(lambda: (kind(piece) for piece in pieces))
+    tally = Checksummed(lambda: (kind(piece) for piece in pieces))
     blocks = list(tally)
     assert all(type(block) is bytes and block for block in blocks)
     assert b"".join(blocks) == whole
@@ -26,7 +32,7 @@ def test_a_tally_counts_and_sums_what_passes(pieces: list[bytes], kind: type):
 
 @given(PIECES, st.integers(0, 60))
 def test_taking_stops_as_soon_as_there_is_more_than_asked(pieces: list[bytes], count: int):
-    tally = Tally(lambda: pieces)
+    tally = Checksummed(lambda: pieces)
     taken = tally.take(count)
     whole = b"".join(pieces)
     if len(whole) <= count:
@@ -53,14 +59,14 @@ def test_parts_are_full_but_the_last(pieces: list[bytes], size: int):
 def test_what_follows_some_bytes(pieces: list[bytes], count: int):
     whole = b"".join(pieces)
     count = min(count, len(whole))
-    after = Blocks(pieces).after(count)
+    after = HeldBody(pieces).after(count)
     assert b"".join(after) == whole[count:]
     assert len(after) == len(whole) - count
     assert b"".join(after) == whole[count:]
 
 
 def test_what_was_passed_through_is_not_sent_again():
-    body = Once([b"a", b"b"])
+    body = StreamedBody([b"a", b"b"])
     assert list(body) == [b"a", b"b"]
     with pytest.raises(ConnectionError, match="cannot be sent again"):
         iter(body)
@@ -75,27 +81,27 @@ def test_the_error_of_the_source_comes_out():
         yield b"a"
         raise SourceError
 
-    def upload(tally: Tally) -> None:
+    def upload(tally: Checksummed) -> None:
         try:
             list(tally)
         except SourceError as error:
             raise ConnectionError("what a library made of it") from error
 
-    tally = Tally(failing)
-    with pytest.raises(SourceError) as caught, errors_of_source_first([Tally(list), tally]):
+    tally = Checksummed(failing)
+    with pytest.raises(SourceError) as caught, errors_of_source_first([Checksummed(list), tally]):
         upload(tally)
     assert caught.value is tally.error
     assert not tally.ended
 
 
 def test_other_errors_stay():
-    with pytest.raises(ConnectionError), errors_of_source_first([Tally(lambda: [b"a"])]):
+    with pytest.raises(ConnectionError), errors_of_source_first([Checksummed(lambda: [b"a"])]):
         raise ConnectionError("lost")
 
 
 def test_what_is_passed_through_is_cut_small_and_not_copied():
     block = os.urandom(600_000)
-    pieces = list(Once([b"head", block, b"tail"]))
+    pieces = list(StreamedBody([b"head", block, b"tail"]))
     assert b"".join(pieces) == b"head" + block + b"tail"
     assert [len(piece) for piece in pieces] == [4, 262_144, 262_144, 75_712, 4]
     assert [piece.obj is block for piece in pieces] == [False, True, True, True, False]

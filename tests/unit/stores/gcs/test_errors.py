@@ -37,7 +37,7 @@ from secure_xcom.stores.gcs.errors import (
     WRITE,
     translate,
 )
-from secure_xcom.stores.gcs.retry import Doubtful, Kind, kind_of
+from secure_xcom.stores.gcs.retry import Doubtful, Failure, failure_of
 from secure_xcom.stores.gcs.store import Gcs
 
 URI = "gs://bucket/prefix/dag/run/task/-1/key/token"
@@ -120,7 +120,7 @@ def test_every_exception_of_the_client_is_mapped(kind: type[Exception]):
         assert "gs://bucket/prefix/name" in str(caught.value)
         again = pickle.loads(pickle.dumps(caught.value))  # noqa: S301 - made here
         assert (type(again), str(again)) == (type(caught.value), str(caught.value))
-    kind_of(error)
+    failure_of(error)
 
 
 def test_the_list_is_not_empty():
@@ -154,7 +154,7 @@ def test_what_a_status_means(status: int, kind: type[StoreError], message: str):
     assert message in str(translated)
     assert "the service's words" in str(translated)
     assert URI in str(translated)
-    assert (kind_of(error) is Kind.PASSING) == (status in {408, 429, 500, 502, 503, 504})
+    assert (failure_of(error) is Failure.TRANSIENT) == (status in {408, 429, 500, 502, 503, 504})
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_what_the_layers_below_mean(error: Exception, kind: type[SecureXComError
     ],
 )
 def test_what_does_not_pass_is_not_repeated(error: Exception):
-    assert kind_of(error) is Kind.FINAL
+    assert failure_of(error) is Failure.FINAL
 
 
 def _tls(reason: str) -> ssl.SSLError:
@@ -249,25 +249,25 @@ def _wrapped(innermost: Exception) -> list[Exception]:
 @pytest.mark.parametrize(
     ("innermost", "kind"),
     [
-        (ssl.SSLCertVerificationError(1, "unable to get local issuer certificate"), Kind.FINAL),
-        (_tls("WRONG_VERSION_NUMBER"), Kind.FINAL),
-        (_tls("TLSV1_ALERT_UNKNOWN_CA"), Kind.FINAL),
-        (OSError("Tunnel connection failed: 407 Proxy Authentication Required"), Kind.FINAL),
-        (OSError("Tunnel connection failed: 503 Service Unavailable"), Kind.PASSING),
-        (ssl.SSLEOFError(8, "EOF occurred in violation of protocol"), Kind.PASSING),
-        (ssl.SSLZeroReturnError(6, "TLS/SSL connection has been closed"), Kind.PASSING),
-        (_tls("DECRYPTION_FAILED_OR_BAD_RECORD_MAC"), Kind.PASSING),
-        (ConnectionResetError(104, "Connection reset by peer"), Kind.PASSING),
-        (TimeoutError("The handshake operation timed out"), Kind.PASSING),
+        (ssl.SSLCertVerificationError(1, "unable to get local issuer certificate"), Failure.FINAL),
+        (_tls("WRONG_VERSION_NUMBER"), Failure.FINAL),
+        (_tls("TLSV1_ALERT_UNKNOWN_CA"), Failure.FINAL),
+        (OSError("Tunnel connection failed: 407 Proxy Authentication Required"), Failure.FINAL),
+        (OSError("Tunnel connection failed: 503 Service Unavailable"), Failure.TRANSIENT),
+        (ssl.SSLEOFError(8, "EOF occurred in violation of protocol"), Failure.TRANSIENT),
+        (ssl.SSLZeroReturnError(6, "TLS/SSL connection has been closed"), Failure.TRANSIENT),
+        (_tls("DECRYPTION_FAILED_OR_BAD_RECORD_MAC"), Failure.TRANSIENT),
+        (ConnectionResetError(104, "Connection reset by peer"), Failure.TRANSIENT),
+        (TimeoutError("The handshake operation timed out"), Failure.TRANSIENT),
     ],
     ids=str,
 )
-def test_the_innermost_decides_whatever_it_is_wrapped_in(innermost: Exception, kind: Kind):
+def test_the_innermost_decides_whatever_it_is_wrapped_in(innermost: Exception, kind: Failure):
     layers = _wrapped(innermost)
-    if type(innermost) is OSError and kind is Kind.PASSING:
+    if type(innermost) is OSError and kind is Failure.TRANSIENT:
         # Bare, it could be anything.
         del layers[0]
-    assert [kind_of(layer) for layer in layers] == [kind] * len(layers)
+    assert [failure_of(layer) for layer in layers] == [kind] * len(layers)
 
 
 def test_what_the_caller_was_handling_is_no_layer():
@@ -281,8 +281,8 @@ def test_what_the_caller_was_handling_is_no_layer():
 
     with pytest.raises(ConnectionResetError) as caught:
         retrying()
-    assert kind_of(caught.value) is Kind.FINAL
-    assert kind_of(caught.value, certificate) is Kind.PASSING
+    assert failure_of(caught.value) is Failure.FINAL
+    assert failure_of(caught.value, certificate) is Failure.TRANSIENT
 
 
 @pytest.mark.parametrize("retries", [0, 1, 4])

@@ -10,10 +10,10 @@ import pytest
 import requests
 from google.auth.exceptions import RefreshError
 
-from secure_xcom.stores.blocks import Blocks
+from secure_xcom.stores.blocks import HeldBody
 from secure_xcom.stores.gcs import retry
 from secure_xcom.stores.gcs.bucket import Bucket
-from secure_xcom.stores.gcs.retry import Doubtful, Interrupted, Kind, SessionGone, kind_of
+from secure_xcom.stores.gcs.retry import Doubtful, Failure, Interrupted, SessionGone, failure_of
 from secure_xcom.stores.gcs.session import UploadSession
 from secure_xcom.stores.protocol import Stored
 
@@ -64,9 +64,9 @@ def _answer(status: int, kept: int | None = None, body: bytes = b"{}") -> reques
 )
 def test_an_error_that_does_not_pass_has_no_address(error: Exception):
     with pytest.raises(OSError, match=type(error).__name__) as caught:
-        _session(Http(error)).send(Blocks([b"x"]), last=True)
+        _session(Http(error)).send(HeldBody([b"x"]), last=True)
     assert "SECRET" not in "".join(traceback.format_exception(caught.value))
-    assert kind_of(caught.value) is Kind.FINAL
+    assert failure_of(caught.value) is Failure.FINAL
 
 
 @pytest.mark.parametrize("kept", [0, 3, 100])
@@ -74,22 +74,22 @@ def test_a_service_that_lost_or_made_up_bytes_is_not_believed(kept: int):
     session = _session(
         Http(_answer(308, kept=4), _answer(308, kept=kept), _answer(308, kept=kept), _answer(204))
     )
-    session.send(Blocks([b"abcd"]), last=False)
+    session.send(HeldBody([b"abcd"]), last=False)
     with pytest.raises(SessionGone, match="another number of bytes"):
-        session.send(Blocks([b"efgh", b"i"]), last=False)
+        session.send(HeldBody([b"efgh", b"i"]), last=False)
 
 
 def test_a_service_that_keeps_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(retry, "BACKOFF_SECONDS", (0.001, 0.001))
     session = _session(Http(*[_answer(308)] * 10_000), 0.05)
     with pytest.raises(Interrupted, match="nothing of a part was kept"):
-        session.send(Blocks([b"abcd"]), last=True)
+        session.send(HeldBody([b"abcd"]), last=True)
 
 
 def test_cancelling_never_hides_what_went_wrong():
     for error in (requests.ConnectionError(URL), RefreshError("gone")):
         session = _session(Http(_answer(308, kept=4), error))
-        session.send(Blocks([b"abcd"]), last=False)
+        session.send(HeldBody([b"abcd"]), last=False)
         session.cancel()
 
 
@@ -118,13 +118,13 @@ def test_an_answer_that_cannot_be_read_is_asked_for_again(
 ):
     monkeypatch.setattr(retry, "BACKOFF_SECONDS", (0.001, 0.001))
     http = Http(_answer(200, body=body), _answer(200, body=OBJECT))
-    assert _session(http).send(Blocks([b"abcd"]), last=True) == Stored("7", 4, 1)
+    assert _session(http).send(HeldBody([b"abcd"]), last=True) == Stored("7", 4, 1)
     assert http.ranges == ["bytes 0-3/4", "bytes */*"]
     with pytest.raises(Doubtful, match="the answer"):
-        _session(Http(*[_answer(200, body=body)] * 3)).send(Blocks([b"abcd"]), last=True)
+        _session(Http(*[_answer(200, body=body)] * 3)).send(HeldBody([b"abcd"]), last=True)
 
 
 def test_a_part_that_was_kept_to_the_end_but_not_finished_is_finished():
     http = Http(_answer(308, kept=4), _answer(200, body=OBJECT))
-    assert _session(http).send(Blocks([b"abcd"]), last=True) == Stored("7", 4, 1)
+    assert _session(http).send(HeldBody([b"abcd"]), last=True) == Stored("7", 4, 1)
     assert http.ranges == ["bytes 0-3/4", "bytes */4"]
