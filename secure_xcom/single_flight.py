@@ -15,7 +15,7 @@ _Value = TypeVar("_Value")
 
 
 class SingleFlight(Generic[_Key, _Value]):
-    """Puts a lock around a cache, and lets one thread for each key make what it lacks.
+    """Puts a lock around a cache, and has each value that it lacks made by a single thread.
 
     Args:
         cache: where values are kept, by its own rules. Nothing else may touch it.
@@ -30,21 +30,21 @@ class SingleFlight(Generic[_Key, _Value]):
         """The cached value, or what one call of `make` gives to all who wait for it.
 
         An error of this package goes to all who wait for it, and is not kept. Any other exception
-        is the business of the thread that led, which may have been interrupted, and another one
-        takes the lead.
+        is raised only in the thread that called `make`, which may have been interrupted, and one of
+        those that wait calls it again.
         """
         while (value := self.held(key)) is None:
             mine: Future[_Value] = Future()
             try:
                 flight = self._flights.setdefault(key, mine)
                 if flight is mine:
-                    self._fly(key, mine, make)
+                    self._make(key, mine, make)
                 return flight.result()
             except CancelledError:
                 if not flight.cancelled():
                     raise
             finally:
-                # Whatever became of the lead, nobody may wait for it any longer. Otherwise a no-op.
+                # If there is no result, nobody may wait for it any longer. Otherwise a no-op.
                 mine.cancel()
                 with self._lock:
                     if self._flights.get(key) is mine:
@@ -69,9 +69,9 @@ class SingleFlight(Generic[_Key, _Value]):
             return self._cache[key]
         return None
 
-    def _fly(self, key: _Key, mine: Future[_Value], make: Callable[[], _Value]) -> None:
+    def _make(self, key: _Key, mine: Future[_Value], make: Callable[[], _Value]) -> None:
         try:
-            # An earlier flight may have landed after the look that found nothing.
+            # Another thread may have made it since the cache was asked.
             value = self.held(key)
             if value is None:
                 value = make()

@@ -143,9 +143,8 @@ class Stack:
             SecureXComError: the row is malformed, or names what is not the coordinate's.
         """
         with audit.attempt("delete", expected) as attempt:
-            reference = from_row(row)
+            attempt.reference = reference = from_row(row)
             if isinstance(reference, Offloaded):
-                attempt.reference = reference
                 attempt.generation = self._sealed.delete(reference, expected)
 
 

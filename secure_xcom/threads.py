@@ -3,7 +3,7 @@
 Airflow's timeouts are exceptions out of signal handlers, and an event loop cancels what it waits
 for. Either must end a push or a pull at once, whatever its threads are waiting for. So these are
 daemon threads: nobody waits for them, not even the end of the process. They are told to stop,
-which those hear that wait by `pause` or look by `check`.
+which those hear that wait by `pause`, `wait_for` or `result`, or look by `check`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from concurrent.futures import Future, wait
 from contextlib import suppress
 from contextvars import Context, ContextVar, copy_context
 from queue import Empty, SimpleQueue
-from threading import Event, Thread
+from threading import Condition, Event, Thread
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 from weakref import WeakSet
 
@@ -30,6 +30,8 @@ _Task: TypeAlias = tuple["Future[Any]", Context, Callable[[], Any]]
 #: How long the end of the process waits for threads that were told to stop: as long as those take
 #: that compute. A daemon thread that comes back from a library just then can abort the process.
 _GRACE_SECONDS = 0.5
+#: How often a thread that waits for another one looks whether it was told to stop.
+_LISTEN_SECONDS = 0.1
 
 #: What tells the running code to stop; more than one where a thread has started another.
 _stops: ContextVar[tuple[Event, ...]] = ContextVar("secure_xcom_stops", default=())
@@ -84,7 +86,8 @@ class Crew:
         return future
 
     def _grow(self) -> None:
-        thread = Thread(target=_work, args=(self._tasks,), name=self._name, daemon=True)
+        # The thread holds its crew, so that a crew which works is known at the end of the process.
+        thread = Thread(target=self._work, name=self._name, daemon=True)
         try:
             thread.start()
         except RuntimeError:
@@ -94,6 +97,12 @@ class Crew:
             return
         self._threads.append(thread)
         _threads.add(thread)
+
+    def _work(self) -> None:
+        while task := self._tasks.get():
+            _do(*task)
+            # A thread that waits for its next task keeps nothing of the last one.
+            del task
 
     def close(self) -> None:
         """Let the threads end once the calls that were submitted are done."""
@@ -115,9 +124,15 @@ _threads: WeakSet[Thread] = WeakSet()
 
 
 def start(call: Callable[[], _Result], name: str) -> Future[_Result]:
-    """Begin a call in a thread of its own, which ends with it."""
+    """Begin a call in a thread of its own, which ends with it.
+
+    It sees the caller's context variables, and goes on when the caller is told to stop: others may
+    wait for it, too.
+    """
+    context = copy_context()
+    context.run(_stops.set, ())
     crew = Crew(1, name)
-    future = crew.submit(call)
+    future = context.run(crew.submit, call)
     crew.close()
     return future
 
@@ -162,11 +177,31 @@ def pause(seconds: float) -> None:
     check()
 
 
-def _work(tasks: SimpleQueue[_Task | None]) -> None:
-    while task := tasks.get():
-        _do(*task)
-        # A thread that waits for its next task keeps nothing of the last one.
-        del task
+def wait_for(changed: Condition, is_so: Callable[[], bool]) -> None:
+    """Wait until something is so, as long as somebody waits for what this thread does.
+
+    Args:
+        changed: held by the caller, and notified when it may have become so.
+        is_so: whether it is.
+
+    Raises:
+        CalledOff: nobody waits any longer.
+    """
+    while not changed.wait_for(is_so, _LISTEN_SECONDS):
+        check()
+
+
+def result(future: Future[_Result]) -> _Result:
+    """What a future gives, as long as somebody waits for what this thread does.
+
+    Raises:
+        CalledOff: nobody waits any longer.
+        BaseException: what the future raises.
+    """
+    while not future.done():
+        wait((future,), _LISTEN_SECONDS)
+        check()
+    return future.result()
 
 
 def _do(future: Future[Any], context: Context, call: Callable[[], Any]) -> None:

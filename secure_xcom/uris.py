@@ -96,6 +96,26 @@ def scheme(uri: str) -> str:
     return next((scheme for scheme in known if uri.startswith(scheme)), "")
 
 
+def looks_like_uri(text: str) -> bool:
+    """Whether a text begins with a scheme, of those above or any other."""
+    return "://" in text[:20]
+
+
+def legacy_object(reference: str) -> str:
+    """The name of the object that a hand-written backend's row names."""
+    return reference.removeprefix(LEGACY)
+
+
+def directory(path: Path) -> str:
+    """The URI of a store in a directory, by its absolute path."""
+    return f"{FILE}{path}"
+
+
+def key_file(path: Path) -> str:
+    """The URI of a KEK in a file, by its absolute path."""
+    return f"{LOCAL_KEK}{path}"
+
+
 def parse_store(uri: str) -> StorePlace:
     """Take a store's URI apart.
 

@@ -28,14 +28,14 @@ from secure_xcom.errors import (
 from secure_xcom.model import Expected
 from secure_xcom.stores.gcs.legacy import read_object
 from secure_xcom.text import escaped
+from secure_xcom.uris import LEGACY, legacy_object, scheme
 
 if TYPE_CHECKING:
     from secure_xcom.settings import Settings
 
-GCS = "gcs"
+HAND_WRITTEN = "gcs"
 COMMON_IO = "common-io"
 
-_SCHEME = "gcs://"
 _FILE = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\.json")
 #: dag, run, task, and one level or two that name the write.
 _LEVELS = (4, 5)
@@ -45,7 +45,7 @@ def is_reference(value: object, kinds: tuple[str, ...]) -> bool:
     """Whether a plain row has the form of a reference of one of these kinds."""
     if not isinstance(value, str):
         return False
-    if GCS in kinds and value.startswith(_SCHEME):
+    if HAND_WRITTEN in kinds and scheme(value) == LEGACY:
         return True
     return COMMON_IO in kinds and value.startswith(f"{_base()}/")
 
@@ -60,8 +60,8 @@ def read(reference: str, expected: Expected, settings: Settings) -> object:
         ObjectNotFound: its object is gone.
         StoreError: its object could not be read.
     """
-    if GCS in settings.legacy_reads and reference.startswith(_SCHEME):
-        data = _read_gcs(reference.removeprefix(_SCHEME), expected, settings)
+    if HAND_WRITTEN in settings.legacy_reads and scheme(reference) == LEGACY:
+        data = _read_gcs(reference, expected, settings)
         hooks: dict[str, Any] = {}
     else:
         from airflow.utils.json import XComDecoder  # noqa: PLC0415 - not at import
@@ -82,12 +82,13 @@ def read(reference: str, expected: Expected, settings: Settings) -> object:
     raise fault
 
 
-def _read_gcs(name: str, expected: Expected, settings: Settings) -> bytes:
+def _read_gcs(reference: str, expected: Expected, settings: Settings) -> bytes:
+    name = legacy_object(reference)
     # A run id may hold slashes.
     run_id, _, file = name.rpartition("/")
     run_id, _, task_id = run_id.rpartition("/")
     if not _FILE.fullmatch(file) or not _plain((*run_id.split("/"), task_id)):
-        raise _never_written(_SCHEME + name)
+        raise _never_written(reference)
     _compare(Expected(None, run_id, task_id), expected)
     bucket = configuration.legacy_bucket()
     credentials = configuration.credentials(settings)

@@ -21,8 +21,8 @@ import threading
 from concurrent.futures import thread  # noqa: F401
 from importlib import import_module
 
-from secure_xcom import forks  # noqa: F401
-from secure_xcom.stores.gcs import client  # noqa: F401
+from secure_xcom import forks, uris  # noqa: F401
+from secure_xcom.stores.gcs import client as gcs_client  # noqa: F401
 
 _log = logging.getLogger(__name__)
 

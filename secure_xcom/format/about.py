@@ -41,7 +41,7 @@ def size(count_bytes: int) -> str:
     if count_bytes < _STEP:
         return f"{count_bytes} bytes"
     amount, unit = float(count_bytes), 0
-    while amount >= _STEP and unit + 1 < len(_UNITS):
+    while round(amount, 1) >= _STEP and unit + 1 < len(_UNITS):
         amount, unit = amount / _STEP, unit + 1
     return f"{amount:.1f} {_UNITS[unit]}"
 

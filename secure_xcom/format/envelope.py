@@ -11,18 +11,17 @@ The commitment is in the manner of the AWS Encryption SDK's algorithm suites wit
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import chain
 from uuid import UUID
 
 from cryptography.hazmat.primitives import constant_time, hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from secure_xcom.errors import AuthenticationError, FormatError
+from secure_xcom.format.body import payload_length
 from secure_xcom.format.fields import Fields, lp, text
-from secure_xcom.model import Buffer, Coordinate, WrappedKey
+from secure_xcom.model import Coordinate, WrappedKey
 
 MAGIC = b"SXCM"
 VERSION = 1
@@ -240,20 +239,16 @@ def parse_whole_preamble(data: bytes) -> Preamble:
     return preamble
 
 
-def split_envelope(chunks: Iterable[Buffer]) -> tuple[Preamble, Iterator[Buffer]]:
-    """Parse the preamble of an envelope that comes in pieces; the rest is its body.
+def split_envelope(envelope: bytes) -> tuple[Preamble, memoryview]:
+    """Take a whole envelope apart: its preamble, parsed, and its body.
 
     Raises:
-        FormatError: there is no preamble at the start.
+        FormatError: there is no preamble at the start, or what follows is as long as no body.
     """
-    pieces = iter(chunks)
-    start = b""
-    for piece in pieces:
-        start += piece
-        if len(start) >= PREAMBLE_BYTES_MAX:
-            break
-    preamble = parse_preamble(start[:PREAMBLE_BYTES_MAX])
-    return preamble, chain((memoryview(start)[preamble.length_bytes :],), pieces)
+    preamble = parse_preamble(envelope)
+    body = memoryview(envelope)[preamble.length_bytes :]
+    payload_length(len(body))
+    return preamble, body
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, TypeVar
 
+from secure_xcom import signals
 from secure_xcom.errors import FormatError
 from secure_xcom.format.body import payload_length
 from secure_xcom.format.envelope import PREAMBLE_BYTES_MAX
@@ -34,6 +35,7 @@ STATE_MARKS = {"task": "#task-state", "asset": "#asset-state"}
 #: What `isinstance` answers at once for a `dict`, and slowly for all else.
 _OBJECT = (dict, Mapping)
 _GENERATION = re.compile(r"[1-9][0-9]{0,19}")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _CRC32C_BYTES = 4
 
 
@@ -83,7 +85,9 @@ def _made_by_json(parse: Callable[[Any], _Parsed], row: object) -> _Parsed:
         return parse(row)
     except FormatError:
         raise
-    except Exception as error:  # noqa: BLE001 - a mapping of another library's runs its own methods
+    except Exception as error:  # a mapping of another library's runs its own methods
+        if signals.is_callers(error):
+            raise
         fault = type(error).__name__
     raise FormatError(f"The row is not one that JSON makes ({fault}).")
 
@@ -168,6 +172,8 @@ def _text(row: Mapping[str, Any], member: str) -> str:
     value = row[member]
     if type(value) is not str:
         raise FormatError(f"The row's {member} is not text.")
+    if not value.isascii() and _SURROGATE.search(value):
+        raise FormatError(f"The row's {member} has half of a surrogate pair in it.")
     return value
 
 

@@ -22,7 +22,7 @@ from secure_xcom.format.envelope import DATA_KEY_BYTES, KEY_ID_BYTES, key_aad
 from secure_xcom.keys.protocol import Kek
 from secure_xcom.model import WrappedKey
 from secure_xcom.single_flight import SingleFlight
-from secure_xcom.threads import start
+from secure_xcom.threads import result, start
 
 TTL_SECONDS_MAX = 3_600
 #: How many messages one data key seals. Each message has a derived key of its own, so AES-GCM
@@ -49,7 +49,7 @@ class SealingKey:
             KeyServiceError: the KEK did not wrap the key.
             ConfigError: the KEK cannot be used as it is set.
         """
-        return self._wrapping.result()
+        return result(self._wrapping)
 
     def has_failed(self) -> bool:
         """Whether the wrapping has ended, without success."""

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
-from secure_xcom import audit
+from secure_xcom import audit, signals
 from secure_xcom.errors import (
     AuthenticationError,
     CodecError,
@@ -151,8 +151,8 @@ class Sealed:
         sealing = self.seal(payload, coordinate, key)
         try:
             placed = self._below.put(sealing.name, lambda: _while_wrapping(key, sealing.make_body))
-        except Exception:
-            if key.has_failed():
+        except Exception as error:
+            if key.has_failed() and not signals.is_callers(error):
                 key.wrapped()
             raise
         if isinstance(placed, bytes):
@@ -163,15 +163,17 @@ class Sealed:
             generation=placed.generation,
             length_bytes=placed.length_bytes,
             crc32c=placed.crc32c,
-            preamble=sealing.preamble(self._wrapped(key, sealing.name, placed)),
+            preamble=self._preamble(sealing, key, placed),
         )
 
-    def _wrapped(self, key: SealingKey, name: str, placed: Stored) -> WrappedKey:
-        """Wait for the wrapped key; without it, the object that was written is deleted again."""
+    def _preamble(self, sealing: Sealing, key: SealingKey, placed: Stored) -> bytes:
+        """What the row keeps; where it cannot be had, the object that was written goes again."""
         try:
-            return key.wrapped()
-        except BaseException:
-            self._below.discard(name, placed)
+            return sealing.preamble(key.wrapped())
+        except Exception as error:
+            # Whoever interrupts a push is not kept waiting for that: the object is an orphan then.
+            if not signals.is_callers(error):
+                self._below.discard(sealing.name, placed)
             raise
 
     def get(self, reference: Reference, expected: Expected, attempt: audit.Attempt) -> Opened:
@@ -192,17 +194,16 @@ class Sealed:
         attempt.reference = reference
         if isinstance(reference, Inline):
             self.check_envelope_length(len(reference.envelope))
-            preamble, chunks = envelope.split_envelope((reference.envelope,))
-            body_bytes = len(reference.envelope) - preamble.length_bytes
-            key = self.unwrapped(preamble, body_bytes, expected, attempt)
-            return self.opened(preamble, key(), chunks, body_bytes)
+            preamble, sealed = envelope.split_envelope(reference.envelope)
+            key = self.unwrapped(preamble, expected, attempt)
+            return self.opened(preamble, key(), (sealed,), len(sealed))
         self._check_body_length(reference.length_bytes)
         self._below.store(reference.store_uri)
         preamble = envelope.parse_whole_preamble(reference.preamble)
         header = preamble.unverified_header
         if reference.name != names.object_name(header.instance, preamble.header_bytes):
             raise AuthenticationError
-        key = self.unwrapped(preamble, reference.length_bytes, expected, attempt)
+        key = self.unwrapped(preamble, expected, attempt)
         return again_if_damaged(lambda: self._get(reference, preamble, key))
 
     def _get(
@@ -211,31 +212,25 @@ class Sealed:
         chunks = self._below.get(reference)
         if self._keys.held_for_opening(*self._wrapping(preamble)) is not None:
             return self.opened(preamble, key(), chunks, reference.length_bytes)
-        data_key, download = beside(key, chunks)
-        try:
+        with beside(key, chunks) as (data_key, download):
             return self.opened(preamble, data_key, download, reference.length_bytes)
-        finally:
-            download.stop()
 
     def unwrapped(
         self,
         preamble: envelope.Preamble,
-        body_bytes: int,
         expected: Expected,
         attempt: audit.Attempt,
     ) -> Callable[[], bytes]:
-        """Check a preamble against settings and question (steps 2 to 4); what step 5 is.
+        """Check a preamble against settings and question (steps 3 and 4); what step 5 is.
 
         Returns:
             What unwraps the data key. Only that calls the key service.
 
         Raises:
-            FormatError: no body has that length.
             ConfigError: its KEK or its deployment is not trusted.
             AuthenticationError: it was sealed for another place.
         """
         attempt.wrapped = preamble.unverified_wrapped
-        body.payload_length(body_bytes)
         self._keys.check_trusted(preamble.unverified_wrapped)
         header = preamble.unverified_header
         deployment, sign, kind = header.instance.partition("#")

@@ -11,7 +11,7 @@ from secure_xcom.errors import AuthenticationError, FormatError, ObjectNotFound
 from secure_xcom.format import envelope, names
 from secure_xcom.format.about import about, about_state
 from secure_xcom.format.reference import dumps, loads, state_from_row, state_to_row, to_row
-from secure_xcom.layers.sealed import Opened, Sealed
+from secure_xcom.layers.sealed import Opened, Sealed, again_if_damaged
 from secure_xcom.layers.threshold import METADATA, Threshold
 from secure_xcom.model import Buffer, Coordinate, Expected, Inline, Payload, StateObject
 
@@ -38,13 +38,13 @@ class States:
             SecureXComError: any of the tree; nothing readable was written.
         """
         with audit.attempt("seal", coordinate) as attempt:
-            preamble, body = self._envelope(text, coordinate, attempt)
-            body_bytes = sum(len(memoryview(chunk)) for chunk in body)
+            preamble, chunks = self._envelope(text, coordinate, attempt)
+            body_bytes = sum(map(len, chunks))
             if body_bytes < self._threshold_bytes or self._threshold_bytes < 0:
-                attempt.reference = inline = Inline(b"".join((preamble, *body)))
+                attempt.reference = inline = Inline(b"".join((preamble, *chunks)))
                 kek_uri = attempt.wrapped.kek_uri if attempt.wrapped else ""
                 return dumps(to_row(inline, about(inline, kek_uri))).decode()
-            state = self._replace((preamble, *body), coordinate, attempt)
+            state = self._replace((preamble, *chunks), coordinate, attempt)
             return dumps(state_to_row(state, about_state(state.store_uri))).decode()
 
     def from_row(self, row: str, expected: Expected) -> Opened:
@@ -63,8 +63,8 @@ class States:
     def set(self, text: str, coordinate: Coordinate) -> None:
         """Write a text as the object of its key, however short it is."""
         with audit.attempt("seal", coordinate) as attempt:
-            preamble, body = self._envelope(text, coordinate, attempt)
-            self._replace((preamble, *body), coordinate, attempt)
+            preamble, chunks = self._envelope(text, coordinate, attempt)
+            self._replace((preamble, *chunks), coordinate, attempt)
 
     def get(self, coordinate: Coordinate) -> str | None:
         """The text of the object of a key; None if there is none."""
@@ -120,9 +120,9 @@ class States:
         payload = codecs.encode(text)
         attempt.raw_bytes = payload.raw_bytes
         sealing = self._sealed.seal(payload, coordinate, key)
-        body = [bytes(chunk) for chunk in sealing.make_body()]
+        chunks = [bytes(chunk) for chunk in sealing.make_body()]
         attempt.wrapped = key.wrapped()
-        return sealing.preamble(attempt.wrapped), body
+        return sealing.preamble(attempt.wrapped), chunks
 
     def _replace(
         self, data: tuple[Buffer, ...], coordinate: Coordinate, attempt: audit.Attempt
@@ -134,17 +134,21 @@ class States:
 
     def _open(self, state: StateObject, expected: Expected, attempt: audit.Attempt) -> Opened:
         attempt.reference = state
+        data = again_if_damaged(lambda: self._fetched(state, attempt))
+        preamble, body = envelope.split_envelope(data)
+        if names.state_name_of(preamble.unverified_header) != state.name:
+            raise AuthenticationError
+        data_key = self._sealed.unwrapped(preamble, expected, attempt)()
+        opened = self._sealed.opened(preamble, data_key, (body,), len(body))
+        attempt.where, attempt.raw_bytes = opened.coordinate, opened.payload.raw_bytes
+        return opened
+
+    def _fetched(self, state: StateObject, attempt: audit.Attempt) -> bytes:
+        """The envelope of a state. It is held whole, so nothing is parsed that came damaged."""
         stored, chunks = self._below.store(state.store_uri).fetch(state.name)
         attempt.generation = stored.generation
         self._sealed.check_envelope_length(stored.length_bytes)
-        preamble, body = envelope.split_envelope(chunks)
-        if names.state_name_of(preamble.unverified_header) != state.name:
-            raise AuthenticationError
-        body_bytes = stored.length_bytes - preamble.length_bytes
-        data_key = self._sealed.unwrapped(preamble, body_bytes, expected, attempt)()
-        opened = self._sealed.opened(preamble, data_key, body, body_bytes)
-        attempt.where, attempt.raw_bytes = opened.coordinate, opened.payload.raw_bytes
-        return opened
+        return b"".join(chunks)
 
 
 def text_of(payload: Payload) -> str:

@@ -20,6 +20,8 @@ from secure_xcom.settings.table import (
 )
 from secure_xcom.uris import BucketPrefix, is_bucket
 
+# How messages call the two sources.
+_SECTION = f"airflow.cfg [{SECTION}]"
 _VARIABLE = f"the Variable {VARIABLE}"
 #: How much of a wrong value a message shows.
 _SHOWN_CHARACTERS_MAX = 120
@@ -29,8 +31,6 @@ def load(
     section: Mapping[str, str],
     variable: Mapping[str, object] | str | None,
     bucket: str | None,
-    *,
-    section_source: str = f"airflow.cfg [{SECTION}]",
 ) -> Settings:
     """Check what was configured.
 
@@ -39,19 +39,18 @@ def load(
         variable: the Variable `SECURE_XCOM`, as JSON text or parsed; None where there is none.
         bucket: the Variable `XCOM_BACKEND_DATA_GCS_NAME`, a bucket's name, used where no
             `store_uri` is set; None where there is none.
-        section_source: how messages call the section.
 
     Raises:
         ConfigError: names every fault, where it came from, what it holds and what is allowed.
     """
     try:
-        return _load(section, variable, bucket, section_source)
+        return _load(section, variable, bucket)
     except ConfigError:
         raise
     except Exception as error:  # noqa: BLE001 - what is held has methods of its own
         fault = type(error).__name__
     raise ConfigError(
-        f"{section_source} or {_VARIABLE} holds what cannot be read as settings ({fault}); "
+        f"{_SECTION} or {_VARIABLE} holds what cannot be read as settings ({fault}); "
         "allowed are texts, numbers, true and false, and lists of texts."
     )
 
@@ -60,12 +59,11 @@ def _load(
     section: Mapping[str, str],
     variable: Mapping[str, object] | str | None,
     bucket: str | None,
-    section_source: str,
 ) -> Settings:
     faults: list[str] = []
     # A faulty setting counts as set, so that it is not reported as missing; its value is None.
     values: dict[str, Any] = {}
-    _take(section, section_source, values, faults, as_text=True)
+    _take(section, _SECTION, values, faults, as_text=True)
 
     locked_by = [name for name in section if is_protected(name) or name == "unlocked"]
     only_here = {row.name for row in TABLE if row.section_only}
@@ -73,11 +71,11 @@ def _load(
     allowed: dict[str, object] = {}
     for name, held in _members(variable, faults).items():
         if name in only_here:
-            faults.append(f"{name}, from {_VARIABLE}: only {section_source} may set it")
+            faults.append(f"{name}, from {_VARIABLE}: only {_SECTION} may set it")
         elif locked_by and is_protected(name) and name not in unlocked:
             values.setdefault(name, None)
             faults.append(
-                f"{name}, from {_VARIABLE}, is protected: {section_source} sets "
+                f"{name}, from {_VARIABLE}, is protected: {_SECTION} sets "
                 f"{', '.join(locked_by)}, so set {name} there too, or name it in unlocked there"
             )
         else:
@@ -92,7 +90,7 @@ def _load(
                 "bucket"
             )
     faults.extend(
-        f"{row.name} is not set: set it in {section_source} to {row.kind.allowed}"
+        f"{row.name} is not set: set it in {_SECTION} to {row.kind.allowed}"
         for row in TABLE
         if row.default is None and row.name not in values
     )

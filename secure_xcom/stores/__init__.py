@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from secure_xcom.uris import GCS, BucketPrefix, parse_store
+from secure_xcom.uris import GCS, BucketPrefix, parse_store, scheme
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
@@ -22,7 +22,7 @@ def load(uri: str) -> None:
     Raises:
         ImportError: it is not installed.
     """
-    if uri.startswith(GCS):
+    if scheme(uri) == GCS:
         from secure_xcom.stores.gcs import client, store  # noqa: F401
 
         client.load()

@@ -16,7 +16,7 @@ from secure_xcom.trial.daemons import Daemons, daemons
 from secure_xcom.trial.home import Home, last_line
 from secure_xcom.trial.planted import missed, planted
 from secure_xcom.trial.report import Listener, Outcome
-from secure_xcom.uris import FILE
+from secure_xcom.uris import directory
 
 DAG_ID = "secure_xcom_census"
 
@@ -85,7 +85,7 @@ def _switched(backend: str, home: Home) -> dict[str, str | None]:
         "AIRFLOW__CORE__XCOM_BACKEND": (
             "airflow.providers.common.io.xcom.backend.XComObjectStorageBackend"
         ),
-        "AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_PATH": f"{FILE}{home.store}",
+        "AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_PATH": directory(home.store),
         # As ours has it: short values stay in the database, long ones go to the store.
         "AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_THRESHOLD": "49152",
     }

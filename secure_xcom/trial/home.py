@@ -18,7 +18,7 @@ from secure_xcom.airflow.backend import DOTTED_NAME
 from secure_xcom.errors import ConfigError
 from secure_xcom.keys.local import create_key_file
 from secure_xcom.trial.values import TEXTS_VARIABLE
-from secure_xcom.uris import FILE, LOCAL_KEK, parse_store
+from secure_xcom.uris import directory, key_file, parse_store
 
 #: All that a program inherits: how to find programs, modules and libraries, and how to write.
 _INHERITED = (
@@ -106,8 +106,8 @@ class Home:
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.database}",
             "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(self.path / "logs"),
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
-            "AIRFLOW__SECURE_XCOM__STORE_URI": f"{FILE}{self.store}",
-            "AIRFLOW__SECURE_XCOM__KEK_URI": f"{LOCAL_KEK}{self.kek}",
+            "AIRFLOW__SECURE_XCOM__STORE_URI": directory(self.store),
+            "AIRFLOW__SECURE_XCOM__KEK_URI": key_file(self.kek),
             TEXTS_VARIABLE: str(self.texts),
             **self.overrides,
         }
@@ -192,7 +192,7 @@ def throw_away_home(keep: Path | None, overrides: Mapping[str, str | None]) -> I
 def _usable(path: Path) -> Path:
     resolved = path.resolve()
     try:
-        parse_store(f"{FILE}{resolved}/store")
+        parse_store(directory(resolved / "store"))
     except ConfigError:
         is_uri = False
     else:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from secure_xcom import codecs
+from secure_xcom.airflow import versions
 from secure_xcom.airflow.backend import SecureXComBackend
 from secure_xcom.errors import SecureXComError
 from secure_xcom.trial import values
@@ -30,7 +30,7 @@ def _read_back(row: dict[str, Any], card: str) -> dict[str, Any]:
         "fault": "",
     }
     # Airflow 2 keeps the row's JSON as bytes; Airflow 3 hands it over parsed.
-    stored = json.loads(row["row"]) if find_spec("airflow.sdk") else row["row"].encode()
+    stored = json.loads(row["row"]) if versions.is_airflow_3() else row["row"].encode()
     try:
         pulled = SecureXComBackend.deserialize_value(SimpleNamespace(key=row["key"], value=stored))
     except SecureXComError as error:

@@ -16,7 +16,7 @@ from secure_xcom.format.body import payload_length
 from secure_xcom.format.envelope import Preamble, parse_preamble, parse_whole_preamble
 from secure_xcom.format.reference import from_row, is_tagged, loads
 from secure_xcom.model import Coordinate, Expected, Inline, Offloaded
-from secure_xcom.uris import FILE
+from secure_xcom.uris import directory
 
 #: One statement for each table of XComs: 3.4 has two, older ones a single one.
 _TABLES = {
@@ -121,7 +121,7 @@ def _read(coordinate: Coordinate, row: bytes, store: Path) -> StoredXCom:
         return StoredXCom(coordinate, row, "inline", about, faults=faults)
     name = reference.name
     file = store / name
-    if reference.store_uri != f"{FILE}{store}" or not file.is_file():
+    if reference.store_uri != directory(store) or not file.is_file():
         fault = f"its object {name} is not in the store"
         return StoredXCom(coordinate, row, "offloaded", about, name, faults=(fault,))
     body = file.read_bytes()

@@ -823,7 +823,7 @@ def test_the_number_of_days_reaches_the_checks(monkeypatch, capsys):
 
 
 def test_where_there_is_no_airflow_it_cannot_be_run(monkeypatch, capsys):
-    monkeypatch.setattr("secure_xcom.airflow.diagnosis.find_spec", lambda _name: None)
+    monkeypatch.setattr("secure_xcom.airflow.versions.is_installed", lambda: False)
     assert main(["doctor", "--json"]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from secure_xcom.airflow import versions
 from secure_xcom.cli import main
 from secure_xcom.cli.inspect import stores
 from secure_xcom.keys.local import create_key_file
@@ -22,7 +23,7 @@ VALUE = os.urandom(12_000_000)
 @pytest.fixture
 def deployed(gcs_proxy, gcs_server, bucket, tmp_path, monkeypatch):
     """A value in a bucket, of a deployment that the environment alone configures."""
-    monkeypatch.setattr(stores, "find_spec", lambda _: None)
+    monkeypatch.setattr(versions, "is_installed", lambda: False)
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs_proxy.url)
     stores.settings.cache_clear()
     create_key_file(tmp_path / "kek")

@@ -259,7 +259,7 @@ def test_a_refusal_is_audited(base, caplog):
 
 
 def test_what_is_a_reference(base):
-    both = (legacy.GCS, legacy.COMMON_IO)
+    both = (legacy.HAND_WRITTEN, legacy.COMMON_IO)
     assert legacy.is_reference("gcs://x", both)
     assert legacy.is_reference(f"file://{base}/x", both)
     for value in ("gcs:/x", "GCS://x", f"file://{base}", {"gcs://x": 1}, 7, None, b"gcs://x"):

@@ -63,7 +63,7 @@ class Scene:
                 (cloud_kms, "ATTEMPT_SECONDS", 0.4),
                 (cloud_kms, "BACKOFF_SECONDS", (0.01, 0.1)),
                 (cloud_kms, "make_client", self._kms_client),
-                (retry, "TIMEOUT_SECONDS", (0.8, 0.8)),
+                (retry, "TIMEOUT_SECONDS", (0.5, 0.5)),
                 (retry, "DEADLINE_SECONDS", float(STORE_DEADLINE_SECONDS)),
                 (retry, "BACKOFF_SECONDS", (0.01, 0.1)),
                 (client, "make_client", lambda _: self.proxy.make_client()),

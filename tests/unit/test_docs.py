@@ -9,6 +9,7 @@ import json
 import re
 import subprocess
 import typing
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import pytest
 
 from secure_xcom import audit, errors
 from secure_xcom.cli import main
-from secure_xcom.model import Coordinate, Expected, Inline, Remote, WrappedKey
+from secure_xcom.model import Coordinate, Expected, Inline, Offloaded, StateObject, WrappedKey
 from secure_xcom.settings import SECTION, TABLE, load
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -83,6 +84,13 @@ def test_the_settings_page_is_the_table():
     assert listed == "\n".join(entry(row) for row in TABLE)
 
 
+def test_the_settings_page_lists_all_tuning_settings():
+    (listed,) = re.findall(
+        r"^- \*Tuning\* settings .+?: (.+)\.$", page("docs/settings.md"), re.MULTILINE
+    )
+    assert re.findall(r"`(\w+)`", listed) == [row.name for row in TABLE if row.tuning]
+
+
 def test_the_errors_page_has_each_error_once_and_in_the_order_of_the_tree():
     headings = re.findall(r"^## (\w+)$", page("docs/errors.md"), re.MULTILINE)
     assert headings == list(ERRORS)
@@ -137,29 +145,44 @@ def audit_fields():
 
 
 @pytest.mark.parametrize(
-    "event",
+    ("where", "known", "error"),
     [
-        {"where": Coordinate("d", "r", "t", -1, "k")},
-        {"where": Expected()},
-        {"where": Expected("d"), "error": errors.AuthenticationError()},
-        {"where": Expected("d"), "error": errors.KeyUnavailable("away")},
-        {
-            "where": Coordinate("d", "r", "t", -1, "k"),
-            "reference": Inline(b"x" * 500),
-            "wrapped": WrappedKey("local-kek:///k", b"w", "7"),
-            "raw_bytes": 9,
-        },
-        {
-            "where": Coordinate("d", "r", "t", 3, "k"),
-            "reference": Remote("gs://b", "n", "1", 500, 7),
-            "wrapped": WrappedKey("local-kek:///k", b"w"),
-        },
+        (Coordinate("d", "r", "t", -1, "k"), {}, None),
+        (Expected(), {}, None),
+        (Expected("d"), {}, errors.AuthenticationError()),
+        (Expected("d"), {}, errors.KeyUnavailable("away")),
+        (
+            Coordinate("d", "r", "t", -1, "k"),
+            {
+                "reference": Inline(b"x" * 500),
+                "wrapped": WrappedKey("local-kek:///k", b"w", "7"),
+                "raw_bytes": 9,
+            },
+            None,
+        ),
+        (
+            Coordinate("d", "r", "t", 3, "k"),
+            {
+                "reference": Offloaded("gs://b", "n", "1", 500, 7, b"preamble"),
+                "wrapped": WrappedKey("local-kek:///k", b"w"),
+            },
+            None,
+        ),
+        (
+            Coordinate("d", "r", "t", 3, "k"),
+            {"reference": StateObject("gs://b", "n"), "generation": "3"},
+            None,
+        ),
     ],
 )
 @pytest.mark.parametrize("operation", ["seal", "open", "delete"])
-def test_the_audit_log_has_the_fields_that_operations_lists(caplog, operation, event):
+def test_the_audit_log_has_the_fields_that_operations_lists(caplog, operation, where, known, error):
     caplog.set_level("INFO", audit.logger.name)
-    audit.record(operation, **event)
+    with suppress(errors.SecureXComError), audit.attempt(operation, where) as tried:
+        for name, value in known.items():
+            setattr(tried, name, value)
+        if error:
+            raise error
     written = json.loads(caplog.messages[-1])
     fields = audit_fields()
     assert list(written) == list(fields)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import secure_xcom
-from secure_xcom import errors
+from secure_xcom import errors, uris
 
 PACKAGE = Path(secure_xcom.__file__).parent
 TESTS = PACKAGE.parent / "tests"
@@ -140,6 +140,77 @@ def test_three_siblings_with_one_prefix_make_a_folder():
         if not module.stem.startswith("_")
     )
     assert {prefix for prefix, count in siblings.items() if count >= 3} == set()
+
+
+#: What `uris.py` alone may do with a scheme: look for it in a text, or begin a text with it.
+TAKING_APART = frozenset(
+    ("startswith", "removeprefix", "partition", "rpartition", "split", "rsplit", "find", "index")
+) | frozenset(("compile", "match", "fullmatch", "search", "sub", "urlparse", "urlsplit"))
+SCHEMES = {name: text for name, text in vars(uris).items() if str(text).endswith("://")}
+#: That one does so until it uses `uris.py`.
+TAKE_URIS_APART = {"stores/gcs/errors.py"}
+
+
+def names_scheme(node):
+    """Whether an expression has a scheme in it, by its name or as a text."""
+    return any(
+        (isinstance(child, ast.Name) and child.id in SCHEMES)
+        or (isinstance(child, ast.Constant) and "://" in str(child.value))
+        for child in ast.walk(node)
+    )
+
+
+def handles_uri(node):
+    """Whether a piece of a program takes a URI apart or builds one; a text may show one."""
+    if isinstance(node, ast.Call):
+        name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        return name in TAKING_APART and any(map(names_scheme, node.args))
+    if isinstance(node, ast.Compare):
+        return isinstance(node.ops[0], (ast.In, ast.NotIn)) and names_scheme(node.left)
+    if isinstance(node, ast.Assign):
+        return isinstance(node.value, ast.Constant) and node.value.value in SCHEMES.values()
+    if isinstance(node, ast.BinOp):
+        return isinstance(node.op, ast.Add) and names_scheme(node.left)
+    if isinstance(node, ast.JoinedStr) and len(node.values) > 1:
+        first = getattr(node.values[0], "value", None)
+        text = SCHEMES.get(first.id, "") if isinstance(first, ast.Name) else first
+        return text in SCHEMES.values()
+    return False
+
+
+def test_only_one_module_takes_uris_apart_or_builds_them():
+    found = {
+        module.relative_to(PACKAGE).as_posix()
+        for module in MODULES
+        if any(map(handles_uri, ast.walk(ast.parse(module.read_text()))))
+    }
+    assert found == {"uris.py", *TAKE_URIS_APART}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *('uri.startswith("gs://")', "uri.startswith((GCS, FILE))", "uri.removeprefix(LEGACY)"),
+        *('uri.partition("://")', 're.compile(r"gcp-kms://(.*)")', '"://" in uri[:20]'),
+        *('_SCHEME = "gcs://"', 'GCS + "/".join(parts)', 'f"gs://{bucket}"', 'f"{FILE}{path}"'),
+    ],
+)
+def test_a_line_that_handles_uris_is_found(line):
+    assert any(map(handles_uri, ast.walk(ast.parse(line))))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(
+            'f"{uri} is no file; {FILE}/directory is"',
+            'f"gcloud storage buckets create gs://{name}"',
+        ),
+        *("scheme(uri) == GCS", 'name.removeprefix("x")', '"gs://bucket/xcom"'),
+    ],
+)
+def test_a_line_that_only_shows_one_is_not(line):
+    assert not any(map(handles_uri, ast.walk(ast.parse(line))))
 
 
 def test_no_two_classes_have_one_name():

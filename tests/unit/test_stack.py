@@ -22,7 +22,7 @@ from secure_xcom.layers.cached import Cached
 from secure_xcom.layers.sealed import Sealed
 from secure_xcom.layers.threshold import Threshold
 from secure_xcom.model import Compression, Coordinate, Expected
-from secure_xcom.stack import Stack
+from secure_xcom.stack import Stack, Value
 
 KEK_URI, STORE_URI = "local-kek:///kek", "file:///store"
 COUNT = 100
@@ -88,9 +88,8 @@ class Deployment:
             trusted_instances=(),
             compression=Compression.NONE,
             max_value_bytes=1 << 20,
-            describe=False,
         )
-        return kek, Stack(sealed)
+        return kek, Stack(sealed, tells_type=False)
 
     def put(self, number, instances=COUNT):
         where = Coordinate("d", "r", "t", number % instances, f"k{number}")
@@ -100,6 +99,14 @@ class Deployment:
         reads = {number: self.put(number, instances) for number in range(COUNT)}
         self.kek, self.stack = self.process()
         return reads
+
+
+def expected(reads):
+    """Each value, and whose it is."""
+    return {
+        number: Value({"n": number}, Coordinate("d", "r", "t", asked.map_index, asked.key))
+        for number, (_, asked) in reads.items()
+    }
 
 
 @pytest.fixture
@@ -123,7 +130,8 @@ def test_values_come_in_order_whichever_comes_first(deployed):
 
     deployed.store.before = before
     values = deployed.stack.get_many(reads)
-    assert list(values.items()) == [(number, {"n": number}) for number in range(COUNT)]
+    assert list(values) == list(range(COUNT))
+    assert values == expected(reads)
     assert late == dict.fromkeys(range(COUNT), 1)
 
 
@@ -132,7 +140,7 @@ def test_objects_are_fetched_and_keys_unwrapped_side_by_side(deployed):
     fetches, unwraps = Meeting(16), Meeting(16)
     deployed.store.before = lambda _: fetches.join()
     deployed.kek.before = unwraps.join
-    assert deployed.stack.get_many(reads) == {number: {"n": number} for number in range(COUNT)}
+    assert deployed.stack.get_many(reads) == expected(reads)
 
 
 def test_threads_are_bounded(deployed):
@@ -157,7 +165,7 @@ def test_each_key_is_unwrapped_once(deployed):
     reads = deployed.put_all(instances=5)
     together = Meeting(5)
     deployed.kek.before = together.join
-    assert deployed.stack.get_many(reads) == {number: {"n": number} for number in range(COUNT)}
+    assert deployed.stack.get_many(reads) == expected(reads)
     assert sorted(deployed.kek.unwrapped.values()) == [1] * 5
     deployed.stack.get_many(reads)
     assert sum(deployed.kek.unwrapped.values()) == 5
@@ -165,7 +173,7 @@ def test_each_key_is_unwrapped_once(deployed):
 
 def test_the_first_error_names_its_element_and_ends_the_rest(deployed):
     reads = deployed.put_all()
-    del deployed.store.objects[reads[7][0]["object"]]
+    del deployed.store.held[reads[7][0]["object"]]
     failing = threading.Event()
 
     def before(name):
@@ -186,7 +194,7 @@ def test_the_first_error_names_its_element_and_ends_the_rest(deployed):
 def test_an_error_of_an_earlier_element_that_comes_later_does_not_hide_the_first(deployed):
     reads = deployed.put_all()
     for number in (0, 9):
-        del deployed.store.objects[reads[number][0]["object"]]
+        del deployed.store.held[reads[number][0]["object"]]
     deployed.store.before = lambda name: time.sleep(0.5 * (number_of(reads, name) == 0))
     with pytest.raises(ObjectNotFound) as caught:
         deployed.stack.get_many(reads)
@@ -284,7 +292,7 @@ def test_a_timeout_waits_for_nothing_and_tells_what_has_begun_to_stop(deployed, 
 
 def test_an_error_does_not_wait_for_a_read_that_stalls(deployed):
     reads = deployed.put_all()
-    del deployed.store.objects[reads[7][0]["object"]]
+    del deployed.store.held[reads[7][0]["object"]]
     deployed.store.before = lambda name: (
         threads.pause(WAIT_SECONDS) if number_of(reads, name) == 0 else None
     )

@@ -44,6 +44,36 @@ def test_what_names_no_store(uri):
         parse_store(uri)
 
 
+@pytest.mark.parametrize("uri", ["gs://bucket", "gs://bucket/a/b"])
+def test_a_place_in_a_bucket_has_its_uri(uri):
+    place = parse_store(uri)
+    assert isinstance(place, BucketPrefix)
+    assert place.uri == uri
+
+
+def test_what_is_built_is_what_is_parsed(tmp_path):
+    assert parse_store(uris.directory(tmp_path)) == tmp_path
+    assert parse_kek(uris.key_file(tmp_path)) == tmp_path
+
+
+@pytest.mark.parametrize(
+    ("uri", "scheme"),
+    [
+        *(("gs://bucket", uris.GCS), ("gs://", uris.GCS), ("file:///x", uris.FILE)),
+        *((f"gcp-kms://{KEY}", uris.CLOUD_KMS), ("local-kek:///x", uris.LOCAL_KEK)),
+        *(("gcs://run/task/x.json", uris.LEGACY), ("", ""), ("s3://bucket", ""), ("GS://b", "")),
+    ],
+)
+def test_schemes(uri, scheme):
+    assert uris.scheme(uri) == scheme
+
+
+def test_rows_of_other_backends():
+    assert uris.legacy_object("gcs://run/task/x.json") == "run/task/x.json"
+    assert uris.looks_like_uri("s3://bucket/x")
+    assert not uris.looks_like_uri("see the page https://example.com")
+
+
 def test_an_object_lies_below_the_prefix():
     assert BucketPrefix("bucket", "a/b").object_name("c/d") == "a/b/c/d"
     assert BucketPrefix("bucket", "").object_name("c/d") == "c/d"

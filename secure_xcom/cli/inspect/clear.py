@@ -44,7 +44,7 @@ from secure_xcom.format.reference import (
 from secure_xcom.layers.sealed import body_bytes_max
 from secure_xcom.model import Inline, Offloaded, StateObject
 from secure_xcom.text import crc32c_base64
-from secure_xcom.uris import LEGACY
+from secure_xcom.uris import LEGACY, looks_like_uri, scheme
 
 if TYPE_CHECKING:
     from secure_xcom.settings import Settings
@@ -155,14 +155,14 @@ def _add_unsealed(report: Report, value: object) -> None:
     """Say what kind of row it is, and nothing of what it holds."""
     report.kind = "unsealed"
     report.row = {"placement": "clear", "type": type(value).__name__}
-    if isinstance(value, str) and value.startswith(LEGACY):
+    if isinstance(value, str) and scheme(value) == LEGACY:
         report.kind = "legacy"
         report.notes.append(
             "It has the form of a row of a hand-written backend: the name of an object in the "
             "bucket of the Variable XCOM_BACKEND_DATA_GCS_NAME, which holds the value in clear. "
             "`legacy_reads = gcs` reads it."
         )
-    elif isinstance(value, str) and "://" in value[:20]:
+    elif isinstance(value, str) and looks_like_uri(value):
         report.kind = "legacy"
         report.notes.append(
             "It has the form of a row of Airflow's object storage backend: a path to an object "

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from contextlib import closing
 from functools import cache
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, cast
 
+from secure_xcom.airflow import versions
 from secure_xcom.errors import ConfigError, ObjectNotFound
 from secure_xcom.format.envelope import PREAMBLE_BYTES_MAX
 from secure_xcom.format.reference import STATE_MARKS
@@ -39,11 +39,10 @@ def settings(*, with_key: bool) -> Settings:
     Raises:
         ConfigError: they are wrong, or not known.
     """
-    if find_spec("airflow") is not None:
+    if versions.is_installed():
         from secure_xcom.airflow import configuration  # noqa: PLC0415 - it takes its time
 
-        # Airflow 3 reads Variables from the database only in what calls itself a server.
-        os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
+        versions.use_database()
         return configuration.read()
     section = {
         name.removeprefix(_PREFIX).lower(): value

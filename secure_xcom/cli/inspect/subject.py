@@ -19,7 +19,7 @@ from secure_xcom.errors import ConfigError, FormatError
 from secure_xcom.format.body import BODY_HEADER_BYTES
 from secure_xcom.format.envelope import MAGIC, PREAMBLE_BYTES_MAX
 from secure_xcom.format.reference import claimed, is_tagged
-from secure_xcom.uris import FILE, GCS, LEGACY
+from secure_xcom.uris import FILE, GCS, LEGACY, scheme
 
 #: A longer row is not looked at; `threshold_bytes` keeps such values out of rows.
 ROW_BYTES_MAX = 1 << 24
@@ -72,7 +72,7 @@ def given(argument: str) -> Row | Object | File:
     """
     if argument == "-":
         return _row("standard input", _bounded(sys.stdin.buffer, "Standard input"))
-    if argument.startswith((GCS, FILE)):
+    if scheme(argument) in (GCS, FILE):
         return Object(argument)
     text = argument.strip()
     if text.startswith(("{", "[", '"', _HEXADECIMAL)):
@@ -80,7 +80,7 @@ def given(argument: str) -> Row | Object | File:
     path = Path(argument)
     if _exists(path):
         return _file(path)
-    if text.startswith(LEGACY):
+    if scheme(text) == LEGACY:
         return Row("the command line", text)
     raise ConfigError(
         f"{argument[:200]!r} is no file. Name a file, an object (gs://… or file:///…), or give the "

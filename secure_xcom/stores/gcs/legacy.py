@@ -12,6 +12,7 @@ from secure_xcom.stores.gcs import errors as gcs_errors
 from secure_xcom.stores.gcs.bucket import calling
 from secure_xcom.stores.gcs.client import SharedClient
 from secure_xcom.text import escaped
+from secure_xcom.uris import BucketPrefix
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
@@ -31,7 +32,7 @@ def read_object(
         ObjectNotFound: there is none of that name.
         StoreError: it could not be read.
     """
-    uri = escaped(f"gs://{bucket_name}/{name}")
+    uri = escaped(BucketPrefix(bucket_name, name).uri)
     connect = _shared_client(credentials).connection
     with calling(connect, bucket_name, gcs_errors.READ, uri, retry.DEADLINE_SECONDS) as bucket:
         try:

@@ -22,6 +22,7 @@ from support.deployment import CANARY, WHERE, Deployment
 from vectors import generate
 from vectors.case import load
 
+from secure_xcom.airflow import versions
 from secure_xcom.cli import main
 from secure_xcom.cli.inspect import clear, opening, stores, subject
 from secure_xcom.errors import ConfigError, FormatError, SecureXComError
@@ -38,7 +39,7 @@ VALUE = {"card": CANARY, "amounts": [1, 2.5, None, True]}
 @pytest.fixture
 def deployment(tmp_path, monkeypatch):
     """A deployment that is configured by the environment alone, as where Airflow is not."""
-    monkeypatch.setattr(stores, "find_spec", lambda _: None)
+    monkeypatch.setattr(versions, "is_installed", lambda: False)
     stores.settings.cache_clear()
     made = Deployment(tmp_path / "deployment")
     for name, value in (
@@ -836,6 +837,7 @@ def test_without_airflow_it_imports_none_and_needs_no_cryptography_to_show(deplo
     code = """
 import sys
 sys.modules["airflow"] = None
+from secure_xcom.airflow import versions
 from secure_xcom.cli import main
 code = main(["inspect", sys.argv[1]])
 assert not any(name.partition(".")[0] == "airflow" for name in sys.modules if name != "airflow")

@@ -145,29 +145,31 @@ def test_a_header_that_is_never_written_is_never_read(changes):
         envelope.parse_header(made.data[made.at["header"] : made.at["commitment"]])
 
 
-@pytest.mark.parametrize("chunk_bytes", [1, 7, 100, 12_329, 12_330, 100_000])
-def test_a_preamble_is_found_however_the_envelope_is_cut(chunk_bytes):
+def test_an_envelope_is_taken_apart():
     header = envelope.marshal_header(HEADER)
     start = envelope.marshal_preamble(envelope.marshal_key_block(WRAPPED), header, bytes(32))
     data = start + os.urandom(20_000)
-    chunks = (data[at : at + chunk_bytes] for at in range(0, len(data), chunk_bytes))
-    preamble, rest = envelope.split_preamble(chunks)
+    preamble, body = envelope.split_envelope(data)
     assert preamble == envelope.parse_preamble(data)
     assert preamble.unverified_header == HEADER
-    assert b"".join(rest) == data[len(start) :]
+    assert body == data[len(start) :]
+    assert preamble == envelope.parse_whole_preamble(start)
 
 
-def test_only_the_preamble_is_read_before_it_is_checked():
-    asked = []
-
-    def chunks():
-        for index in range(100):
-            asked.append(index)
-            yield b"not an envelope " * 256
-
+@pytest.mark.parametrize("body_bytes", [0, 1, 311, 1_048_577, 1_048_592])
+def test_a_body_of_a_length_that_no_payload_makes_is_refused(body_bytes):
+    header = envelope.marshal_header(HEADER)
+    start = envelope.marshal_preamble(envelope.marshal_key_block(WRAPPED), header, bytes(32))
     with pytest.raises(FormatError):
-        envelope.split_preamble(chunks())
-    assert len(asked) == 4
+        envelope.split_envelope(start + bytes(body_bytes))
+
+
+@pytest.mark.parametrize("more", [b"\0", b"x" * 312])
+def test_a_preamble_with_something_behind_it_is_no_whole_one(more):
+    header = envelope.marshal_header(HEADER)
+    start = envelope.marshal_preamble(envelope.marshal_key_block(WRAPPED), header, bytes(32))
+    with pytest.raises(FormatError):
+        envelope.parse_whole_preamble(start + more)
 
 
 @pytest.mark.parametrize("claim", [b"\xff\xff", b"\x10\x01", b"\x00\x00"])

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
+import subprocess
+import sys
 import threading
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 
 import pytest
 
+from secure_xcom import threads
 from secure_xcom.errors import AuthenticationError, ConfigError, KeyUnavailable
 from secure_xcom.format.envelope import key_aad
 from secure_xcom.keys import data_keys
@@ -133,8 +139,9 @@ def test_a_key_seals_a_bounded_number_of_messages(keys, monkeypatch):
 
 def test_threads_together_keep_to_the_bound(keys, kek, monkeypatch):
     monkeypatch.setattr(data_keys, "MESSAGES_MAX", 10)
-    used = at_once(8, lambda _: [keys.for_sealing(SCOPE).data_key for _ in range(50)])
-    counts = Counter(itertools.chain(*used))
+    taken = [*itertools.chain(*at_once(8, lambda _: [keys.for_sealing(SCOPE) for _ in range(50)]))]
+    assert all(key.wrapped() for key in taken)
+    counts = Counter(key.data_key for key in taken)
     assert sum(counts.values()) == 400
     assert max(counts.values()) == 10
     assert kek.calls["wrap"] == len(counts) == 40
@@ -206,9 +213,9 @@ def test_a_kek_that_is_not_trusted_is_never_used(keys, kek, uri):
 
 def test_one_call_makes_the_key_for_all_who_ask_at_once(keys, kek):
     kek.before = lambda: threading.Event().wait(0.1)
-    sealing = at_once(16, lambda _: keys.for_sealing(SCOPE).data_key)
+    sealing = at_once(16, lambda _: keys.for_sealing(SCOPE))
+    assert len({key.data_key for key in sealing if key.wrapped()}) == 1
     assert kek.calls == {"wrap": 1}
-    assert len({*sealing}) == 1
     data_key, wrapped = wrapped_elsewhere(kek)
     assert at_once(16, lambda _: keys.for_opening(wrapped, b"aad")) == [data_key] * 16
     assert kek.calls == {"wrap": 1, "unwrap": 1}
@@ -270,7 +277,7 @@ def test_the_number_of_kept_keys_is_bounded(kek, clock, monkeypatch, bound):
 
     def use(number):
         if bound == "SEALING_KEYS_MAX":
-            keys.for_sealing(bytes((number,)))
+            keys.for_sealing(bytes((number,))).wrapped()
         else:
             keys.for_opening(made[number], b"aad")
         return kek.calls.total()
@@ -288,6 +295,168 @@ def test_a_time_out_of_bounds_is_refused(kek, seconds):
 def test_a_kek_that_was_not_opened_is_refused(kek):
     with pytest.raises(ConfigError, match="among the KEKs"):
         DataKeys({kek.uri: kek}, kek.uri + "x", 60)
+
+
+# Wrapping goes on in the background.
+
+
+def test_a_key_is_given_out_before_it_is_wrapped(keys, kek):
+    may_end = threading.Event()
+    kek.before = lambda: may_end.wait(10)
+    key = keys.for_sealing(SCOPE)
+    assert keys.for_sealing(SCOPE) is key
+    assert not key.has_failed()
+    may_end.set()
+    assert kek.kek.unwrap(key.wrapped(), key_aad(SCOPE, key.key_id)) == key.data_key
+    assert kek.calls == {"wrap": 1}
+
+
+def test_a_key_that_was_not_wrapped_seals_no_more(keys, kek):
+    def fail():
+        raise KeyUnavailable("away")
+
+    kek.before = fail
+    key = keys.for_sealing(SCOPE)
+    for _ in range(2):
+        with pytest.raises(KeyUnavailable, match="away"):
+            key.wrapped()
+    assert key.has_failed()
+    kek.before = lambda: None
+    later = keys.for_sealing(SCOPE)
+    assert later.data_key != key.data_key
+    assert later.wrapped().kek_uri == kek.uri
+
+
+def test_a_wrap_sees_the_context_of_who_asked_for_it(keys, kek):
+    variable, seen = ContextVar("variable"), []
+    kek.before = lambda: seen.append(variable.get(None))
+    variable.set("the caller's")
+    keys.for_sealing(SCOPE).wrapped()
+    assert seen == ["the caller's"]
+
+
+def test_a_wrap_goes_on_when_who_asked_for_it_first_is_told_to_stop(keys, kek):
+    """Another thread may wait for the same key."""
+    begun, let_go, gone_on = threading.Event(), threading.Event(), threading.Event()
+
+    def before():
+        begun.set()
+        assert let_go.wait(10)
+        threads.check()
+        gone_on.set()
+
+    kek.before = before
+    crew = threads.Crew(1, "test")
+    crew.submit(lambda: keys.for_sealing(SCOPE).wrapped())
+    assert begun.wait(10)
+    crew.leave()
+    let_go.set()
+    assert keys.for_sealing(SCOPE).wrapped()
+    assert gone_on.is_set()
+    assert kek.calls == {"wrap": 1}
+
+
+def test_who_is_told_to_stop_does_not_wait_for_a_wrap(keys, kek):
+    let_go = threading.Event()
+    kek.before = lambda: let_go.wait(10)
+    crew = threads.Crew(1, "test")
+    waiting = crew.submit(lambda: keys.for_sealing(SCOPE).wrapped())
+    crew.leave()
+    assert isinstance(waiting.exception(3), threads.CalledOff)
+    let_go.set()
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, TimeoutError])
+def test_an_exception_out_of_a_signal_s_handler_ends_the_wait_at_once(keys, kek, kind):
+    let_go = threading.Event()
+    kek.before = lambda: let_go.wait(10)
+
+    def handler(*_):
+        raise kind("the caller's")
+
+    key = keys.for_sealing(SCOPE)
+    before = signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    started = time.monotonic()
+    try:
+        with pytest.raises(kind, match="the caller's"):
+            key.wrapped()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        let_go.set()
+    assert time.monotonic() - started < 2
+
+
+def in_a_fork(act):
+    """What `act` gives in a forked child."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            os.write(writing, act())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    said = os.read(reading, 1_000)
+    os.close(reading)
+    os.waitpid(child, 0)
+    return said
+
+
+def test_a_forked_child_has_keys_of_its_own_though_its_parent_still_wraps(keys, kek):
+    let_go = threading.Event()
+    kek.before = lambda: let_go.wait(10)
+    key = keys.for_sealing(SCOPE)
+
+    def seal():
+        kek.before = lambda: None
+        own = keys.for_sealing(SCOPE)
+        assert own.wrapped()
+        return own.data_key
+
+    theirs = in_a_fork(seal)
+    let_go.set()
+    assert key.wrapped()
+    assert len(theirs) == 32
+    assert theirs != key.data_key
+
+
+WRAPS_AT_EXIT = """
+import sys, threading, time
+from secure_xcom import threads
+from secure_xcom.keys.data_keys import DataKeys
+
+class Stalled:
+    uri = "kek"
+    def wrap(self, data_key, aad):
+        wait()
+
+def wait():
+    try:
+        threads.pause(60) if sys.argv[1] == "hears" else time.sleep(60)
+    except threads.CalledOff:
+        print("called off", flush=True)
+        raise
+
+DataKeys({"kek": Stalled()}, "kek", 60).for_sealing(b"scope")
+time.sleep(0.2)
+"""
+
+
+@pytest.mark.parametrize("how", ["hears", "sleeps"])
+def test_a_wrap_does_not_hold_the_process_at_its_end(how):
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", WRAPS_AT_EXIT, how],
+        capture_output=True,
+        text=True,
+        timeout=40,
+        check=True,
+    )
+    assert time.monotonic() - started < 30
+    assert done.stdout == ("called off\n" if how == "hears" else "")
+    assert done.stderr == ""
 
 
 def test_nothing_that_prints_shows_a_key(keys):

@@ -199,14 +199,15 @@ def test_all_faults_come_at_once_each_with_its_source_its_value_and_what_is_allo
         {"kek_uri": "kms://key", "describe": "all", "treshold_bytes": "1"},
         {"threshold_bytes": "64 KiB", "compression": None, "instance": "x"},
         "Not A Bucket",
-        section_source="section X",
     )
     assert "\n".join(lines) == (
-        f'kek_uri, from section X, is "kms://key"; allowed: {ROWS["kek_uri"].kind.allowed}\n'
-        'describe, from section X, is "all"; allowed: one of minimal, full\n'
-        '"treshold_bytes", from section X, is not a setting; did you mean threshold_bytes?\n'
-        "instance, from the Variable SECURE_XCOM, is protected: section X sets kek_uri, describe, "
-        "so set instance there too, or name it in unlocked there\n"
+        'kek_uri, from airflow.cfg [secure_xcom], is "kms://key"; '
+        f"allowed: {ROWS['kek_uri'].kind.allowed}\n"
+        'describe, from airflow.cfg [secure_xcom], is "all"; allowed: one of minimal, full\n'
+        '"treshold_bytes", from airflow.cfg [secure_xcom], is not a setting; '
+        "did you mean threshold_bytes?\n"
+        "instance, from the Variable SECURE_XCOM, is protected: airflow.cfg [secure_xcom] sets "
+        "kek_uri, describe, so set instance there too, or name it in unlocked there\n"
         'threshold_bytes, from the Variable SECURE_XCOM, is "64 KiB"; allowed: a plain integer of '
         "bytes, from -1 to 1099511627776\n"
         "compression, from the Variable SECURE_XCOM, is null; allowed: one of zstd, none\n"
