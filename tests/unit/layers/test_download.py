@@ -8,13 +8,15 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import Future, wait
 from contextvars import ContextVar
 
 import pytest
 
 from secure_xcom import threads
+from secure_xcom.errors import KeyUnavailable, ObjectNotFound
 from secure_xcom.layers import download
-from secure_xcom.layers.download import beside
+from secure_xcom.layers.download import Download, beside
 
 KEY = bytes(32)
 WAIT_SECONDS = 20
@@ -104,6 +106,23 @@ def test_both_see_the_context_of_who_asked():
     with beside(make_key, chunks()):
         pass
     assert seen == ["the caller's"] * 2
+
+
+@pytest.mark.parametrize("key_failed", [True, False])
+def test_where_both_have_failed_the_key_s_error_is_told(key_failed):
+    def chunks():
+        raise ObjectNotFound("gone")
+        yield b""
+
+    crew = threads.Crew(1, "test")
+    fetching = Download(chunks(), crew)
+    wait((fetching._ended,), WAIT_SECONDS)
+    key = Future()
+    if key_failed:
+        key.set_exception(KeyUnavailable("away"))
+    with pytest.raises(KeyUnavailable if key_failed else ObjectNotFound):
+        fetching.wait_for_key(key)
+    crew.leave()
 
 
 def _fail_at(_):

@@ -176,6 +176,9 @@ def test_a_state_of_another_key_is_refused_under_this_one(deployment, change):
         deployment.read(row)
     with pytest.raises(AuthenticationError):
         deployment.states.get(WHERE)
+    # Nor where nobody says what is asked for: the name is that of another key.
+    with pytest.raises(AuthenticationError):
+        deployment.read(row, Expected())
     with pytest.raises(AuthenticationError):
         deployment.read(deployment.states.to_row(LONG, other))
     assert deployment.kek.calls[: len(calls)] == calls
