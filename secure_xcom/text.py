@@ -1,7 +1,8 @@
-"""Text from wherever, such as ids and keys that tasks choose, in lines that people read."""
+"""How things are shown: text from wherever, such as ids that tasks choose, and checksums."""
 
 from __future__ import annotations
 
+import base64
 import json
 
 
@@ -16,3 +17,8 @@ def escaped(text: str, keep: str = "") -> str:
         character if character.isprintable() or character in keep else json.dumps(character)[1:-1]
         for character in text
     )
+
+
+def crc32c_base64(crc32c: int) -> str:
+    """A CRC-32C as rows and Cloud Storage have it: four bytes, big-endian, in base64."""
+    return base64.b64encode(crc32c.to_bytes(4, "big")).decode()

@@ -118,8 +118,9 @@ class SecureXComBackend(BaseXCom):  # type: ignore[misc] # Airflow 3 has no such
         )
         with overwriting.pushing() as pushes:
             super().set(*args, **kwargs)
-        # Without a session, Airflow has had one of its own, and has committed it.
-        committing.once_committed(session, partial(overwriting.committed, pushes))
+        if pushes:
+            # Without a session, Airflow has had one of its own, and has committed it.
+            committing.once_committed(session, partial(overwriting.committed, pushes))
 
     @staticmethod
     def purge(xcom: Any, session: Any = None, *_: Any) -> None:

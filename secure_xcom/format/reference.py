@@ -15,6 +15,7 @@ from secure_xcom.format.body import payload_length
 from secure_xcom.format.envelope import PREAMBLE_BYTES_MAX
 from secure_xcom.format.names import is_object_name, is_state_name
 from secure_xcom.model import Inline, Offloaded, Reference, StateObject
+from secure_xcom.text import crc32c_base64
 
 TAG = "__secure_xcom__"
 STATE_TAG = "__secure_xcom_state__"
@@ -66,7 +67,7 @@ def to_row(reference: Reference, about: str) -> dict[str, object]:
         "object": reference.name,
         "generation": reference.generation,
         "length_bytes": reference.length_bytes,
-        "crc32c": base64.b64encode(reference.crc32c.to_bytes(_CRC32C_BYTES, "big")).decode(),
+        "crc32c": crc32c_base64(reference.crc32c),
     }
 
 

@@ -131,7 +131,7 @@ class Directory:
         with errors_of_source_first([attempt]), self._errors("write", name), ExitStack() as stack:
             aside = _unless_removed(lambda: self._create_aside(stack))
             for block in attempt:
-                _write_all(aside.file, block)
+                write_all(aside.file, block)
             generation = _unless_removed(lambda: publish(aside, name))
         return Stored(generation, attempt.length_bytes, attempt.crc32c)
 
@@ -546,7 +546,8 @@ def _remove_left(folder: int, before_ns: int, budget: Iterator[int], random: Ran
                 os.rmdir(name, dir_fd=folder)
 
 
-def _write_all(file: int, block: bytes) -> None:
+def write_all(file: int, block: bytes) -> None:
+    """Write a block to an open file, in as many calls as the system takes."""
     rest = memoryview(block)
     while rest:
         rest = rest[os.write(file, rest) :]

@@ -227,7 +227,7 @@ kek_uri, store_uri, value = sys.argv[1:]
 stack = build(load({"kek_uri": kek_uri, "store_uri": store_uri}, None, None))
 where = Coordinate("d", "r", "t", -1, "k")
 row = stack.put(value, where)
-assert stack.get(row, Expected.exactly(where)) == value
+assert stack.get(row, Expected.exactly(where)).value == value
 print(row["placement"], *(
     name for name in ("google.cloud.kms_v1", "google.cloud.storage", "requests", "grpc", "pandas")
     if name in sys.modules

@@ -6,7 +6,6 @@ No key is used, so none of it is authenticated. The checks are those of a reader
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
@@ -44,6 +43,7 @@ from secure_xcom.format.reference import (
 )
 from secure_xcom.layers.sealed import body_bytes_max
 from secure_xcom.model import Inline, Offloaded, StateObject
+from secure_xcom.text import crc32c_base64
 from secure_xcom.uris import LEGACY, looks_like_uri, scheme
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def _report_on_object(given: Object) -> Report:
 
 def _report_on_file(given: File) -> Report:
     report = Report("XCom", str(given.path))
-    report.object = {"length_bytes": given.length_bytes, "crc32c": _base64(given.crc32c)}
+    report.object = {"length_bytes": given.length_bytes, "crc32c": crc32c_base64(given.crc32c)}
     settings = _settings(report)
     if not given.start.startswith(MAGIC):
         report.kind = "body"
@@ -193,7 +193,7 @@ def _add_offloaded(report: Report, reference: Offloaded, settings: Settings | No
         "object": reference.name,
         "generation": reference.generation,
         "length_bytes": reference.length_bytes,
-        "crc32c": _base64(reference.crc32c),
+        "crc32c": crc32c_base64(reference.crc32c),
     }
     _check_length(report, reference.length_bytes, settings)
     is_trusted = _check_store(report, reference.store_uri, None, settings)
@@ -227,7 +227,7 @@ def _compare_object(report: Report, reference: Offloaded) -> None:
     report.check(7, "the object is there", holds=True, detail=detail)
     for step, what, said, seen in (
         (7, "length", reference.length_bytes, stored.length_bytes),
-        (8, "checksum", _base64(reference.crc32c), _base64(stored.crc32c)),
+        (8, "checksum", crc32c_base64(reference.crc32c), crc32c_base64(stored.crc32c)),
     ):
         report.check(
             *(step, f"row and object agree: {what}"),
@@ -432,7 +432,7 @@ def _add_stored(report: Report, store_uri: str, name: str, stored: Stored) -> No
         "object": name,
         "generation": stored.generation,
         "length_bytes": stored.length_bytes,
-        "crc32c": _base64(stored.crc32c),
+        "crc32c": crc32c_base64(stored.crc32c),
     }
 
 
@@ -450,7 +450,3 @@ def _add_about(report: Report, said: str, reference: Inline | Offloaded | StateO
     # Under `describe = full`, type and size of the value stand before the rest.
     if not said.endswith(written.partition(": ")[2]):
         report.notes.append("The row's about says something else than the row. No task uses it.")
-
-
-def _base64(crc32c: int) -> str:
-    return base64.b64encode(crc32c.to_bytes(4, "big")).decode()

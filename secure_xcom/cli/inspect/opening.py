@@ -31,6 +31,7 @@ from secure_xcom.format.reference import dumps, state_to_row, to_row
 from secure_xcom.layers.sealed import body_bytes_max
 from secure_xcom.layers.states import text_of
 from secure_xcom.model import Expected, Inline, StateObject
+from secure_xcom.stores.file import write_all
 
 #: Nothing is expected of where it belongs: the person who asks sees what it says.
 _ANYWHERE = Expected()
@@ -200,9 +201,7 @@ def _new_file(path: Path | None) -> Iterator[int | None]:
 
 
 def _write(file: int, data: bytes, path: Path) -> None:
-    rest = memoryview(data)
     try:
-        while rest:
-            rest = rest[os.write(file, rest) :]
+        write_all(file, data)
     except OSError as error:
         raise ConfigError(f"{str(path)!r} could not be written: {error.strerror}.") from error

@@ -330,11 +330,6 @@ def _described(generation: str, length: str, crc32c: str) -> Stored:
     return Stored(generation, int(length), int.from_bytes(checksum, "big"))
 
 
-def base64_of(crc32c: int) -> str:
-    """A checksum as Cloud Storage writes it."""
-    return base64.b64encode(crc32c.to_bytes(4, "big")).decode()
-
-
 def _name_of(resource: object) -> str:
     name = resource.get("name") if isinstance(resource, dict) else None
     if not isinstance(name, str):

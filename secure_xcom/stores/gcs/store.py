@@ -20,13 +20,14 @@ from secure_xcom.model import Buffer
 from secure_xcom.stores.blocks import Checksummed, errors_of_source_first, parts
 from secure_xcom.stores.gcs import download, retry
 from secure_xcom.stores.gcs import errors as gcs_errors
-from secure_xcom.stores.gcs.bucket import Bucket, Resource, base64_of, calling
+from secure_xcom.stores.gcs.bucket import Bucket, Resource, calling
 from secure_xcom.stores.gcs.client import SharedClient
 from secure_xcom.stores.gcs.errors import DELETE, LIST, READ, REPLACE, WRITE, BucketOperation
 from secure_xcom.stores.gcs.retry import Failure, Retries, SessionGone
 from secure_xcom.stores.gcs.session import UploadSession
 from secure_xcom.stores.names import is_name
 from secure_xcom.stores.protocol import Stored
+from secure_xcom.text import crc32c_base64
 from secure_xcom.uris import BucketPrefix, parse_store
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ class Gcs:
         resource = {
             "name": object_name,
             "metadata": dict(metadata),
-            "crc32c": base64_of(attempt.crc32c),
+            "crc32c": crc32c_base64(attempt.crc32c),
         }
         with self.bucket(REPLACE, name) as bucket:
             former = bucket.find(object_name)
@@ -239,7 +240,9 @@ def _send(bucket: Bucket, resource: Resource, begin: Callable[[], Checksummed]) 
     attempt = begin()
     held = attempt.take(COLLECTED_BYTES)
     if attempt.ended:
-        return bucket.upload({**resource, "crc32c": base64_of(attempt.crc32c)}, held, once=False)
+        return bucket.upload(
+            {**resource, "crc32c": crc32c_base64(attempt.crc32c)}, held, once=False
+        )
     try:
         return bucket.upload(resource, chain(_drained(held), attempt), once=True)
     except Exception as error:  # noqa: BLE001 - raised again, or tried again

@@ -104,6 +104,7 @@ def travel():
         ti.xcom_push("other", {"who": "source", "secret": CANARY})
         ti.xcom_push("tuple", (1, "two"))
         ti.xcom_push("trigger_run_id", "in clear")
+        ti.xcom_push("large", large("written over"))
         try:
             ti.xcom_push("_link_forged", {"__secure_xcom__": 1})
         except Exception as error:
