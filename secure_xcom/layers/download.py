@@ -61,21 +61,27 @@ class Download:
         return self._ended.done() and self._ended.exception() is not None
 
     def _fetch(self, chunks: Iterator[Buffer]) -> None:
-        try:
+        with _closing(chunks):
             for chunk in chunks:
                 with self._changed:
                     self._held.append(bytes(chunk))
                     self._held_bytes += len(self._held[-1])
                     self._changed.notify_all()
                     wait_for(self._changed, lambda: self._held_bytes < HELD_BYTES_MAX)
-        finally:
-            # What is left of a transfer that nobody wants goes now, and not when it is collected.
-            if isinstance(chunks, Generator):
-                chunks.close()
 
     def _notify(self, _: Future[None] | Future[bytes]) -> None:
         with self._changed:
             self._changed.notify_all()
+
+
+@contextmanager
+def _closing(chunks: Iterator[Buffer]) -> Iterator[None]:
+    """End a transfer with the context, and not when what is left of it is collected."""
+    try:
+        yield
+    finally:
+        if isinstance(chunks, Generator):
+            chunks.close()
 
 
 @contextmanager
@@ -98,7 +104,8 @@ def beside(
         key = crew.submit(make_key)
         if key.done():
             # There may be no thread to be had; and with the key there, none is needed.
-            yield key.result(), chunks
+            with _closing(chunks):
+                yield key.result(), chunks
         else:
             download = Download(chunks, crew)
             yield download.wait_for_key(key), download

@@ -75,6 +75,12 @@ class MemoryStore:
             del self.held[name]
         return held
 
+    def objects(self, folder: str) -> Iterator[tuple[str, Stored]]:
+        for name in [name for name in self.held if name.startswith(folder)]:
+            stored = self.find(name)
+            if stored is not None:
+                yield name, stored
+
     def _hold(self, name: str, data: bytes) -> Stored:
         generation = str(1_700_000_000_000_000 + next(self.generations))
         self.held[name] = (generation, data)

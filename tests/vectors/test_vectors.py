@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import threading
 import traceback
 from concurrent.futures import wait
 
@@ -102,8 +103,23 @@ def spelled(value):
 @pytest.fixture
 def both_answer(request, monkeypatch):
     """In the vectors of the order, both services have answered before the reader decides."""
-    if not request.getfixturevalue("name").startswith("bad-order-"):
+    name = request.getfixturevalue("name")
+    vector = vector_and_object(name)[0]
+    if not name.startswith("bad-order-") or vector.state or "offloaded" not in vector.row:
         return
+    asked = threading.Event()
+    get, unwrap = MemoryStore.get, FixedKek.unwrap
+
+    def get_and_tell(self, name, **pinned):
+        asked.set()
+        yield from get(self, name, **pinned)
+
+    def unwrap_once_the_store_was_asked(self, wrapped, aad):
+        assert asked.wait(20)
+        return unwrap(self, wrapped, aad)
+
+    monkeypatch.setattr(MemoryStore, "get", get_and_tell)
+    monkeypatch.setattr(FixedKek, "unwrap", unwrap_once_the_store_was_asked)
     wait_for_key = download.Download.wait_for_key
 
     def wait_for_both(self, key):
