@@ -301,7 +301,8 @@ FILES = (
         for name, number, error, only in (
             ("open", errno.EMFILE, AWAY, ("",)),
             ("write", errno.ENOSPC, AWAY, ("push", "state write")),
-            ("link", errno.EIO, AWAY, ("push", "state write")),
+            ("link", errno.EIO, AWAY, ("push",)),
+            ("rename", errno.EIO, AWAY, ("state write",)),
             ("read", errno.EIO, AWAY, ("pull", "state read")),
             ("unlink", errno.EIO, AWAY, ("delete",)),
         )
