@@ -69,7 +69,7 @@ class Calls:
 
 
 calls = Calls()
-#: A dict for its order. What a key gives when it is called is None once its object is gone.
+#: A dict for its order. A key gives the function, or None once the object of a method is gone.
 _in_children: dict[Callable[[], Callable[[], Any] | None], None] = {}
 
 
@@ -79,10 +79,13 @@ def run_in_children(function: _Function) -> _Function:
     For what must not outlive a fork: locks, caches and connections. An object's method is called
     only as long as the object lives, which this does not prolong. Serves as a decorator, too.
     """
-    if isinstance(function, MethodType):
-        _in_children[WeakMethod(function, lambda gone: _in_children.pop(gone, None))] = None
-    else:
-        _in_children[lambda: function] = None
+    # Not in a callback of the weak reference: a `WeakMethod` that is dropped there complains on
+    # standard error when the interpreter ends.
+    for reference in tuple(_in_children):
+        if reference() is None:
+            _in_children.pop(reference, None)
+    is_method = isinstance(function, MethodType)
+    _in_children[WeakMethod(function) if is_method else lambda: function] = None
     return function
 
 

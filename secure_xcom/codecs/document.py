@@ -119,8 +119,8 @@ def pack(value: object, leaf: Callable[[object], Encoded | None]) -> list[Buffer
                 return ext
             encoded = leaf(item)
         except BaseException as error:  # noqa: BLE001 - see below
-            # The encoder swallows all of them. What is no error, such as a task's own timeout, has
-            # to get through; after an error that is none of ours Airflow's serialisation is tried.
+            # The encoder swallows all of them. Our own errors have to get through, and what is no
+            # `Exception`, such as a task's timeout; after others, Airflow's serialisation is tried.
             if isinstance(error, (Refused, CodecError)) or not isinstance(error, Exception):
                 refused.append(error)
             raise TypeError from None

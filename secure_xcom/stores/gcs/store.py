@@ -158,6 +158,11 @@ class Gcs:
                     if bucket.exists():
                         raise
                     raise gcs_errors.no_bucket(self._place.bucket) from None
+                except Exception as error:
+                    found = _left_behind(bucket, resource, error)
+                    if found and found.generation != generation and _is_sent(found, [attempt]):
+                        return found
+                    raise
                 if not _is_sent(stored, [attempt]):
                     raise gcs_errors.other_bytes(self._of(name), "It stays there")
                 return stored
