@@ -148,8 +148,9 @@ class Settings:
         default=49152,
         metadata=_row(
             kinds.integer("bytes", -1, _PAYLOAD_BYTES_MAX),
-            "A value whose sealed form is at least this long goes to the store; a shorter one "
-            "stays in the database row. 0 offloads all, -1 nothing.",
+            "A value whose body (the ciphertext, without the preamble before it) is at least this "
+            "long goes to the store; a shorter one stays in the database row. 0 offloads all, "
+            "-1 nothing.",
             "65536",
             tuning=True,
         ),

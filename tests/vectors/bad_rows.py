@@ -129,6 +129,7 @@ _INLINE: Mapping[str, tuple[str, Any]] = {
     "about-list": ("about is a list.", {"about": ["Sealed"]}),
     "about-number": ("about is a number.", {"about": 1}),
     "about-true": ("about is true.", {"about": True}),
+    "about-surrogate": ("about has half of a surrogate pair.", {"about": "Sealed\ud83d."}),
     "without-placement": ("No placement.", _without("placement")),
     "without-envelope": ("No envelope.", _without("envelope")),
     "without-about": ("No about.", _without("about")),
@@ -416,6 +417,8 @@ def _remote() -> Iterator[Vector]:
     for name, text in _NAMES.items():
         comment = "An object's name of another form."
         yield _case(f"object-{name}", comment, {"object": text}, remote=True)
+    comment = "Half of a surrogate pair in the store's URI, which is then no text."
+    yield _case("store-surrogate", comment, {"store": "file:///\udc80"}, remote=True)
     for name, number in _SPELLINGS.items():
         change = _spelled("length_bytes", "312", number)
         yield _case(f"length-bytes-{name}", f"The length is {number}.", change, remote=True)

@@ -169,6 +169,8 @@ def check_members(row: dict[str, Any], names: set[str], tag: str) -> None:
 
 def check_text(row: dict[str, Any], *names: str) -> None:
     check(all(type(row[name]) is str for name in names), "FormatError")
+    halves = re.compile("[\ud800-\udfff]")
+    check(not any(halves.search(row[name]) for name in names), "FormatError")
 
 
 def base64_bytes(text: str) -> bytes:
