@@ -83,12 +83,15 @@ def test_what_it_says_is_what_lies_there(environment, as_user, tmp_path):
         if one["placement"] == "inline":
             assert one["stored_bytes"] == len(rows[name])
             sealed = base64.b64decode(row["envelope"])
+            assert sealed.startswith(b"SXCM")
         else:
             file = keep / "store" / row["object"]
             objects.remove(file)
             sealed = file.read_bytes()
             assert one["stored_bytes"] == len(sealed) == row["length_bytes"]
-        assert sealed.startswith(b"SXCM")
+            assert base64.b64decode(row["preamble"]).startswith(b"SXCM")
+            # The object is the body alone.
+            assert sealed.startswith(b"\x28")
         assert card not in sealed
     assert objects == set()
     # Records are alike, and compression is on; the digits of card numbers cannot be had shorter.
@@ -171,7 +174,7 @@ def test_values_in_clear_are_not_ok(as_user):
         "Task frame (map index -1) is failed.",
     ):
         assert problem in said["problems"]
-    assert "Object of type DataFrame is not JSON serializable" in done.stderr
+    assert "has to be one that Airflow serialises (TypeError)" in done.stderr
 
 
 def test_a_task_that_fails_is_named_with_its_error(as_user):

@@ -114,7 +114,10 @@ def test_the_cloud(home, tmp_path):
     assert "store_uri = gs://the-bucket (the Variable XCOM_BACKEND_DATA_GCS_NAME)" in settings
     # As a person sees it, in the log of the task that docs/composer.md has.
     assert "\npass  key.round_trip: a data key was wrapped by its version 1 and" in shown.stdout
-    assert "\npass  store.round_trip: an object was written, read and deleted\n" in shown.stdout
+    assert (
+        "\npass  store.round_trip: an object was written, read, replaced and deleted\n"
+        in shown.stdout
+    )
     assert "\nwarn  key.rotation: The key is not rotated by itself.\n      Fix: gcloud kms" in (
         shown.stdout
     )

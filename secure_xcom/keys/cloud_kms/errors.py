@@ -96,6 +96,13 @@ def is_rarely_transient(error: BaseException) -> bool:
     )
 
 
+def is_no_answer(error: Exception) -> bool:
+    """Whether a call ended because its time was up."""
+    from google.api_core import exceptions  # noqa: PLC0415
+
+    return isinstance(error, (NoAnswer, exceptions.GatewayTimeout))
+
+
 def translate(  # noqa: PLR0911 - one for each origin
     error: BaseException, operation: KeyOperation, key_name: str
 ) -> SecureXComError:

@@ -28,6 +28,7 @@ from secure_xcom.keys.cloud_kms.errors import (
     CorruptAnswer,
     KeyOperation,
     NoAnswer,
+    is_no_answer,
     is_rarely_transient,
     is_transient,
     translate,
@@ -196,6 +197,7 @@ class CloudKms:
         deadline = time.monotonic() + self._deadline_seconds
         may_retry = _may_retry()
         bound_seconds = BACKOFF_SECONDS[0]
+        answered: Exception | None = None
         while True:
             outcome = self._attempt_in_thread(attempt, deadline)
             error = outcome.exception() if outcome.done() else NoAnswer(self._deadline_seconds)
@@ -206,8 +208,12 @@ class CloudKms:
             # Jitter keeps many workers from coming back at once; nothing secret depends on it.
             pause_seconds = random.uniform(0, bound_seconds)  # noqa: S311
             bound_seconds = min(2 * bound_seconds, BACKOFF_SECONDS[1])
+            if not is_no_answer(error):
+                answered = error
             if time.monotonic() + pause_seconds >= deadline or not may_retry(error):
-                raise translate(error, operation, self._key_name) from error
+                # An attempt that the deadline has cut short says less than the last answer did.
+                told = answered or error
+                raise translate(told, operation, self._key_name) from told
             _log.info("Cloud KMS: %s; trying again with %s", type(error).__name__, self._key_name)
             threads.pause(pause_seconds)
 
