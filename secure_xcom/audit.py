@@ -25,7 +25,8 @@ from secure_xcom.model import Coordinate, Expected, Inline, Reference, WrappedKe
 
 logger = logging.getLogger("secure_xcom.audit")
 
-Operation: TypeAlias = Literal["seal", "open", "delete"]
+#: `mask` is written only where more was opened than can be masked in logs.
+Operation: TypeAlias = Literal["seal", "open", "delete", "mask"]
 
 #: Which command opens or deletes, and for which user; None where it is Airflow itself.
 _actor: ContextVar[str | None] = ContextVar("secure_xcom_actor", default=None)
@@ -55,13 +56,15 @@ def record(  # noqa: PLR0913 - what an auditor asks for
 ) -> None:
     """Write one line. A read or a deletion that was not to be trusted is a `refuse`."""
     refused = isinstance(error, _REFUSALS)
-    level = logging.WARNING if error else logging.INFO
+    exceeded = operation == "mask"
+    outcome = "refused" if refused else "failed" if error else "exceeded" if exceeded else "ok"
+    level = logging.INFO if outcome == "ok" else logging.WARNING
     if not logger.isEnabledFor(level):
         return
     event: dict[str, object] = {
         "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "operation": "refuse" if refused and operation != "seal" else operation,
-        "outcome": "refused" if refused else "failed" if error else "ok",
+        "outcome": outcome,
         "actor": _actor.get(),
         "dag_id": where.dag_id,
         "run_id": where.run_id,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from secure_xcom import audit, codecs
 from secure_xcom.errors import FormatError, SecureXComError
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from secure_xcom.model import Coordinate, Expected, Payload, Reference
     from secure_xcom.settings import Settings
 
+
+#: What gets an encoded value, and what was asked for.
+Keep: TypeAlias = "Callable[[Payload, Expected], None]"
 
 #: Reads of one batch wait for the network side by side, in at most this many threads.
 _READERS = 32
@@ -48,13 +51,21 @@ class Stack:
             raise
         return to_row(self._sealed.put(payload, coordinate))
 
-    def get(self, row: object, expected: Expected) -> object:
+    def get(self, row: object, expected: Expected, keep: Keep | None = None) -> object:
         """The value that a tagged row stands for, if it is what was asked for.
+
+        Args:
+            row: the parsed row.
+            expected: the coordinate, as far as it is known.
+            keep: gets the encoded value before it is decoded.
 
         Raises:
             SecureXComError: any of the tree; nothing of the value was released.
         """
-        return codecs.decode(self._opened(row, expected))
+        payload = self._opened(row, expected)
+        if keep is not None:
+            keep(payload, expected)
+        return codecs.decode(payload)
 
     def open(self, reference: Reference, expected: Expected) -> object:
         """The value of a reference, if it is what was asked for.
@@ -72,11 +83,14 @@ class Stack:
             raise
         return self._sealed.get(reference, expected)
 
-    def get_many(self, reads: Mapping[int, tuple[object, Expected]]) -> dict[int, object]:
+    def get_many(
+        self, reads: Mapping[int, tuple[object, Expected]], keep: Keep | None = None
+    ) -> dict[int, object]:
         """The values of many tagged rows, in order, fetched and opened side by side.
 
         Args:
             reads: by the element's number, which an error names.
+            keep: gets each encoded value before it is decoded, in this thread.
 
         Raises:
             SecureXComError: the first failure, with a note that names its element; reads that
@@ -98,6 +112,8 @@ class Stack:
                 if payload is None:
                     break
                 try:
+                    if keep is not None:
+                        keep(payload, reads[index][1])
                     values[index] = codecs.decode(payload)
                 except SecureXComError as error:
                     failures.append((index, error))

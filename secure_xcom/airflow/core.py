@@ -11,7 +11,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Sequence
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
@@ -116,15 +116,27 @@ def read_many(wanted: Sequence[Read]) -> list[object]:
             values[position] = _unsealed(one, current[0])
         else:
             values[position] = _plain(one)
-    if current and sealed:
-        reads = {position: (wanted[position].row, wanted[position].expected) for position in sealed}
-        stack = current[1]
-        opened = stack.get_many(reads) if len(wanted) > 1 else {0: stack.get(*reads[0])}
-        for position, value in opened.items():
-            values[position] = value
     if current:
-        _note_opened([values[position] for position in pulled], current[0])
+        settings, stack = current
+        reads = {position: (wanted[position].row, wanted[position].expected) for position in sealed}
+        for position, value in _opened(reads, settings, stack).items():
+            values[position] = value
+        rendered.note_opened()
+        if settings.mask_pulled_values:
+            for position in set(pulled).difference(sealed):
+                masking.mask([values[position]], wanted[position].expected, settings)
     return values
+
+
+def _opened(
+    reads: dict[int, tuple[object, Expected]], settings: Settings, stack: Stack
+) -> dict[int, object]:
+    """Give the values of sealed rows by position; what they were made of is kept for the masker."""
+    keep = partial(masking.keep, settings=settings) if settings.mask_pulled_values else None
+    if len(reads) == 1:
+        [(position, read)] = reads.items()
+        return {position: stack.get(*read, keep)}
+    return stack.get_many(reads, keep) if reads else {}
 
 
 def _ready(where: Expected) -> tuple[Settings, Stack]:
@@ -360,13 +372,9 @@ def note_opened(value: object) -> None:
     """
     rendered.ensure()
     settings, _ = _process.current()
-    _note_opened([value], settings)
-
-
-def _note_opened(values: list[object], settings: Settings) -> None:
     rendered.note_opened()
     if settings.mask_pulled_values:
-        masking.mask(values)
+        masking.mask([value], Expected(), settings)
 
 
 def check_policy(where: Expected) -> None:

@@ -14,7 +14,7 @@ from secure_xcom.codecs.source import Source
 from secure_xcom.errors import CodecError
 from secure_xcom.model import CodecId, Payload
 
-__all__ = ["decode", "encode"]
+__all__ = ["contents", "decode", "encode"]
 
 
 def encode(value: object) -> Payload:
@@ -68,3 +68,17 @@ def decode(payload: Payload) -> object:
     if codec is CodecId.SERDE:
         return serde.decode(source)
     return plain.decode_leaf(codec, source)
+
+
+def contents(payload: Payload) -> object:
+    """What a value was made of: the same leaves, in plain containers, arrays and tables.
+
+    No class but those of libraries that codecs know is made, and none of Airflow's code runs.
+
+    Raises:
+        FormatError: the bytes are not what the codec writes.
+        CodecError: the value needs a library that is not here.
+    """
+    if payload.codec is CodecId.SERDE:
+        return serde.contents(Source(payload.buffers))
+    return decode(payload)

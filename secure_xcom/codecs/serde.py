@@ -198,6 +198,32 @@ def decode(source: Source) -> object:
         FormatError: it is not what `encode` writes.
         CodecError: Airflow does not restore it, or a library is missing.
     """
+    tree, mark, values = _parts(source)
+    fault: Exception | None = None
+    if values:
+        left = dict(enumerate(values))
+        tree = _put_back(tree, mark, left)
+        if left:
+            raise FormatError("The encoded value does not use everything that it carries.")
+    try:
+        return _restored(tree)
+    except Exception as error:  # noqa: BLE001 - a class's own methods run here
+        fault = _not_restored(error)
+    raise fault
+
+
+def contents(source: Source) -> object:
+    """The JSON that Airflow made of the value, and what was lifted out of it; none of it restored.
+
+    Raises:
+        FormatError: it is not what `encode` writes.
+        CodecError: a library is missing.
+    """
+    tree, _, values = _parts(source)
+    return [tree, *values]
+
+
+def _parts(source: Source) -> tuple[object, str, list[object]]:
     match plain.decode(source):
         case [bytes(text), str(mark), list(values)] if bool(mark) == bool(values):
             pass
@@ -210,16 +236,7 @@ def decode(source: Source) -> object:
         tree, fault = None, FormatError("The encoded value is not JSON.")
     if fault:
         raise fault
-    if values:
-        left = dict(enumerate(values))
-        tree = _put_back(tree, mark, left)
-        if left:
-            raise FormatError("The encoded value does not use everything that it carries.")
-    try:
-        return _restored(tree)
-    except Exception as error:  # noqa: BLE001 - a class's own methods run here
-        fault = _not_restored(error)
-    raise fault
+    return tree, mark, values
 
 
 def _put_back(tree: object, mark: str, left: dict[int, object]) -> object:
