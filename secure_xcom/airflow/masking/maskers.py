@@ -67,9 +67,11 @@ class Attached:
         for masker in _maskers():
             self._attach(masker)
         if is_airflow_3():
-            self._mask_events()
+            _mask_events()
         for stream in (sys.stdout, sys.stderr):
             self._mask_stream(stream)
+        _all.append(self)
+        self._undo.append(lambda: _all.remove(self))
 
     def detach(self) -> None:
         """Put everything back as it was."""
@@ -184,23 +186,8 @@ class Attached:
             return values
         return twin
 
-    def _mask_events(self) -> None:
-        """Have tasks of Airflow 3 mask what they log before they make a line of it.
-
-        They leave that to their supervisor, whose copy on the scheduler's own output is not masked
-        (LocalExecutor, from 3.2 on), and which cannot be told of this many texts.
-        """
-        import structlog  # noqa: PLC0415 - Airflow 2 has none
-
-        formatters = (handler.formatter for handler in logging.getLogger().handlers)
-        chains = [structlog.get_config()["processors"]]
-        chains += [getattr(formatter, "processors", None) for formatter in formatters]
-        for chain in chains:
-            if isinstance(chain, list):  # the last one makes the line
-                chain.insert(len(chain) - 1, self._hide_in_event)
-                self._undo.append(lambda chain=chain: chain.remove(self._hide_in_event))  # type: ignore[misc]
-
-    def _hide_in_event(self, logger: Any, _method: str, event: Any) -> Any:
+    def hide_in_event(self, logger: Any, event: Any) -> Any:
+        """Hide in an event of structlog what it would show."""
         if not isinstance(event, Mapping):
             return self.hide(event) if isinstance(event, str) else event
         record = event.get("_record")
@@ -265,6 +252,33 @@ _STOCK = frozenset(logging.makeLogRecord({}).__dict__) | {_DONE, "message", "asc
 #: What is kept of an event whose text is withheld.
 _FRAME = ("timestamp", "level", "logger", "_record", "_from_structlog")
 _IN_JSON = (str, int, float, bytes, type(None), Mapping, list, tuple, set, frozenset)
+
+
+#: Those that are attached now.
+_all: list[Attached] = []
+
+
+def _mask_events() -> None:
+    """Have tasks of Airflow 3 mask what they log before they make a line of it.
+
+    They leave that to their supervisor, whose copy on the scheduler's own output is not masked
+    (LocalExecutor, from 3.2 on), and which cannot be told of this many texts. What is added stays,
+    and does nothing when nothing is attached: a line may be on its way through it at any time.
+    """
+    import structlog  # noqa: PLC0415 - Airflow 2 has none
+
+    formatters = (handler.formatter for handler in logging.getLogger().handlers)
+    chains = [structlog.get_config()["processors"]]
+    chains += [getattr(formatter, "processors", None) for formatter in formatters]
+    for chain in chains:
+        if isinstance(chain, list) and _hide_in_event not in chain:
+            chain.insert(len(chain) - 1, _hide_in_event)  # the last one makes the line
+
+
+def _hide_in_event(logger: Any, _method: str, event: Any) -> Any:
+    for attached in tuple(_all):
+        event = attached.hide_in_event(logger, event)
+    return event
 
 
 def _is_ours(name: str) -> bool:
