@@ -94,7 +94,7 @@ def test_a_deployment_configured_by_variables_alone_works():
 
 
 def test_the_variable_is_over_the_section_for_tuning_settings():
-    assert {"threshold_bytes", "compression", "cache_max_bytes"} == TUNING
+    assert {"threshold_bytes", "compression", "cache_max_bytes", "unmasked_texts"} == TUNING
     settings = load(
         {**WORKING, "threshold_bytes": "1", "cache_max_bytes": "2"},
         '{"threshold_bytes": -1, "compression": "none"}',

@@ -293,14 +293,23 @@ def _withheld(text: str) -> str:
 
 
 def _maskers() -> list[Any]:
-    """Give the maskers of this process: Airflow 3 has one for its server as well."""
+    """Give the maskers of this process.
+
+    Airflow 3 has one for its server as well. The DAG processor of Airflow 2 configures its logging
+    a second time, and what its handlers have then is not what Airflow itself takes for its masker.
+    """
     if not is_airflow_3():
-        names = ["airflow.utils.log.secrets_masker"]
+        modules = [import_module("airflow.utils.log.secrets_masker")]
     else:
-        names = ["airflow.sdk._shared.secrets_masker"]
+        modules = [import_module("airflow.sdk._shared.secrets_masker")]
         if "airflow._shared.secrets_masker" in sys.modules:
-            names.append("airflow._shared.secrets_masker")
-    return [import_module(name)._secrets_masker() for name in names]  # noqa: SLF001 - held by a test
+            modules.append(sys.modules["airflow._shared.secrets_masker"])
+    found = [module._secrets_masker() for module in modules]  # noqa: SLF001 - held by a test
+    kinds = tuple(module.SecretsMasker for module in modules)
+    for logger in (logging.getLogger(), *logging.Logger.manager.loggerDict.values()):
+        for filterer in (logger, *getattr(logger, "handlers", ())):
+            found += (one for one in getattr(filterer, "filters", ()) if isinstance(one, kinds))
+    return list({id(one): one for one in found}.values())
 
 
 def redact(text: str) -> str:

@@ -508,6 +508,21 @@ DAEMONS = [
 ]
 
 
+def test_each_masker_that_handlers_have_is_told(deployment, running_task, masker):
+    another = type(masker)()
+    another.patterns = set()
+    handler = logging.NullHandler()
+    handler.addFilter(another)
+    logging.getLogger("a.task").addHandler(handler)
+    try:
+        pull(push(CANARY))
+        assert another.redact(CANARY) == "***"
+        masking.forget()
+        assert another.redact(CANARY) == CANARY
+    finally:
+        logging.getLogger("a.task").removeHandler(handler)
+
+
 @pytest.mark.parametrize("frame", DAEMONS)
 def test_what_daemons_open_is_masked_in_their_logs(
     deployment, masker, monkeypatch, captured, frame
