@@ -28,7 +28,7 @@ def test_nothing_is_told_by_daemons(home, deployed):
     wanted = dict.fromkeys(("records", "show", "other"), "success") | {"fail": "failed"}
     with daemons(home, deployed):
         wait_for(home, "masked", wanted)
-        files = _wait_for_text(home, "print in the dag's callback")
+        files = _wait_for_text(home, "the dag's callback has ended")
     written = "\n".join(files.values())
     for where in (*TOLD, "the dag's callback"):
         assert f"print in {where}" in written, where

@@ -298,12 +298,9 @@ def _maskers() -> list[Any]:
     Airflow 3 has one for its server as well. The DAG processor of Airflow 2 configures its logging
     a second time, and what its handlers have then is not what Airflow itself takes for its masker.
     """
-    if not is_airflow_3():
-        modules = [import_module("airflow.utils.log.secrets_masker")]
-    else:
-        modules = [import_module("airflow.sdk._shared.secrets_masker")]
-        if "airflow._shared.secrets_masker" in sys.modules:
-            modules.append(sys.modules["airflow._shared.secrets_masker"])
+    modules = [_module()]
+    if "airflow._shared.secrets_masker" in sys.modules:
+        modules.append(sys.modules["airflow._shared.secrets_masker"])
     found = [module._secrets_masker() for module in modules]  # noqa: SLF001 - held by a test
     kinds = tuple(module.SecretsMasker for module in modules)
     for logger in (logging.getLogger(), *logging.Logger.manager.loggerDict.values()):
@@ -314,4 +311,9 @@ def _maskers() -> list[Any]:
 
 def redact(text: str) -> str:
     """Have the masker of this process redact a text."""
-    return str(_maskers()[0].redact(text))
+    return str(_module().redact(text))
+
+
+def _module() -> Any:
+    name = "airflow.sdk._shared" if is_airflow_3() else "airflow.utils.log"
+    return import_module(f"{name}.secrets_masker")

@@ -31,6 +31,7 @@ def of_the_dag(context):
     print("the dag's callback has", sorted(context))  # noqa: T201 - what is under test
     if "ti" in context:
         _tell("the dag's callback", _pull(context))
+    print("the dag's callback has ended")  # noqa: T201 - what is under test
 
 
 def of_the_task(context):
