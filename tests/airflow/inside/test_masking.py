@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import sys
+import threading
 from decimal import Decimal
 from importlib import import_module
 from types import SimpleNamespace
@@ -607,13 +608,28 @@ def test_but_does_under_strict(deployment, running_task, monkeypatch, strict):
         pull(push(CANARY))
 
 
-def test_a_forked_child_masks_what_its_task_pulled(deployment, running_task):
+def test_a_forked_child_masks_what_its_task_pulled(deployment, running_task, monkeypatch):
     pull(push([CANARY, "x" * 9000]))
-    with masking._Process.pulled.lock:  # as a thread might hold it that the child has not got
-        child = os.fork()
-        if child == 0:
-            os._exit(0 if redact(f"a {CANARY} b") == "a *** b" else 1)
-    assert os.waitpid(child, 0)[1] == 0
+    monkeypatch.setattr(masking, "_WAIT_SECONDS", 1)
+    held, done = threading.Event(), threading.Event()
+
+    def hold():  # the child has not got this thread
+        with masking._Process.pulled.lock:
+            held.set()
+            done.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if redact(f"a {CANARY} b") == "a *** b" else 1)
+    status = os.waitpid(child, 0)[1]
+    assert redact(f"a {CANARY} b") == "***", "a line that waits too long is hidden whole"
+    done.set()
+    thread.join()
+    assert status == 0
+    assert redact(f"a {CANARY} b") == "a *** b"
 
 
 def test_airflow_has_the_names_that_are_used(masker):
