@@ -10,14 +10,17 @@ from support.daemons import daemons, wait_for
 from support.deployed import switch_on
 from support.environments import DEFAULT
 
-DAG = Path(__file__).parent / "dags" / "masked.py"
+DAGS = Path(__file__).parent / "dags"
 #: What is printed, and where: only then does it say something that nothing is found.
-TOLD = ("a task", "the task that fails", "the task's callback")
+TOLD = ("a task", "a task that goes on", "the task that fails", "the task's callback")
 
 
 @pytest.fixture
 def deployed(home):
-    (home.dags / "masked.py").write_bytes(DAG.read_bytes())
+    plugins = home.path / "plugins"
+    plugins.mkdir()
+    for folder, name in ((home.dags, "masked.py"), (plugins, "telling_trigger.py")):
+        (folder / name).write_bytes((DAGS / name).read_bytes())
     canary = f"canary-{secrets.randbelow(10**15) + 10**15}"
     return switch_on(home) | {"CANARY": canary}
 
@@ -25,12 +28,12 @@ def deployed(home):
 @pytest.mark.parametrize("environment", ["2.11.2", DEFAULT], indirect=True)
 def test_nothing_is_told_by_daemons(home, deployed):
     canary = deployed["CANARY"]
-    wanted = dict.fromkeys(("records", "show", "other"), "success") | {"fail": "failed"}
+    wanted = dict.fromkeys(("records", "show", "deferred", "other"), "success") | {"fail": "failed"}
     with daemons(home, deployed):
         wait_for(home, "masked", wanted)
         files = _wait_for_text(home, "the dag's callback has ended")
     written = "\n".join(files.values())
-    for where in (*TOLD, "the dag's callback"):
+    for where in (*TOLD, "a trigger", "the dag's callback"):
         assert f"print in {where}" in written, where
         assert f"log in {where}" in written, where
     assert written.count("structured in") >= len(TOLD) + 1
@@ -53,7 +56,7 @@ def _wait_for_text(home, text, timeout_seconds=90):
 
 IN_PROCESS = """
 import os, sys
-sys.path.insert(0, os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
+sys.path[:0] = os.environ["AIRFLOW__CORE__DAGS_FOLDER"], "plugins"
 import masked
 masked.the_dag.test()
 print("told after:", os.environ["TOLD"])

@@ -26,6 +26,9 @@ class Whole(Enum):
 #: One of the above, or what stands for a task among others in one process.
 Owner: TypeAlias = object
 
+#: What runs in the process of `dag.test()` but in no task, such as a trigger.
+_BETWEEN = ("between tasks",)
+
 _RUNNER = "airflow.sdk.execution_time.task_runner"
 #: The functions that run tasks in the process of their caller.
 _IN_PROCESS = frozenset(
@@ -66,6 +69,8 @@ def owner() -> Owner | None:
         # From the end of its code to that of the process: callbacks, and errors that are logged.
         if "AIRFLOW_CTX_TASK_ID" in os.environ and _main_stack() & _TASK:
             return Whole.TASK
+    if _runs_in_process():
+        return _BETWEEN
     return Whole.DAEMON if _is_daemon() else None
 
 

@@ -8,9 +8,12 @@ import os
 import sys
 
 try:
-    from airflow.sdk import dag, task
+    from airflow.sdk import BaseOperator, dag, task
 except ImportError:
     from airflow.decorators import dag, task
+    from airflow.models import BaseOperator
+
+from telling_trigger import TellingTrigger
 
 CANARY = os.environ["CANARY"]
 log = logging.getLogger("masked")
@@ -37,6 +40,16 @@ def of_the_dag(context):
 def of_the_task(context):
     """Print in whatever process runs callbacks of tasks."""
     _tell("the task's callback", _pull(context))
+
+
+class Deferred(BaseOperator):
+    """Waits for a trigger that tells what it pulls, and goes on."""
+
+    def execute(self, context):
+        self.defer(trigger=TellingTrigger(context["run_id"]), method_name="go_on")
+
+    def go_on(self, context, event):  # noqa: ARG002 - Airflow's own signature
+        _tell("a task that goes on", _pull(context))
 
 
 @dag(
@@ -70,7 +83,7 @@ def masked():
         raise ValueError(of[-1]["name"])
 
     read = records()
-    show(read) >> other() >> fail(read)
+    show(read) >> Deferred(task_id="deferred") >> other() >> fail(read)
 
 
 the_dag = masked()

@@ -476,6 +476,13 @@ def test_the_next_task_of_a_process_is_not_masked_for(
     test = ("airflow.sdk.definitions.dag" if VERSION >= (3, 0) else "airflow.models.dag", "test")
     be_nobody(monkeypatch, test)
     assert redact("another text") == "***"
+    # A trigger that a task waits for is run by the same process, and in no task.
+    pull(push("text of a trigger"))
+    assert redact("another text, text of a trigger") == "another text, ***"
+    be_task(monkeypatch, "three")
+    assert redact("text of a trigger") == "text of a trigger"
+    pull(push("another text"))
+    be_nobody(monkeypatch, test)
     be_nobody(monkeypatch)
     assert redact("another text") == "another text"
     assert masking._Process.pulled is None
