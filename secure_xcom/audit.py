@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, TypeAlias
 
@@ -21,11 +22,19 @@ from secure_xcom.errors import (
     SecureXComError,
     UnsealedError,
 )
-from secure_xcom.model import Coordinate, Expected, Inline, Reference, WrappedKey
+from secure_xcom.model import (
+    Coordinate,
+    Expected,
+    Inline,
+    Offloaded,
+    Reference,
+    StateObject,
+    WrappedKey,
+)
 
 logger = logging.getLogger("secure_xcom.audit")
 
-#: `mask` is written only where more was opened than can be masked in logs.
+#: `mask` is written by `exceeded` alone.
 Operation: TypeAlias = Literal["seal", "open", "delete", "mask"]
 
 #: Which command opens or deletes, and for which user; None where it is Airflow itself.
@@ -45,42 +54,83 @@ def acting(actor: str) -> Iterator[None]:
         _actor.reset(token)
 
 
-def record(  # noqa: PLR0913 - what an auditor asks for
-    operation: Operation,
-    where: Coordinate | Expected,
-    *,
-    reference: Reference | None = None,
-    wrapped: WrappedKey | None = None,
-    raw_bytes: int | None = None,
-    error: SecureXComError | None = None,
-) -> None:
+@dataclass(slots=True)
+class Attempt:
+    """What is known of an operation by the time that it ends."""
+
+    where: Coordinate | Expected
+    reference: Reference | StateObject | None = None
+    wrapped: WrappedKey | None = None
+    raw_bytes: int | None = None
+    generation: str | None = None
+
+
+@contextmanager
+def attempt(operation: Operation, where: Coordinate | Expected) -> Iterator[Attempt]:
+    """Write one line when what is done in this context has ended, well or with an error of ours."""
+    tried = Attempt(where)
+    try:
+        yield tried
+    except SecureXComError as error:
+        _record(operation, tried, error)
+        raise
+    _record(operation, tried, None)
+
+
+@contextmanager
+def failure(operation: Operation, where: Coordinate | Expected) -> Iterator[None]:
+    """Write a line only if what is done in this context ends with an error of ours."""
+    try:
+        yield
+    except SecureXComError as error:
+        _record(operation, Attempt(where), error)
+        raise
+
+
+def refused(
+    operation: Operation, where: Coordinate | Expected, error: SecureXComError
+) -> SecureXComError:
+    """Write the line of an operation that is refused before it begins, and give the error back."""
+    _record(operation, Attempt(where), error)
+    return error
+
+
+def exceeded(where: Coordinate | Expected) -> None:
+    """Write the line that more was opened than can be masked in logs."""
+    _record("mask", Attempt(where), None)
+
+
+def _record(operation: Operation, tried: Attempt, error: SecureXComError | None) -> None:
     """Write one line. A read or a deletion that was not to be trusted is a `refuse`."""
-    refused = isinstance(error, _REFUSALS)
-    exceeded = operation == "mask"
-    outcome = "refused" if refused else "failed" if error else "exceeded" if exceeded else "ok"
+    is_refused = isinstance(error, _REFUSALS)
+    is_exceeded = operation == "mask"
+    outcome = (
+        "refused" if is_refused else "failed" if error else "exceeded" if is_exceeded else "ok"
+    )
     level = logging.INFO if outcome == "ok" else logging.WARNING
     if not logger.isEnabledFor(level):
         return
     event: dict[str, object] = {
         "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-        "operation": "refuse" if refused and operation != "seal" else operation,
+        "operation": "refuse" if is_refused and operation != "seal" else operation,
         "outcome": outcome,
         "actor": _actor.get(),
-        "dag_id": where.dag_id,
-        "run_id": where.run_id,
-        "task_id": where.task_id,
-        "map_index": where.map_index,
-        "key": where.key,
-        "kek": wrapped.kek_uri if wrapped else None,
-        "kek_version": wrapped.unverified_version if wrapped else None,
-        "raw_bytes": raw_bytes,
-        **_placement(reference),
+        "dag_id": tried.where.dag_id,
+        "run_id": tried.where.run_id,
+        "task_id": tried.where.task_id,
+        "map_index": tried.where.map_index,
+        "key": tried.where.key,
+        "kek": tried.wrapped.kek_uri if tried.wrapped else None,
+        "kek_version": tried.wrapped.unverified_version if tried.wrapped else None,
+        "raw_bytes": tried.raw_bytes,
+        **_placement(tried),
         "error": type(error).__name__ if error else None,
     }
     logger.log(level, "%s", json.dumps(event))
 
 
-def _placement(reference: Reference | None) -> dict[str, object]:
+def _placement(tried: Attempt) -> dict[str, object]:
+    reference = tried.reference
     if reference is None:
         return dict.fromkeys(("placement", "store", "object", "generation", "sealed_bytes"))
     if isinstance(reference, Inline):
@@ -91,10 +141,11 @@ def _placement(reference: Reference | None) -> dict[str, object]:
             "generation": None,
             "sealed_bytes": len(reference.envelope),
         }
+    written = reference if isinstance(reference, Offloaded) else None
     return {
         "placement": "offloaded",
         "store": reference.store_uri,
         "object": reference.name,
-        "generation": reference.generation,
-        "sealed_bytes": reference.length_bytes,
+        "generation": tried.generation or (written.generation if written else None),
+        "sealed_bytes": written.length_bytes if written else None,
     }

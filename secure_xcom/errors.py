@@ -11,7 +11,6 @@
     │   └── KeyUnavailable        disabled, destroyed, missing, out of quota or out of reach
     └── StoreError                the object store did not do what was asked
         ├── ObjectNotFound
-        ├── GenerationMismatch    the name holds another object than the one that was referenced
         ├── StoreAccessDenied
         └── StoreUnavailable
 
@@ -77,10 +76,6 @@ class StoreError(SecureXComError):
 
 class ObjectNotFound(StoreError):
     """The referenced object does not exist."""
-
-
-class GenerationMismatch(StoreError):
-    """The object exists, at another generation than the one asked for."""
 
 
 class StoreAccessDenied(StoreError):

@@ -99,33 +99,35 @@ class WrappedKey:
 
 
 @dataclass(frozen=True, slots=True)
-class Description:
-    """What a row shows to a person. Readers ignore it."""
-
-    kek_uri: str
-    type_name: str = ""
-    raw_bytes: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Inline:
-    """A reference that carries its envelope."""
+    """A reference that carries its whole envelope."""
 
     envelope: bytes = field(repr=False)
-    description: Description | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Remote:
-    """A reference to an envelope in a store. `crc32c` is the object's checksum as an integer."""
+class Offloaded:
+    """A reference that carries its preamble, and names the object that is its body.
+
+    `length_bytes` and `crc32c`, an integer, are the body's; `generation` is the one that was
+    written.
+    """
 
     store_uri: str
     name: str
     generation: str
     length_bytes: int
     crc32c: int
-    description: Description | None = None
+    preamble: bytes = field(repr=False)
 
 
-#: What a row holds.
-Reference: TypeAlias = Inline | Remote
+#: What the row of an XCom holds.
+Reference: TypeAlias = Inline | Offloaded
+
+
+@dataclass(frozen=True, slots=True)
+class StateObject:
+    """What the row of a large state holds: the name of the object that is its envelope."""
+
+    store_uri: str
+    name: str

@@ -3,40 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, TypeAlias
+from concurrent.futures import FIRST_COMPLETED, Future, InvalidStateError, wait
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from secure_xcom import audit, codecs
-from secure_xcom.errors import FormatError, SecureXComError
-from secure_xcom.format.reference import from_row, to_row
+from secure_xcom.errors import SecureXComError
+from secure_xcom.format.about import about
+from secure_xcom.format.reference import STATE_MARKS, STATE_STORES, from_row, to_row
 from secure_xcom.keys import open_kek
 from secure_xcom.keys.data_keys import DataKeys
 from secure_xcom.layers.cached import Cached
-from secure_xcom.layers.sealed import Sealed
+from secure_xcom.layers.sealed import Opened, Sealed
 from secure_xcom.layers.states import States
 from secure_xcom.layers.threshold import Threshold
-from secure_xcom.model import Compression, Remote
+from secure_xcom.model import Compression, Coordinate, Offloaded
 from secure_xcom.stores import open_store
+from secure_xcom.threads import Crew
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
 
-    from secure_xcom.model import Coordinate, Expected, Payload, Reference
+    from secure_xcom.model import Expected, Payload
     from secure_xcom.settings import Settings
+    from secure_xcom.stores.protocol import Store
 
 
-#: What gets an encoded value, and what was asked for.
-Keep: TypeAlias = "Callable[[Payload, Expected], None]"
+#: What gets an encoded value, and whose it is, authenticated.
+Keep: TypeAlias = "Callable[[Payload, Coordinate], None]"
 
 #: Reads of one batch wait for the network side by side, in at most this many threads.
 _READERS = 32
 
 
-class Stack:
-    """Values on one side, rows on the other."""
+class Value(NamedTuple):
+    """A value that was opened, and whose it is, authenticated."""
 
-    def __init__(self, sealed: Sealed) -> None:
+    value: object
+    coordinate: Coordinate
+
+
+class Stack:
+    """Values on one side, rows on the other.
+
+    Args:
+        sealed: the layers.
+        tells_type: whether rows show the type and the exact size of a value.
+    """
+
+    def __init__(self, sealed: Sealed, *, tells_type: bool) -> None:
         self._sealed = sealed
+        self._tells_type = tells_type
 
     def put(self, value: object, coordinate: Coordinate) -> dict[str, object]:
         """Encode, seal and place a value; the row that stands for it.
@@ -44,14 +62,17 @@ class Stack:
         Raises:
             SecureXComError: any of the tree; nothing readable was written.
         """
-        try:
+        with audit.attempt("seal", coordinate) as attempt:
+            # A new key is wrapped while the value is encoded, sealed and uploaded.
+            key = self._sealed.key_for(coordinate)
             payload = codecs.encode(value)
-        except SecureXComError as error:
-            audit.record("seal", coordinate, error=error)
-            raise
-        return to_row(self._sealed.put(payload, coordinate))
+            attempt.raw_bytes = payload.raw_bytes
+            attempt.reference = reference = self._sealed.put(payload, coordinate, key)
+            attempt.wrapped = wrapped = key.wrapped()
+            told = payload if self._tells_type else None
+            return to_row(reference, about(reference, wrapped.kek_uri, told))
 
-    def get(self, row: object, expected: Expected, keep: Keep | None = None) -> object:
+    def get(self, row: object, expected: Expected, keep: Keep | None = None) -> Value:
         """The value that a tagged row stands for, if it is what was asked for.
 
         Args:
@@ -62,30 +83,14 @@ class Stack:
         Raises:
             SecureXComError: any of the tree; nothing of the value was released.
         """
-        payload = self._opened(row, expected)
-        if keep is not None:
-            keep(payload, expected)
-        return codecs.decode(payload)
-
-    def open(self, reference: Reference, expected: Expected) -> object:
-        """The value of a reference, if it is what was asked for.
-
-        Raises:
-            SecureXComError: any of the tree; nothing of the value was released.
-        """
-        return codecs.decode(self._sealed.get(reference, expected))
-
-    def _opened(self, row: object, expected: Expected) -> Payload:
-        try:
-            reference = from_row(row)
-        except FormatError as error:
-            audit.record("open", expected, error=error)
-            raise
-        return self._sealed.get(reference, expected)
+        with audit.attempt("open", expected) as attempt:
+            opened = self._sealed.get(from_row(row), expected, attempt)
+            attempt.where, attempt.raw_bytes = opened.coordinate, opened.payload.raw_bytes
+        return _decoded(opened, expected, keep)
 
     def get_many(
         self, reads: Mapping[int, tuple[object, Expected]], keep: Keep | None = None
-    ) -> dict[int, object]:
+    ) -> dict[int, Value]:
         """The values of many tagged rows, in order, fetched and opened side by side.
 
         Args:
@@ -93,60 +98,78 @@ class Stack:
             keep: gets each encoded value before it is decoded, in this thread.
 
         Raises:
-            SecureXComError: the first failure, with a note that names its element; reads that
-                have not begun by then never begin.
+            SecureXComError: the first failure, with a note that names its element. Whatever is
+                raised, by a signal's handler too, is raised at once: reads that have not begun by
+                then never begin, and the others are told to stop.
         """
-        values: dict[int, object] = {}
-        failures: list[tuple[int, Exception]] = []
+        values: dict[int, Value] = {}
+        failed: Future[tuple[int, Exception]] = Future()
 
-        def opened(index: int) -> Payload | None:
+        def opened(index: int) -> Opened:
+            row, expected = reads[index]
             try:
-                return None if failures else self._opened(*reads[index])
-            except Exception as error:  # noqa: BLE001 - raised below, in the calling thread
-                failures.append((index, error))
-                return None
+                with audit.attempt("open", expected) as attempt:
+                    opened = self._sealed.get(from_row(row), expected, attempt)
+                    attempt.where, attempt.raw_bytes = opened.coordinate, opened.payload.raw_bytes
+                    return opened
+            except Exception as error:
+                with suppress(InvalidStateError):
+                    failed.set_result((index, error))
+                raise
 
-        with ThreadPoolExecutor(_READERS, "secure-xcom-read") as pool:
-            # Whatever ends this loop, one of Airflow's timeouts too, cancels what has not begun.
-            for index, payload in zip(reads, pool.map(opened, reads), strict=True):
-                if payload is None:
-                    break
+        with Crew(_READERS, "secure-xcom-read") as readers:
+            payloads = [readers.submit(partial(opened, index)) for index in reads]
+            payloads.reverse()
+            for index in reads:
+                payload = payloads.pop()
+                either: tuple[Future[Any], ...] = (payload, failed)
+                wait(either, return_when=FIRST_COMPLETED)
+                if failed.done():
+                    failing, error = failed.result()
+                    error.add_note(_element(failing))
+                    raise error
                 try:
-                    if keep is not None:
-                        keep(payload, reads[index][1])
-                    values[index] = codecs.decode(payload)
+                    values[index] = _decoded(payload.result(), reads[index][1], keep)
                 except SecureXComError as error:
-                    failures.append((index, error))
-                    break
-        if failures:
-            index, first = failures[0]
-            first.add_note(f"This was element {index}.")
-            raise first
+                    error.add_note(_element(index))
+                    raise
         return values
 
-    def offloaded_bytes(self, row: object) -> int:
-        """How long the object is that a row names; 0 where it names none, well-formed or not."""
-        try:
-            reference = from_row(row)
-        except FormatError:
-            return 0
-        return reference.length_bytes if isinstance(reference, Remote) else 0
-
-    def fetch(self, row: object) -> None:
-        """Bring the object that a tagged row names into the cache, still sealed.
+    def fetch(self, reference: Offloaded) -> None:
+        """Bring the object of a reference into the cache, still sealed.
 
         Raises:
             SecureXComError: it could not be fetched.
         """
-        self._sealed.fetch(from_row(row))
+        self._sealed.fetch(reference)
 
     def delete(self, row: object, expected: Expected) -> None:
         """Delete the object that a tagged row names, if it names one.
 
+        Args:
+            row: what is gone from the database, or about to go.
+            expected: its coordinate.
+
         Raises:
             SecureXComError: the row is malformed, or names what is not the coordinate's.
         """
-        self._sealed.delete(from_row(row), expected)
+        with audit.attempt("delete", expected) as attempt:
+            attempt.reference = reference = from_row(row)
+            if isinstance(reference, Offloaded):
+                attempt.generation = self._sealed.delete(reference, expected)
+
+
+def _decoded(opened: Opened, expected: Expected, keep: Keep | None) -> Value:
+    held, coordinate = [opened.payload], opened.coordinate
+    del opened  # so that nobody here holds the bytes while the value is made of them
+    with audit.failure("open", expected):
+        if keep is not None:
+            keep(held[0], coordinate)
+        return Value(codecs.decode(held.pop()), coordinate)
+
+
+def _element(index: int) -> str:
+    return f"This was element {index}."
 
 
 def build(settings: Settings, credentials: Credentials | None = None) -> Stack:
@@ -156,16 +179,12 @@ def build(settings: Settings, credentials: Credentials | None = None) -> Stack:
         ConfigError: a KEK or a store cannot be used as it is set.
     """
     stores = {
-        uri: Cached(open_store(uri, credentials=credentials), settings.cache_max_bytes)
+        uri: Cached(_store(uri, settings, credentials), settings.cache_max_bytes)
         for uri in (settings.store_uri, *settings.trusted_stores)
     }
-    return Stack(
-        _sealed(
-            settings,
-            Threshold(stores, settings.store_uri, settings.threshold_bytes),
-            _data_keys(settings, credentials),
-        )
-    )
+    below = Threshold(stores, settings.store_uri, settings.threshold_bytes)
+    sealed = _sealed(settings, below, _data_keys(settings, credentials))
+    return Stack(sealed, tells_type=settings.describe == "full")
 
 
 def build_states(settings: Settings, kind: str, credentials: Credentials | None = None) -> States:
@@ -181,34 +200,35 @@ def build_states(settings: Settings, kind: str, credentials: Credentials | None 
     Raises:
         ConfigError: a KEK or a store cannot be used as it is set.
     """
-    store_uri = f"{settings.store_uri}/~state/{kind}"
-    stores = {
-        uri: open_store(uri, credentials=credentials)
-        for uri in (store_uri, *(f"{one}/~state/{kind}" for one in settings.trusted_stores))
-    }
-    keys = _data_keys(settings, credentials)
-    inline, offloaded = (
-        _sealed(settings, Threshold(stores, store_uri, threshold_bytes), keys, f"#{kind}-state")
-        for threshold_bytes in (settings.threshold_bytes, 0)
+    store_uri = settings.store_uri + STATE_STORES[kind]
+    trusted = [uri + STATE_STORES[kind] for uri in settings.trusted_stores]
+    stores = {uri: _store(uri, settings, credentials) for uri in (store_uri, *trusted)}
+    below = Threshold(stores, store_uri, settings.threshold_bytes)
+    sealed = _sealed(settings, below, _data_keys(settings, credentials), STATE_MARKS[kind])
+    return States(sealed, below, settings.threshold_bytes)
+
+
+def _store(uri: str, settings: Settings, credentials: Credentials | None) -> Store:
+    return open_store(
+        uri, credentials=credentials, deadline_seconds=settings.store_deadline_seconds
     )
-    return States(inline, offloaded, stores, store_uri)
 
 
 def _data_keys(settings: Settings, credentials: Credentials | None) -> DataKeys:
     keks = {
-        uri: open_kek(uri, credentials=credentials)
+        uri: open_kek(uri, credentials=credentials, deadline_seconds=settings.kms_deadline_seconds)
         for uri in (settings.kek_uri, *settings.trusted_keks)
     }
     return DataKeys(keks, settings.kek_uri, settings.data_key_ttl_seconds)
 
 
-def _sealed(settings: Settings, below: Threshold, keys: DataKeys, domain: str = "") -> Sealed:
+def _sealed(settings: Settings, below: Threshold, keys: DataKeys, mark: str = "") -> Sealed:
     return Sealed(
         below,
         keys,
-        instance=settings.instance + domain,
-        trusted_instances=[instance + domain for instance in settings.trusted_instances],
+        instance=settings.instance,
+        trusted_instances=settings.trusted_instances,
+        mark=mark,
         compression=Compression[settings.compression.upper()],
         max_value_bytes=settings.max_value_bytes,
-        describe=settings.describe == "full",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import tempfile
@@ -32,6 +33,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "environment" in getattr(item, "fixturenames", ()) or AIRFLOW in item.path.parents:
             item.add_marker("airflow")
+
+
+@pytest.fixture
+def caplog(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """Take logs as pytest does, in a test that runs alone, too.
+
+    Airflow takes the root logger's handlers away when it is first imported. That is done here, for
+    pytest sets its own anew before it calls the test.
+    """
+    importlib.import_module("airflow")
+    return caplog
 
 
 @pytest.fixture(params=VERSIONS)

@@ -11,14 +11,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from secure_xcom import signals, threads
+from secure_xcom.airflow import versions
 from secure_xcom.errors import ConfigError
 from secure_xcom.settings import BUCKET_VARIABLE, CLEAR_KEYS, SECTION, TABLE, VARIABLE, load
-from secure_xcom.settings.kinds import is_bucket
+from secure_xcom.uris import is_bucket
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
@@ -30,7 +30,7 @@ T = TypeVar("T")
 _ENV_PREFIX = f"AIRFLOW__{SECTION.upper()}__"
 
 
-class Held(NamedTuple):
+class SettingsTexts(NamedTuple):
     """The settings as text, before any check; None for a Variable that is not set."""
 
     section: Mapping[str, str]
@@ -39,15 +39,15 @@ class Held(NamedTuple):
 
 
 def read() -> Settings:
-    """Read and check the settings. Without a cache: `core` keeps them.
+    """Read and check the settings. Without a cache: `process` keeps them.
 
     Raises:
         ConfigError: a setting is missing or wrong, or a Variable could not be read.
     """
-    return load(*held())
+    return load(*texts())
 
 
-def held() -> Held:
+def texts() -> SettingsTexts:
     """Give what Airflow holds, as it is.
 
     Raises:
@@ -55,16 +55,16 @@ def held() -> Held:
     """
     section = _section()
     variable, bucket = _apart(lambda: _variables(section))
-    return Held(section, variable, bucket)
+    return SettingsTexts(section, variable, bucket)
 
 
 def clear_keys() -> tuple[str, ...]:
-    """Read the patterns of control keys that hold before anything else was read.
+    """Read the patterns of clear keys that hold before anything else was read.
 
     Those of airflow.cfg, or the built-in ones where it has none or a wrong one: a scheduler that
-    asks for a control key must get it even while the other settings are broken.
+    asks for a clear key must get it even while the other settings are broken.
     """
-    text = _conf().get(SECTION, "clear_keys", fallback=None)
+    text = versions.config().get(SECTION, "clear_keys", fallback=None)
     kind = next(row.kind for row in TABLE if row.name == "clear_keys")
     patterns = None if text is None else kind.from_text(text.strip())
     if isinstance(patterns, list) and kind.accepts(patterns):
@@ -74,22 +74,22 @@ def clear_keys() -> tuple[str, ...]:
 
 def backend() -> object:
     """Give the class that `[core] xcom_backend` names; None where it names none."""
-    return _conf().getimport("core", "xcom_backend", fallback=None)
+    return versions.config().getimport("core", "xcom_backend", fallback=None)
 
 
 def option(section: str, name: str) -> str:
     """Give an option of airflow.cfg as it is; empty where it is not set."""
-    return str(_conf().get(section, name, fallback="") or "")
+    return str(versions.config().get(section, name, fallback="") or "")
 
 
 def state_store_backend() -> object:
     """Give the class that `[workers] state_store_backend` names; None where it names none."""
-    return _conf().getimport("workers", "state_store_backend", fallback=None)
+    return versions.config().getimport("workers", "state_store_backend", fallback=None)
 
 
 def log_return_values() -> bool:
     """Whether tasks may log what they return; what is not a switch does not switch it on."""
-    text: str = _conf().get(SECTION, "log_return_values", fallback="")
+    text: str = versions.config().get(SECTION, "log_return_values", fallback="")
     return text.strip().lower() == "true"
 
 
@@ -103,12 +103,8 @@ def credentials(settings: Settings) -> Credentials | None:
         return None
 
     def fetch() -> Credentials:
-        # Not at the top: on 2.10 the provider imports XComs while this package is imported.
-        from airflow.providers.google.common.hooks.base_google import (  # noqa: PLC0415
-            GoogleBaseHook,
-        )
-
-        found: Credentials = GoogleBaseHook(gcp_conn_id=settings.gcp_conn_id).get_credentials()
+        hook = versions.google_hook()(gcp_conn_id=settings.gcp_conn_id)
+        found: Credentials = hook.get_credentials()
         return found
 
     try:
@@ -120,6 +116,8 @@ def credentials(settings: Settings) -> Credentials | None:
             "application default credentials."
         ) from error
     except Exception as error:
+        if signals.is_callers(error):
+            raise
         raise ConfigError(
             f"gcp_conn_id is {settings.gcp_conn_id!r}, and this connection gives no credentials "
             f"({type(error).__name__}): check that it exists and what it holds, or unset "
@@ -130,7 +128,7 @@ def credentials(settings: Settings) -> Credentials | None:
 def load_connections() -> None:
     """Import what `credentials` takes, if it is there."""
     with suppress(ImportError):
-        import airflow.providers.google.common.hooks.base_google  # noqa: F401, PLC0415
+        versions.google_hook()
 
 
 def legacy_bucket() -> str:
@@ -154,7 +152,7 @@ def common_io_path() -> str:
     Raises:
         ConfigError: it is not set.
     """
-    path = _conf().get("common.io", "xcom_objectstorage_path", fallback=None)
+    path = versions.config().get("common.io", "xcom_objectstorage_path", fallback=None)
     if not path:
         raise ConfigError(
             "legacy_reads has common-io, but [common.io] xcom_objectstorage_path is not set: set "
@@ -165,7 +163,7 @@ def common_io_path() -> str:
 
 def _section() -> dict[str, str]:
     """Read the options that are set, by name; wrong names too, so that `load` can complain."""
-    conf = _conf()
+    conf = versions.config()
     names = {row.name for row in TABLE}
     if conf.has_section(SECTION):
         names.update(conf.options(SECTION))
@@ -197,15 +195,10 @@ def _has_store(variable: str | None) -> bool:
 def _variable(name: str) -> str | None:
     """Read one Variable as text; None where there is none, or where Airflow could not tell."""
     try:
-        if _is_airflow_3():
-            from airflow.sdk import Variable  # noqa: PLC0415
-
-            value = Variable.get(name, default=None)
-        else:
-            from airflow.models import Variable  # noqa: PLC0415
-
-            value = Variable.get(name, default_var=None)  # type: ignore[call-arg] # noqa: AIR311
+        value = versions.variable(name)
     except Exception as error:
+        if signals.is_callers(error):
+            raise
         raise ConfigError(
             f"The Variable {name} could not be read ({type(error).__name__}), so the settings "
             f"are not known. Airflow's own log has the cause; to do without Variables, set all "
@@ -215,19 +208,6 @@ def _variable(name: str) -> str | None:
 
 
 def _apart(look_up: Callable[[], T]) -> T:
-    if _is_airflow_3():
+    if versions.is_airflow_3():
         return look_up()
-    with ThreadPoolExecutor(1, "secure-xcom-settings") as thread:
-        return thread.submit(look_up).result()
-
-
-def _is_airflow_3() -> bool:
-    return find_spec("airflow.sdk") is not None
-
-
-def _conf() -> Any:  # noqa: ANN401 - Airflow's parser has a class of its own in each version
-    try:
-        from airflow.sdk.configuration import conf  # noqa: PLC0415
-    except ImportError:
-        from airflow.configuration import conf  # noqa: PLC0415
-    return conf
+    return threads.outcome(look_up, "secure-xcom-settings").result()

@@ -6,17 +6,12 @@ database unless the process says that it may use it, as Airflow's own commands d
 
 from __future__ import annotations
 
-import os
 import secrets
-import sys
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
-from secure_xcom.airflow import configuration, masking, policy, rendered
+from secure_xcom.airflow import configuration, masking, policy, rendered, versions
 from secure_xcom.errors import ConfigError
-
-_CONTEXT = "_AIRFLOW_PROCESS_CONTEXT"
 
 
 def airflow_version() -> str:
@@ -26,7 +21,7 @@ def airflow_version() -> str:
         ConfigError: there is none in this environment.
         Exception: whatever its import raises, as it reads its configuration.
     """
-    if find_spec("airflow") is None:
+    if not versions.is_installed():
         raise ConfigError(
             "Airflow cannot be imported here: run the command in the Python environment of the "
             "deployment."
@@ -54,10 +49,9 @@ def unseen_variables() -> str:
     Returns:
         The class of the error; empty if they can be looked up.
     """
-    if _is_supervised():
+    if versions.is_supervised():
         return ""
-    if rendered.is_airflow_3():
-        os.environ.setdefault(_CONTEXT, "server")
+    versions.use_database()
     try:
         session: Any = import_module("airflow.settings").Session()
         try:
@@ -80,17 +74,10 @@ def guard_rendered_fields() -> None:
     Raises:
         ConfigError: this version of Airflow has no place for it.
     """
-    if rendered.is_airflow_3():
-        import_module("airflow.sdk.execution_time.task_runner")
+    versions.load_task_runner()
     rendered.ensure()
 
 
 def masker_works() -> bool:
     """Whether the masker of this process hides what it is given the way pulled values are."""
     return masking.hides(secrets.token_hex(16))
-
-
-def _is_supervised() -> bool:
-    """Whether this process is a task's on Airflow 3, which asks its supervisor."""
-    runner = sys.modules.get("airflow.sdk.execution_time.task_runner")
-    return getattr(runner, "SUPERVISOR_COMMS", None) is not None

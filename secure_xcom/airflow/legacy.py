@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import json
 import re
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from secure_xcom.airflow import configuration
+from secure_xcom import signals
+from secure_xcom.airflow import configuration, versions
 from secure_xcom.errors import (
     AuthenticationError,
     FormatError,
@@ -26,15 +26,16 @@ from secure_xcom.errors import (
     StoreError,
 )
 from secure_xcom.model import Expected
-from secure_xcom.stores.foreign import read_object
+from secure_xcom.stores.gcs.legacy import read_object
+from secure_xcom.text import escaped
+from secure_xcom.uris import LEGACY, legacy_object, scheme
 
 if TYPE_CHECKING:
     from secure_xcom.settings import Settings
 
-GCS = "gcs"
+HAND_WRITTEN = "gcs"
 COMMON_IO = "common-io"
 
-_SCHEME = "gcs://"
 _FILE = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\.json")
 #: dag, run, task, and one level or two that name the write.
 _LEVELS = (4, 5)
@@ -44,7 +45,7 @@ def is_reference(value: object, kinds: tuple[str, ...]) -> bool:
     """Whether a plain row has the form of a reference of one of these kinds."""
     if not isinstance(value, str):
         return False
-    if GCS in kinds and value.startswith(_SCHEME):
+    if HAND_WRITTEN in kinds and scheme(value) == LEGACY:
         return True
     return COMMON_IO in kinds and value.startswith(f"{_base()}/")
 
@@ -59,8 +60,8 @@ def read(reference: str, expected: Expected, settings: Settings) -> object:
         ObjectNotFound: its object is gone.
         StoreError: its object could not be read.
     """
-    if GCS in settings.legacy_reads and reference.startswith(_SCHEME):
-        data = _read_gcs(reference.removeprefix(_SCHEME), expected, settings)
+    if HAND_WRITTEN in settings.legacy_reads and scheme(reference) == LEGACY:
+        data = _read_gcs(reference, expected, settings)
         hooks: dict[str, Any] = {}
     else:
         from airflow.utils.json import XComDecoder  # noqa: PLC0415 - not at import
@@ -70,21 +71,24 @@ def read(reference: str, expected: Expected, settings: Settings) -> object:
     try:
         return json.loads(data, **hooks)
     except (ValueError, RecursionError):
-        fault = FormatError(f"The legacy object {reference} does not hold JSON.")
-    except Exception as error:  # noqa: BLE001 - a class's own methods run here
+        fault = FormatError(f"The legacy object {escaped(reference)} does not hold JSON.")
+    except Exception as error:  # a class's own methods run here
+        if signals.is_callers(error):
+            raise
         fault = FormatError(
-            f"The legacy object {reference} holds what Airflow does not deserialise "
+            f"The legacy object {escaped(reference)} holds what Airflow does not deserialise "
             f"({type(error).__name__}). `[core] allowed_deserialization_classes` says what it may."
         )
     raise fault
 
 
-def _read_gcs(name: str, expected: Expected, settings: Settings) -> bytes:
+def _read_gcs(reference: str, expected: Expected, settings: Settings) -> bytes:
+    name = legacy_object(reference)
     # A run id may hold slashes.
     run_id, _, file = name.rpartition("/")
     run_id, _, task_id = run_id.rpartition("/")
     if not _FILE.fullmatch(file) or not _plain((*run_id.split("/"), task_id)):
-        raise _never_written(_SCHEME + name)
+        raise _never_written(reference)
     _compare(Expected(None, run_id, task_id), expected)
     bucket = configuration.legacy_bucket()
     credentials = configuration.credentials(settings)
@@ -96,37 +100,31 @@ def _base() -> str:
 
 
 def _read_common_io(reference: str, expected: Expected, max_bytes: int) -> bytes:
-    parts = reference.removeprefix(f"{_base()}/").split("/")
+    parts, shown = reference.removeprefix(f"{_base()}/").split("/"), escaped(reference)
     if len(parts) not in _LEVELS or not _plain(tuple(parts)):
         raise _never_written(reference)
     _compare(Expected(parts[0], parts[1], parts[2]), expected)
     try:
-        with _object(reference).open(mode="rb", compression="infer") as file:
+        with versions.object_storage_path(reference).open(mode="rb", compression="infer") as file:
             data: bytes = file.read(max_bytes + 1)
     except FileNotFoundError:
         raise ObjectNotFound(
-            f"The legacy object {reference} does not exist. Clear the task that wrote it."
+            f"The legacy object {shown} does not exist. Clear the task that wrote it."
         ) from None
     except SecureXComError:
         raise
     except Exception as error:
+        if signals.is_callers(error):
+            raise
         raise StoreError(
-            f"The legacy object {reference} could not be read ({type(error).__name__}): it is "
+            f"The legacy object {shown} could not be read ({type(error).__name__}): it is "
             "damaged, or the connection of `xcom_objectstorage_path` does not reach it."
         ) from error
     if len(data) > max_bytes:
         raise FormatError(
-            f"The legacy object {reference} has more than {max_bytes} bytes (`max_value_bytes`)."
+            f"The legacy object {shown} has more than {max_bytes} bytes (`max_value_bytes`)."
         )
     return data
-
-
-def _object(path: str) -> Any:  # noqa: ANN401 - its module depends on the version
-    try:
-        module = import_module("airflow.sdk")
-    except ImportError:
-        module = import_module("airflow.io.path")
-    return module.ObjectStoragePath(path)
 
 
 def _plain(segments: tuple[str, ...]) -> bool:

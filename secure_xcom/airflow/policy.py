@@ -14,7 +14,7 @@ from typing import Any
 
 import pluggy
 
-from secure_xcom.airflow import rendered
+from secure_xcom.airflow import rendered, versions
 
 _hookimpl = pluggy.HookimplMarker("airflow.policy")
 
@@ -30,21 +30,15 @@ def task_policy(task: Any) -> None:  # noqa: ANN401 - an operator, mapped or not
         rendered.install()
     partial = getattr(task, "partial_kwargs", None)
     if isinstance(partial, dict):
-        if _is_hushed() and _takes(task.operator_class):
+        if _hides_return_values() and _takes(task.operator_class):
             partial[_LOGS] = False
-    elif hasattr(task, _LOGS) and _is_hushed():
+    elif hasattr(task, _LOGS) and _hides_return_values():
         setattr(task, _LOGS, False)
 
 
 def is_active() -> bool:
     """Whether Airflow has loaded this policy into this process."""
-    from airflow import settings  # noqa: PLC0415 - it imports this module
-
-    if hasattr(settings, "get_policy_plugin_manager"):  # from 3.2 on
-        manager: Any = settings.get_policy_plugin_manager()
-    else:
-        manager = settings.POLICY_PLUGIN_MANAGER
-    return bool(manager and manager.is_registered(sys.modules[__name__]))
+    return versions.is_policy(sys.modules[__name__])
 
 
 def is_ours(backend: object) -> bool:
@@ -76,7 +70,7 @@ def _bind_states() -> None:
 
 
 @cache
-def _is_hushed() -> bool:
+def _hides_return_values() -> bool:
     from secure_xcom.airflow import configuration  # noqa: PLC0415 - not at import
 
     return _is_configured() and not configuration.log_return_values()

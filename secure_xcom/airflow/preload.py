@@ -21,8 +21,8 @@ import threading
 from concurrent.futures import thread  # noqa: F401
 from importlib import import_module
 
-from secure_xcom.keys import forking  # noqa: F401
-from secure_xcom.stores import gcs_wire  # noqa: F401
+from secure_xcom import forks, uris  # noqa: F401
+from secure_xcom.stores.gcs import client as gcs_client  # noqa: F401
 
 _log = logging.getLogger(__name__)
 
@@ -53,13 +53,14 @@ def _load() -> None:
     from secure_xcom import keys, stores  # noqa: PLC0415
     from secure_xcom.airflow import configuration  # noqa: PLC0415
     from secure_xcom.settings import SECTION  # noqa: PLC0415
+    from secure_xcom.uris import CLOUD_KMS, GCS  # noqa: PLC0415
 
     kek_uri, store_uri, connection = (
         configuration.option(SECTION, name) for name in ("kek_uri", "store_uri", "gcp_conn_id")
     )
     # What airflow.cfg does not name stands in a Variable, most likely, and is Google's.
-    keys.load(kek_uri or keys.CLOUD_SCHEME)
-    stores.load(store_uri or stores.CLOUD_SCHEME)
+    keys.load(kek_uri or CLOUD_KMS)
+    stores.load(store_uri or GCS)
     if connection:
         configuration.load_connections()
 

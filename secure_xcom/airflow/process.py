@@ -5,10 +5,11 @@ A forked child has to do so afresh.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple
+
+from secure_xcom import forks
 
 if TYPE_CHECKING:
     from secure_xcom.settings import Settings
@@ -62,4 +63,4 @@ class Process:
 
 
 process = Process()
-os.register_at_fork(after_in_child=process.forget)
+forks.run_in_children(process.forget)

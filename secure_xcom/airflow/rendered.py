@@ -4,21 +4,19 @@ Airflow stores what a task's template fields became, to show it in its UI. On Ai
 process sends them to the server, on Airflow 2 it writes them by itself; here they are replaced
 before that. A field counts as untouched only if nothing was opened while it, and it alone, was
 rendered, and if it is still what it was then; so a filter, a macro or a mapped task's expansion
-cannot carry a value past. `tests/airflow/inside/test_rendered.py` holds Airflow's names used here.
+cannot carry a value past. `versions.py` has the names of Airflow's that are used here.
 """
 # ruff: noqa: ANN401 - Airflow's own objects, of whatever version
 
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
+from secure_xcom.airflow import versions
 from secure_xcom.errors import ConfigError
 
 #: What stands in the place of a field that a pulled value went into.
@@ -51,12 +49,6 @@ class _Opened:
 _expanding: ContextVar[int | None] = ContextVar("secure_xcom_expanding", default=None)
 
 
-@functools.cache
-def is_airflow_3() -> bool:
-    """Whether tasks run on Airflow's Task SDK."""
-    return find_spec("airflow.sdk") is not None
-
-
 def note_opened() -> None:
     """Take note that a task got a value."""
     _Opened.count += 1
@@ -67,23 +59,9 @@ def install() -> None:
 
     Called by the cluster policy, so before a task is rendered.
     """
-    places = (
-        ("airflow.sdk.definitions._internal.templater", "Templater", "_do_render_template_fields"),
-        ("airflow.sdk.definitions._internal.abstractoperator", "AbstractOperator", None),
-        ("airflow.sdk.definitions.mappedoperator", "MappedOperator", "render_template_fields"),
-    )
-    if not is_airflow_3():
-        places = (
-            ("airflow.template.templater", "Templater", "_do_render_template_fields"),
-            ("airflow.models.abstractoperator", "AbstractOperator", None),
-            ("airflow.models.mappedoperator", "MappedOperator", "render_template_fields"),
-        )
-    for module, owner, method in places:
-        _guard(
-            getattr(import_module(module), owner, None),
-            method or "_do_render_template_fields",
-            _expanding_apart if owner == "MappedOperator" else _field_by_field,
-        )
+    for function in versions.rendering_of_fields():
+        _guard(function, _field_by_field)
+    _guard(versions.rendering_of_mapped_tasks(), _expanding_apart)
 
 
 def ensure() -> None:
@@ -92,15 +70,9 @@ def ensure() -> None:
     Raises:
         ConfigError: this version of Airflow stores rendered fields in a way that is not known here.
     """
-    if is_airflow_3():
-        owner: Any = sys.modules.get("airflow.sdk.execution_time.task_runner")
-        if owner is None:  # no task runs here
-            return
-        done = _guard(owner, "_serialize_rendered_fields", _without_touched)
-    else:
-        owner = import_module("airflow.models.renderedtifields").RenderedTaskInstanceFields
-        done = _guard(owner, "_redact", _redacting_touched)
-    if not done:
+    function = versions.serialization_of_fields()
+    guard = _without_touched if versions.is_airflow_3() else _redacting_touched
+    if function is not None and not _guard(function, guard):
         raise ConfigError(
             "Airflow would store the fields that pulled values are rendered into, and this version "
             "of it has no place known to secure_xcom where that can be prevented. Nothing is read. "
@@ -134,22 +106,22 @@ def _is_untouched(task: Any, name: str, value: object, record: _Record) -> bool:
     return name in record.shown and record.shown[name] == value
 
 
-def _guard(owner: Any, name: str, guard: Callable[[Any], Any]) -> bool:
-    """Put a guard around what a class or module calls `name`, once; whether it is there."""
-    stock = vars(owner).get(name) if owner is not None else None
-    if not callable(stock):
+def _guard(function: versions.AirflowFunction, guard: Callable[[Any], Any]) -> bool:
+    """Put a guard around a function of Airflow's, once; whether the function is there."""
+    airflows = vars(function.owner).get(function.name) if function.owner is not None else None
+    if not callable(airflows):
         return False
-    if not hasattr(stock, _GUARDED):
-        guarded = functools.wraps(stock)(guard(stock))
+    if not hasattr(airflows, _GUARDED):
+        guarded = functools.wraps(airflows)(guard(airflows))
         setattr(guarded, _GUARDED, True)
-        setattr(owner, name, guarded)
+        setattr(function.owner, function.name, guarded)
     return True
 
 
-def _field_by_field(stock: Callable[..., None]) -> Callable[..., None]:
+def _field_by_field(airflows: Callable[..., None]) -> Callable[..., None]:
     def render(self: Any, parent: Any, template_fields: Any, *args: Any, **kwargs: Any) -> None:
         if not hasattr(parent, "task_id"):  # a part of a field, or a notifier
-            stock(self, parent, template_fields, *args, **kwargs)
+            airflows(self, parent, template_fields, *args, **kwargs)
             return
         before = _expanding.get()
         token = _expanding.set(None)
@@ -161,7 +133,7 @@ def _field_by_field(stock: Callable[..., None]) -> Callable[..., None]:
                 count = _Opened.count
                 # Operators that render again may do so with values in their fields by now.
                 fresh = earlier is None or getattr(parent, name, None) is earlier.get(name, earlier)
-                stock(self, parent, (name,), *args, **kwargs)
+                airflows(self, parent, (name,), *args, **kwargs)
                 if fresh and _Opened.count == count and not expanded_over_values:
                     record.untouched[name] = getattr(parent, name, None)
         finally:
@@ -182,27 +154,27 @@ def _earlier(task: Any) -> dict[str, object] | None:
     return record.untouched if record else {}
 
 
-def _expanding_apart(stock: Callable[..., None]) -> Callable[..., None]:
+def _expanding_apart(airflows: Callable[..., None]) -> Callable[..., None]:
     def render(self: Any, *args: Any, **kwargs: Any) -> None:
         token = _expanding.set(_Opened.count)
         try:
-            stock(self, *args, **kwargs)
+            airflows(self, *args, **kwargs)
         finally:
             _expanding.reset(token)
 
     return render
 
 
-def _without_touched(stock: Callable[[Any], dict[str, Any]]) -> Callable[[Any], dict[str, Any]]:
+def _without_touched(airflows: Callable[[Any], dict[str, Any]]) -> Callable[[Any], dict[str, Any]]:
     def serialize(task: Any) -> dict[str, Any]:
-        return blank(task, stock(task))
+        return blank(task, airflows(task))
 
     return serialize
 
 
-def _redacting_touched(stock: Callable[[Any], None]) -> Callable[[Any], None]:
+def _redacting_touched(airflows: Callable[[Any], None]) -> Callable[[Any], None]:
     def redact(self: Any) -> None:
-        stock(self)
+        airflows(self)
         fields = blank(self.task, self.rendered_fields)
         if SEALED in fields.values() and self.k8s_pod_yaml:
             self.k8s_pod_yaml = {"pod": SEALED}

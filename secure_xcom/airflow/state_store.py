@@ -7,23 +7,27 @@ tasks reach their state know what they read; Airflow does not hand it on, so the
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeAlias
 
-from airflow.sdk.execution_time import context
 from airflow.sdk.execution_time.context import AssetStateStoreAccessor, TaskStateStoreAccessor
 from airflow.sdk.state import AssetScope, BaseStoreBackend, TaskScope
 
-from secure_xcom.airflow import core
-from secure_xcom.errors import FormatError
-from secure_xcom.format.reference import is_folder, is_tagged, loads
-from secure_xcom.layers.states import States
+from secure_xcom import audit
+from secure_xcom.airflow import reading, versions
+from secure_xcom.airflow.asynchronous import in_thread
+from secure_xcom.airflow.process import process
+from secure_xcom.airflow.states import states
+from secure_xcom.codecs.deep import with_stack
+from secure_xcom.errors import CodecError, FormatError
+from secure_xcom.format.reference import claimed, is_tagged
+from secure_xcom.layers.states import States, text_of
 from secure_xcom.model import Coordinate, Expected
 
 Scope: TypeAlias = TaskScope | AssetScope
@@ -41,7 +45,8 @@ class SecureStateStoreBackend(BaseStoreBackend):
         self, *, value: JsonValue, key: str, scope: TaskScope
     ) -> str:
         """Seal a task's state: the row, or the folder of the object, as JSON."""
-        return _states(scope).to_row(json.dumps(value), _coordinate(scope, key))
+        where = _coordinate(scope, key)
+        return _states(scope).to_row(_text(value, where), where)
 
     def deserialize_task_state_store_from_ref(self, stored: str) -> JsonValue:
         """Open a task's state, which is compared with what its accessor was asked for."""
@@ -51,7 +56,8 @@ class SecureStateStoreBackend(BaseStoreBackend):
         self, *, value: JsonValue, key: str, scope: AssetScope
     ) -> str:
         """Seal an asset's state: the row, or the folder of the object, as JSON."""
-        return _states(scope).to_row(json.dumps(value), _coordinate(scope, key))
+        where = _coordinate(scope, key)
+        return _states(scope).to_row(_text(value, where), where)
 
     def deserialize_asset_state_store_from_ref(self, stored: str) -> JsonValue:
         """Open an asset's state, which is compared as far as name and URI can be."""
@@ -78,20 +84,18 @@ class SecureStateStoreBackend(BaseStoreBackend):
     def delete(self, scope: Scope, key: str, *, session: object = None) -> None:
         """Delete the objects of a key; a state that was short has none."""
         del session
-        _states(scope).delete(Expected.exactly(_coordinate(scope, key)))
+        _states(scope).delete(_coordinate(scope, key))
 
     def clear(self, scope: Scope, *, all_map_indices: bool = False, session: object = None) -> None:
         """Delete the objects of a task instance, of all its map indexes, or of an asset."""
         del session
-        every = all_map_indices and isinstance(scope, TaskScope)
-        where = _coordinate(scope, "")
-        map_index = None if every else where.map_index
-        _states(scope).delete(Expected(where.dag_id, where.run_id, where.task_id, map_index))
+        every_index = all_map_indices and isinstance(scope, TaskScope)
+        _states(scope).clear(_coordinate(scope, ""), every_index=every_index)
 
     async def aget(self, scope: Scope, key: str, *, session: object = None) -> str | None:
         """Do as `get`, in a thread."""
         del session
-        return await asyncio.to_thread(self.get, scope, key)
+        return await in_thread(self.get, scope, key)
 
     async def aset(
         self,
@@ -104,23 +108,24 @@ class SecureStateStoreBackend(BaseStoreBackend):
     ) -> None:
         """Do as `set`, in a thread."""
         del session
-        await asyncio.to_thread(self.set, scope, key, value, expires_at=expires_at)
+        await in_thread(self.set, scope, key, value, expires_at=expires_at)
 
     async def adelete(self, scope: Scope, key: str, *, session: object = None) -> None:
         """Do as `delete`, in a thread."""
         del session
-        await asyncio.to_thread(self.delete, scope, key)
+        await in_thread(self.delete, scope, key)
 
     async def aclear(
         self, scope: Scope, *, all_map_indices: bool = False, session: object = None
     ) -> None:
         """Do as `clear`, in a thread."""
         del session
-        await asyncio.to_thread(self.clear, scope, all_map_indices=all_map_indices)
+        await in_thread(self.clear, scope, all_map_indices=all_map_indices)
 
 
 def _states(scope: Scope) -> States:
-    return core.states("task" if isinstance(scope, TaskScope) else "asset")
+    settings, _ = process.current()
+    return states(settings, "task" if isinstance(scope, TaskScope) else "asset")
 
 
 def _coordinate(scope: Scope, key: str) -> Coordinate:
@@ -139,40 +144,54 @@ def _coordinate(scope: Scope, key: str) -> Coordinate:
 def _opened(kind: str, stored: str) -> JsonValue:
     asked = _asked.get() or _Asked(Expected())
     asked.has_opened = True
-    expected = asked.expected
-    core.check_coordinate(expected)
-    try:
-        row = loads(stored)
-    except FormatError:
-        row = None
-    if is_tagged(row) or is_folder(row):
-        value = _parsed(core.states(kind).from_row(stored, expected))
+    where = asked.where
+    with audit.failure("open", where):
+        settings = reading.settings_for_states()
+        reading.check_coordinate(where, settings)
+        is_sealed = is_tagged(claimed(stored))
+    if is_sealed:
+        expected = _AssetState.of(where) if asked.of_asset and not settings.strict else where
+        opened = states(settings, kind).from_row(stored, expected)
+        with audit.failure("open", where):
+            text = text_of(opened.payload)
     else:
-        core.check_policy(expected)
-        value = _parsed(stored)
-    core.note_opened(value)
+        reading.check_policy(where, settings)
+        text = stored
+    value = _parsed(text, where)
+    reading.note_opened([value], where, settings)
     return value
 
 
-def _parsed(text: str) -> JsonValue:
+def _text(value: JsonValue, where: Coordinate) -> str:
     try:
-        return json.loads(text)
+        return json.dumps(value)
+    except Exception as error:  # noqa: BLE001 - what these hold may be the state itself
+        fault = type(error).__name__
+    message = f"The state is nothing that JSON can hold ({fault}). Write plain data."
+    raise audit.refused("seal", where, CodecError(message))
+
+
+def _parsed(text: str, where: Expected) -> JsonValue:
+    try:
+        return with_stack(json.loads, text)
     except (ValueError, RecursionError):
         # What these errors hold is the state itself.
         pass
-    raise FormatError("The state is not JSON. Write the key again.")
+    error = FormatError("The state is not JSON. Write the key again.")
+    raise audit.refused("open", where, error)
 
 
 class _Missing:
     """Stands in for a default, so that a missing state can be told from one that is equal to it."""
 
 
+@dataclass
 class _Asked:
     """What an accessor was asked for, and whether its answer came through this backend."""
 
-    def __init__(self, expected: Expected) -> None:
-        self.expected = expected
-        self.has_opened = False
+    where: Expected
+    of_asset: bool = False
+    has_opened: bool = False
 
 
 class _AssetState(Expected):
@@ -182,9 +201,14 @@ class _AssetState(Expected):
     the other cannot be compared; `strict` does not take that.
     """
 
+    @classmethod
+    def of(cls, where: Expected) -> _AssetState:
+        """Expect this state, as far as it can be told."""
+        return cls(where.dag_id, where.run_id, where.task_id, where.map_index, where.key)
+
     def matches(self, coordinate: Coordinate) -> bool:
         """Whether it can be the one that is asked for."""
-        if coordinate.run_id == self.run_id or core.is_strict():
+        if coordinate.run_id == self.run_id:
             return super().matches(coordinate)
         return Expected(self.dag_id, None, None, -1, self.key).matches(coordinate)
 
@@ -201,40 +225,39 @@ def _asking(asked: _Asked) -> Iterator[None]:
         _asked.reset(token)
 
 
-def _of_task(accessor: Any, key: str) -> Expected:  # noqa: ANN401 - Airflow's own, untyped
-    # A test on each version holds this name, and those below.
-    return Expected.exactly(_coordinate(accessor._scope, key))  # noqa: SLF001
+def _of_task(accessor: Any, key: str) -> _Asked:  # noqa: ANN401 - Airflow's own, untyped
+    return _Asked(Expected.exactly(_coordinate(versions.scope_of(accessor), key)))
 
 
-def _of_asset(accessor: Any, key: str) -> Expected:  # noqa: ANN401
-    scope = AssetScope(name=accessor._name, uri=accessor._uri)  # noqa: SLF001
-    where = _coordinate(scope, key)
-    return _AssetState(where.dag_id, where.run_id, where.task_id, where.map_index, where.key)
+def _of_asset(accessor: Any, key: str) -> _Asked:  # noqa: ANN401
+    name, uri = versions.asset_of(accessor)
+    where = _coordinate(AssetScope(name=name, uri=uri), key)
+    return _Asked(Expected.exactly(where), of_asset=True)
 
 
-def _bind(accessor: type, expected: Callable[[Any, str], Expected]) -> None:
+def _bind(accessor: type, asking: Callable[[Any, str], _Asked]) -> None:
     """Have an accessor's reading say what it reads, and take nothing past this backend.
 
     What does not look like a reference of some backend Airflow hands out as it is.
     """
-    stock = accessor.get  # type: ignore[attr-defined]
+    airflows_get = accessor.get  # type: ignore[attr-defined]
 
-    @functools.wraps(stock)
+    @functools.wraps(airflows_get)
     def get(self: Any, key: str, default: JsonValue = None) -> JsonValue:  # noqa: ANN401
-        asked = _Asked(expected(self, key))
+        asked = asking(self, key)
         with _asking(asked):
-            return _checked(asked, stock(self, key, _Missing), default)
+            return _checked(asked, airflows_get(self, key, _Missing), default)
 
     accessor.get = get  # type: ignore[attr-defined]
     if not hasattr(accessor, "aget"):  # from 3.3 on for assets, from 3.4 on for tasks
         return
-    astock = accessor.aget
+    airflows_aget = accessor.aget
 
-    @functools.wraps(astock)
+    @functools.wraps(airflows_aget)
     async def aget(self: Any, key: str, default: JsonValue = None) -> JsonValue:  # noqa: ANN401
-        asked = _Asked(expected(self, key))
+        asked = asking(self, key)
         with _asking(asked):
-            return _checked(asked, await astock(self, key, _Missing), default)
+            return _checked(asked, await airflows_aget(self, key, _Missing), default)
 
     accessor.aget = aget
 
@@ -243,14 +266,16 @@ def _checked(asked: _Asked, value: JsonValue, default: JsonValue) -> JsonValue:
     if value is _Missing:
         return default
     if not asked.has_opened and _is_configured():
-        core.check_policy(asked.expected)
-        core.note_opened(value)
+        with audit.failure("open", asked.where):
+            settings = reading.settings_for_states()
+        reading.check_policy(asked.where, settings)
+        reading.note_opened([value], asked.where, settings)
     return value
 
 
 def _is_configured() -> bool:
     """Whether the state store's backend is this one; tests and tools import it without that."""
-    return isinstance(context._get_worker_state_store_backend(), SecureStateStoreBackend)  # noqa: SLF001
+    return isinstance(versions.worker_state_store(), SecureStateStoreBackend)
 
 
 _bind(TaskStateStoreAccessor, _of_task)

@@ -9,18 +9,23 @@ from __future__ import annotations
 
 import inspect
 import json
+from functools import partial
 from typing import Any
 
-from airflow.models.xcom import BaseXCom, LazyXComSelectSequence
+from airflow.models.xcom import BaseXCom
 from airflow.utils.json import XComDecoder, XComEncoder
 from sqlalchemy import select
 from sqlalchemy.orm import Query, reconstructor
 
-from secure_xcom.airflow import core, preload
-from secure_xcom.airflow.unopened import Held, is_unopened, unopened
+from secure_xcom import audit
+from secure_xcom.airflow import committing, deleting, overwriting, preload, versions
+from secure_xcom.airflow.deferred import Deferred, deferring, is_deferring
+from secure_xcom.airflow.reading import read
+from secure_xcom.airflow.writing import write
 from secure_xcom.errors import FormatError, SecureXComError, UnsealedError
-from secure_xcom.format.reference import is_tagged, loads
+from secure_xcom.format.reference import claimed, from_row, is_tagged
 from secure_xcom.model import Expected
+from secure_xcom.text import escaped
 
 #: The columns that say which XCom a row is.
 _COORDINATE = ("dag_id", "run_id", "task_id", "map_index", "key")
@@ -39,26 +44,28 @@ class SecureXComBackend(BaseXCom):  # type: ignore[misc] # Airflow 3 has no such
         run_id: str | None = None,
         map_index: int | None = None,
     ) -> Any:
-        """Give the row: a JSON object of `docs/format.md`, or the value under a control key."""
+        """Give the row: a JSON object of `docs/format.md`, or the value under a clear key."""
         where = Expected(dag_id, run_id, task_id, map_index, key)
-        return json.dumps(core.write(value, where, _plain_row)).encode()
+        return json.dumps(write(value, where, _serialized)).encode()
 
     @staticmethod
     def deserialize_value(result: Any) -> Any:
         """Open a row, or the part of one that Airflow selected."""
-        if is_unopened():
-            return Held(result)
-        return core.read(_read(result.value, _expected(result)))
+        if is_deferring():
+            return Deferred(result)
+        return _read(result.value, _expected(result))
 
     def orm_deserialize_value(self) -> Any:
         """Describe the value for a listing: no key is used, and no store is called."""
         try:
             row = _parse(self.value)
             if is_tagged(row):
-                return core.describe(row)
-            return _plain(self.value, XComDecoder.orm_object_hook)
+                return _about(row)
+            return _deserialized(self.value, XComDecoder.orm_object_hook)
         except SecureXComError as error:
             return str(error)
+        except Exception as error:  # noqa: BLE001 - a listing goes on; what it says may be contents
+            return f"Not what Airflow's serialisation reads here ({type(error).__name__})."
 
     @reconstructor
     def init_on_load(self) -> None:
@@ -78,10 +85,10 @@ class SecureXComBackend(BaseXCom):  # type: ignore[misc] # Airflow 3 has no such
     def get_one(*args: Any, **kwargs: Any) -> Any:
         """Open the one row that is asked for, though it comes without its coordinate."""
         asked = inspect.signature(BaseXCom.get_one).bind_partial(*args, **kwargs).arguments
-        with unopened():
-            held = BaseXCom.get_one(*args, **kwargs)
-        if not isinstance(held, Held):
-            return held
+        with deferring():
+            found = BaseXCom.get_one(*args, **kwargs)
+        if not isinstance(found, Deferred):
+            return found
         expected = Expected(
             asked.get("dag_id"),
             None if asked.get("include_prior_dates") else asked.get("run_id"),
@@ -89,7 +96,7 @@ class SecureXComBackend(BaseXCom):  # type: ignore[misc] # Airflow 3 has no such
             asked.get("map_index"),
             asked.get("key"),
         )
-        return core.read(_read(held.result.value, expected))
+        return _read(found.result.value, expected)
 
     @staticmethod
     def get_value(*, ti_key: Any, key: str | None = None, **session: Any) -> Any:
@@ -103,12 +110,31 @@ class SecureXComBackend(BaseXCom):  # type: ignore[misc] # Airflow 3 has no such
             **session,
         )
 
+    @classmethod
+    def set(cls, *args: Any, **kwargs: Any) -> None:
+        """Store a value; the object of the one that it replaces goes once its row is committed."""
+        session = (
+            inspect.signature(BaseXCom.set).bind_partial(*args, **kwargs).arguments.get("session")
+        )
+        with overwriting.pushing() as pushes:
+            super().set(*args, **kwargs)
+        if pushes:
+            # Without a session, Airflow has had one of its own, and has committed it.
+            committing.once_committed(session, partial(overwriting.committed, pushes))
+
     @staticmethod
-    def purge(xcom: Any, *_: Any) -> None:
-        """Delete the object of a row that is about to go; never raises."""
+    def purge(xcom: Any, session: Any = None, *_: Any) -> None:
+        """Delete the object of a row that is about to go, once it is gone; never raises.
+
+        Args:
+            xcom: the row.
+            session: the one that deletes the row. Without one, the row counts as gone.
+        """
         # What `XCom.clear` loads are instances of the base class, with a value already parsed.
-        stored = getattr(xcom, "stored", getattr(xcom, "value", None))
-        core.purge(_parse_quietly(stored), _expected(xcom))
+        row = _parse_quietly(getattr(xcom, "stored", getattr(xcom, "value", None)))
+        if deleting.has_object(row):
+            where = _expected(xcom)
+            committing.once_committed(session, partial(deleting.delete_object, row, where))
 
 
 class _Located(Query):  # type: ignore[type-arg] # SQLAlchemy 1.4 takes none
@@ -134,7 +160,7 @@ def _select_located(statement: Any) -> Any:
 
 
 # A lazy sequence that was pickled, for a task in a virtual environment of its own, selects anew.
-setattr(LazyXComSelectSequence, "_rebuild_select", staticmethod(_select_located))  # noqa: B010
+versions.select_rows_by(_select_located)
 
 
 def _expected(result: Any) -> Expected:
@@ -151,22 +177,26 @@ def _expected(result: Any) -> Expected:
     )
 
 
-def _read(stored: Any, expected: Expected) -> core.Read:
-    try:
+def _read(stored: Any, expected: Expected) -> object:
+    with audit.failure("open", expected):
         row = _parse(stored)
+    return read(row, expected, lambda _: _deserialized(stored, None)).value
+
+
+def _about(row: Any) -> str:
+    """Give the sentence by which a tagged row says to a person what it is.
+
+    Whoever may write to the database may write another one; it is shown, and nothing goes by it.
+    """
+    try:
+        from_row(row)
     except FormatError as error:
-        raise core.refused(expected, error) from None
-    return core.Read(row, expected, lambda: _plain(stored, None))
+        return f"Not a valid sealed XCom. {error}"
+    return escaped(row["about"])
 
 
 def _parse(stored: Any) -> object:
-    """Parse a row strictly; what is no JSON, or has a member twice, is none of ours."""
-    try:
-        return loads(stored) if isinstance(stored, bytes | str) else stored
-    except FormatError:
-        if is_tagged(_loosely(stored)):
-            raise
-        return None
+    return claimed(stored) if isinstance(stored, bytes | str) else stored
 
 
 def _parse_quietly(stored: Any) -> object:
@@ -176,18 +206,11 @@ def _parse_quietly(stored: Any) -> object:
         return None
 
 
-def _loosely(stored: bytes | str) -> object:
-    try:
-        return json.loads(stored)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _plain_row(value: Any) -> object:
+def _serialized(value: Any) -> object:
     return json.loads(json.dumps(value, cls=XComEncoder))
 
 
-def _plain(stored: Any, object_hook: Any) -> Any:
+def _deserialized(stored: Any, object_hook: Any) -> Any:
     """Read what the stock backend wrote, as it would, but for pickles."""
     if stored is None:
         return None

@@ -8,8 +8,9 @@ so they let the stored rows come through Airflow's own code unopened, and open t
 
 from __future__ import annotations
 
-import asyncio
 import functools
+import operator
+import sys
 import weakref
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -18,27 +19,31 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from airflow.sdk.bases.xcom import BaseXCom
 from airflow.sdk.execution_time.lazy_sequence import LazyXComSequence
 
-from secure_xcom.airflow import core, preload, witness
-from secure_xcom.airflow.unopened import Held, is_unopened, unopened
-from secure_xcom.model import Expected
+from secure_xcom.airflow import deleting, order, overwriting, preload, versions
+from secure_xcom.airflow.asynchronous import in_thread
+from secure_xcom.airflow.deferred import Deferred, deferring, is_deferring
+from secure_xcom.airflow.reading import read, read_many
+from secure_xcom.airflow.writing import write
+from secure_xcom.model import Coordinate, Expected
 
 if TYPE_CHECKING:
     from airflow.sdk.bases.xcom import XComCoordinate  # type: ignore[attr-defined]
 
-    from secure_xcom.airflow.ahead import Ahead
+    from secure_xcom.airflow.read_ahead import ReadAhead
 
 
 class _Result(NamedTuple):
     value: Any
 
 
-class _Row(NamedTuple):
+class _Serialized(NamedTuple):
     """What `serialize_value` made, on its way through it a second time."""
 
-    stored: Any
+    row: Any
 
 
-_purging: ContextVar[Expected] = ContextVar("secure_xcom_purging", default=Expected())  # noqa: B039 - it is frozen
+#: The rows that go while `delete` is under way.
+_going: ContextVar[list[object] | None] = ContextVar("secure_xcom_going", default=None)
 _map_index: ContextVar[int | None] = ContextVar("secure_xcom_map_index", default=None)
 
 
@@ -55,83 +60,106 @@ class SecureXComBackend(BaseXCom):
         run_id: str | None = None,
         map_index: int | None = None,
     ) -> Any:
-        """Give the row: a JSON object of `docs/format.md`, or the value under a control key."""
-        if isinstance(value, _Row):
-            return value.stored
+        """Give the row: a JSON object of `docs/format.md`, or the value under a clear key."""
+        if isinstance(value, _Serialized):
+            return value.row
         where = Expected(dag_id, run_id, task_id, map_index, key)
-        return core.write(value, where, BaseXCom.serialize_value)
+        return write(value, where, BaseXCom.serialize_value)
 
     @staticmethod
     def deserialize_value(result: Any) -> Any:
         """Open a row of which no more is known than the result tells: its key, at times."""
-        if is_unopened():
-            return Held(result)
+        if is_deferring():
+            return Deferred(result)
         key = getattr(result, "key", None)
-        return core.read(_read(result.value, Expected(key=key if isinstance(key, str) else None)))
+        where = Expected(key=key if isinstance(key, str) else None)
+        return read(result.value, where, _deserialized).value
 
     @classmethod
     def get_one(cls, **wanted: Any) -> Any:
         """Open the one row that is asked for."""
-        with unopened():
-            held = super().get_one(**wanted)
-        return _open_one(held, _one(wanted))
+        with deferring():
+            found = super().get_one(**wanted)
+        return _open_one(found, wanted)
 
     @classmethod
     def get_all(cls, **wanted: Any) -> Any:
         """Open the rows of all map indexes of a task, side by side."""
-        with unopened():
-            held = super().get_all(**wanted)
-        return _open_all(held, wanted)
+        with deferring():
+            found = super().get_all(**wanted)
+        return _open_all(found, wanted)
 
     @classmethod
     def purge(cls, xcom: Any, *_: Any) -> None:
-        """Delete the object of a row that is about to go; never raises."""
-        core.purge(getattr(xcom, "value", None), _purging.get())
+        """Have `delete` delete the object of a row, once it is gone; never raises."""
+        row = getattr(xcom, "value", None)
+        going = _going.get()
+        if going is None:
+            # Of a row by itself nobody knows which one it is, so that this says what it leaves.
+            deleting.delete_object(row, Expected())
+        else:
+            going.append(row)
 
     @classmethod
     def delete(
         cls, key: str, task_id: str, dag_id: str, run_id: str, map_index: int | None = None
     ) -> None:
-        """Delete an XCom, and its object if it is the one of this very XCom."""
-        token = _purging.set(Expected(dag_id, run_id, task_id, _asked(map_index), key))
+        """Delete an XCom, and then its object if it is the one of this very XCom."""
+        going: list[object] = []
+        token = _going.set(going)
         try:
             super().delete(
                 key=key, task_id=task_id, dag_id=dag_id, run_id=run_id, map_index=map_index
             )
         finally:
-            _purging.reset(token)
+            _going.reset(token)
+        where = Expected(dag_id, run_id, task_id, _asked(map_index), key)
+        for row in going:
+            deleting.delete_object(row, where)
+
+    @classmethod
+    def set(cls, key: str, value: Any, **coordinate: Any) -> None:
+        """Store a value, and then delete the object of the one that it has replaced."""
+        with overwriting.pushing() as pushes:
+            super().set(key, value, **coordinate)
+        overwriting.committed(pushes)
 
     if hasattr(BaseXCom, "aget_one"):  # from 3.3 on
 
         @classmethod
         async def aget_one(cls, **wanted: Any) -> Any:
             """Open the one row that is asked for, in a thread."""
-            with unopened():
-                held = await super().aget_one(**wanted)
-            return await asyncio.to_thread(_open_one, held, _one(wanted))
+            with deferring():
+                found = await super().aget_one(**wanted)
+            return await in_thread(_open_one, found, wanted)
 
         @classmethod
         async def aget_all(cls, **wanted: Any) -> Any:
             """Open the rows of all map indexes of a task, in threads."""
-            with unopened():
-                held = await super().aget_all(**wanted)
-            return await asyncio.to_thread(_open_all, held, wanted)
+            with deferring():
+                found = await super().aget_all(**wanted)
+            return await in_thread(_open_all, found, wanted)
 
-    if hasattr(BaseXCom, "aset") and not hasattr(BaseXCom, "store_value"):  # 3.3
+    if hasattr(BaseXCom, "aset"):  # from 3.3 on
 
         @classmethod
         async def aset(cls, key: str, value: Any, **coordinate: Any) -> None:
-            """Seal in a thread, so that the event loop goes on."""
-            row = await asyncio.to_thread(
-                cls.serialize_value,
-                value,
-                key=key,
-                task_id=coordinate.get("task_id"),
-                dag_id=coordinate.get("dag_id"),
-                run_id=coordinate.get("run_id"),
-                map_index=coordinate.get("map_index"),
-            )
-            await super().aset(key, _Row(row), **coordinate)
+            """Do as `set`; all that takes long in threads, so that the event loop goes on."""
+            with overwriting.pushing() as pushes:
+                if not hasattr(BaseXCom, "store_value"):  # 3.3 serialises on the event loop
+                    value = _Serialized(
+                        await in_thread(
+                            cls.serialize_value,
+                            value,
+                            key=key,
+                            task_id=coordinate.get("task_id"),
+                            dag_id=coordinate.get("dag_id"),
+                            run_id=coordinate.get("run_id"),
+                            map_index=coordinate.get("map_index"),
+                        )
+                    )
+                await super().aset(key, value, **coordinate)
+            await _committed_in_thread(pushes)
 
     if hasattr(BaseXCom, "store_value"):  # from 3.4 on
 
@@ -144,7 +172,7 @@ class SecureXComBackend(BaseXCom):
             where = Expected(
                 coordinate.dag_id, coordinate.run_id, coordinate.task_id, map_index, key
             )
-            return core.write(value, where, BaseXCom.serialize_value, ti_id=coordinate.ti_id)
+            return write(value, where, BaseXCom.serialize_value, ti_id=coordinate.ti_id)
 
         @classmethod
         def load_value(cls, stored: Any) -> Any:
@@ -163,31 +191,50 @@ class SecureXComBackend(BaseXCom):
             finally:
                 _map_index.reset(token)
 
+        @classmethod
+        def _push(cls, ti: Any, key: str, value: Any, **rest: Any) -> None:
+            # What a task pushes comes by here, and by `set` what names its XCom.
+            with overwriting.pushing() as pushes:
+                super()._push(ti, key, value, **rest)  # type: ignore[misc]
+            overwriting.committed(pushes)
+
+        @classmethod
+        async def _apush(cls, ti: Any, key: str, value: Any, **rest: Any) -> None:
+            with overwriting.pushing() as pushes:
+                await super()._apush(ti, key, value, **rest)  # type: ignore[misc]
+            await _committed_in_thread(pushes)
+
+
+async def _committed_in_thread(pushes: list[overwriting.Push]) -> None:
+    if any(push.former is not None for push in pushes):
+        await in_thread(overwriting.committed, pushes)
+    else:
+        overwriting.committed(pushes)
+
 
 def _asked(map_index: int | None) -> int:
     # Airflow 3 sends no negative index, and the server takes a missing one for -1.
     return -1 if map_index is None or map_index < 0 else map_index
 
 
-def _one(wanted: dict[str, Any]) -> Expected:
-    return Expected(
+def _deserialized(row: object) -> Any:
+    return BaseXCom.deserialize_value(_Result(row))
+
+
+def _open_one(found: Any, wanted: dict[str, Any]) -> Any:
+    if not isinstance(found, Deferred):
+        return found
+    where = Expected(
         wanted["dag_id"],
         None if wanted.get("include_prior_dates") else wanted["run_id"],
         wanted["task_id"],
         _asked(wanted.get("map_index")),
         wanted["key"],
     )
+    return read(found.result.value, where, _deserialized).value
 
 
-def _read(stored: Any, expected: Expected) -> core.Read:
-    return core.Read(stored, expected, lambda: BaseXCom.deserialize_value(_Result(stored)))
-
-
-def _open_one(held: Any, expected: Expected) -> Any:
-    return core.read(_read(held.result.value, expected)) if isinstance(held, Held) else held
-
-
-def _open_all(held: Any, wanted: dict[str, Any]) -> Any:
+def _open_all(found: Any, wanted: dict[str, Any]) -> Any:
     prior = bool(wanted.get("include_prior_dates"))
     expected = Expected(
         wanted["dag_id"],
@@ -196,18 +243,19 @@ def _open_all(held: Any, wanted: dict[str, Any]) -> Any:
         None,
         wanted["key"],
     )
-    return _open_in_order(held, expected, ascending=None if prior else True)
+    return _opened_in_order(found, expected, ascending=None if prior else True)[0]
 
 
-def _open_in_order(held: Any, expected: Expected, *, ascending: bool | None) -> Any:
-    if not isinstance(held, list) or not all(isinstance(one, Held) for one in held):
-        return held
-    asked = [witness.one_of(expected) for _ in held]
-    values = core.read_many(
-        [_read(one.result.value, mine) for one, mine in zip(held, asked, strict=True)]
-    )
-    witness.check_distinct(asked, ascending=ascending)
-    return values
+def _opened_in_order(
+    found: Any, expected: Expected, *, ascending: bool | None
+) -> tuple[Any, list[Coordinate | None]]:
+    """Give the values, and for each of them whose it is, if it was sealed."""
+    if not isinstance(found, list) or not all(isinstance(row, Deferred) for row in found):
+        return found, []
+    pulled = read_many([row.result.value for row in found], expected, _deserialized)
+    owners = [coordinate for _, coordinate in pulled]
+    order.check_distinct([owner for owner in owners if owner], ascending=ascending)
+    return [value for value, _ in pulled], owners
 
 
 def _bind_lazy_sequences() -> None:
@@ -216,32 +264,32 @@ def _bind_lazy_sequences() -> None:
     They ask `deserialize_value` to open rows without a word of where these are from, though they
     know; without this, a row moved among tasks would be opened wherever a sequence finds it.
     """
-    stock = LazyXComSequence.__getitem__
+    airflows_getitem = LazyXComSequence.__getitem__
 
-    @functools.wraps(stock)
+    @functools.wraps(airflows_getitem)
     def getitem(self: Any, key: Any) -> Any:
-        with unopened():
-            held = stock(self, key)
-        if not isinstance(held, Held):
-            step = key.step if isinstance(key, slice) else None
-            return _open_in_order(held, _of_sequence(self), ascending=step is None or step > 0)
-        asked = witness.one_of(_of_sequence(self))
-        row = held.result.value
-        value = core.read(_read(row, asked))
+        # First, so that rows which come in the meantime do not put others in the wrong place.
+        positions = _positions(self, key)
+        with deferring():
+            found = airflows_getitem(self, key)
+        if not isinstance(found, Deferred):
+            return _open_slice(found, self, positions)
+        row = found.result.value
+        value, owner = read(row, _of_sequence(self), _deserialized)
         reader = _reader_of(self)
-        witness.check_position(reader.met, key, asked)
-        reader.read_ahead(row, key, functools.partial(rows, self))
+        order.check_position(reader.positions, positions[0], owner)
+        reader.read_ahead(row, positions[0], functools.partial(rows, self))
         return value
 
     def rows(self: Any, start: int, stop: int) -> list[object]:
-        with unopened():
-            return [held.result.value for held in stock(self, slice(start, stop))]
+        with deferring():
+            return [row.result.value for row in airflows_getitem(self, slice(start, stop))]
 
-    stock_iter = LazyXComSequence.__iter__
+    airflows_iter = LazyXComSequence.__iter__
 
-    @functools.wraps(stock_iter)
+    @functools.wraps(airflows_iter)
     def iterate(self: Any) -> Any:
-        iterator = stock_iter(self)
+        iterator = airflows_iter(self)
         weakref.finalize(iterator, _reader_of(self).cancel)
         return iterator
 
@@ -249,31 +297,52 @@ def _bind_lazy_sequences() -> None:
     LazyXComSequence.__iter__ = iterate  # type: ignore[method-assign]
 
 
+def _positions(sequence: Any, key: Any) -> range:
+    """Where the rows of an index or a slice stand, and possibly more of them at the end.
+
+    Airflow is asked for the length, once for a sequence, if something is counted from the end.
+    """
+    if not isinstance(key, slice):
+        position = operator.index(key)
+        if position < 0:
+            position = max(0, len(sequence) + position)
+        return range(position, position + 1)
+    start = 0 if key.start is None else operator.index(key.start)
+    step = 1 if key.step is None else operator.index(key.step)
+    if start >= 0 and step > 0:
+        return range(start, sys.maxsize, step)
+    return range(len(sequence))[key]
+
+
+def _open_slice(found: Any, sequence: Any, positions: range) -> Any:
+    values, owners = _opened_in_order(found, _of_sequence(sequence), ascending=positions.step > 0)
+    known = _reader_of(sequence).positions
+    for position, owner in zip(positions, owners, strict=False):
+        order.check_position(known, position, owner)
+    return values
+
+
 def _of_sequence(sequence: Any) -> Expected:
-    source = sequence._xcom_arg  # noqa: SLF001 - a test on each version holds these names
-    return Expected(
-        source.operator.dag_id,
-        sequence._ti.run_id,  # noqa: SLF001
-        source.operator.task_id,
-        None,
-        source.key,
-    )
+    source = versions.source_of(sequence)
+    return Expected(source.dag_id, source.run_id, source.task_id, None, source.key)
 
 
-class _Reader:
+class _SequenceReader:
     """What is remembered of the reading of one sequence."""
 
     def __init__(self) -> None:
         #: Which task instance stood at which position, as far as it was read.
-        self.met: witness.Met = {}
-        self._ahead: Ahead | None = None
+        self.positions: order.Positions = {}
+        self._ahead: ReadAhead | None = None
 
     def read_ahead(
         self, row: object, position: int, rows: Callable[[int, int], list[object]]
     ) -> None:
         """Go on behind a row that was read, if it is one that takes fetching."""
-        if self._ahead is None:
-            self._ahead = core.ahead(row, rows)
+        if self._ahead is None and deleting.has_object(row):
+            from secure_xcom.airflow import read_ahead  # noqa: PLC0415 - for sequences only
+
+            self._ahead = read_ahead.behind(row, rows)
         if self._ahead is not None:
             self._ahead.read(position)
 
@@ -283,18 +352,18 @@ class _Reader:
             self._ahead.cancel()
 
 
-_readers: dict[int, _Reader] = {}
+_readers: dict[int, _SequenceReader] = {}
 
 
-def _reader_of(sequence: Any) -> _Reader:
+def _reader_of(sequence: Any) -> _SequenceReader:
     # Not a WeakKeyDictionary: to hash a sequence is to read all of it.
     if id(sequence) not in _readers:
-        reader = _readers[id(sequence)] = _Reader()
+        reader = _readers[id(sequence)] = _SequenceReader()
         weakref.finalize(sequence, _forget_reader, id(sequence), reader)
     return _readers[id(sequence)]
 
 
-def _forget_reader(key: int, reader: _Reader) -> None:
+def _forget_reader(key: int, reader: _SequenceReader) -> None:
     reader.cancel()
     _readers.pop(key, None)
 

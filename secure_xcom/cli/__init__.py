@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import secure_xcom
-from secure_xcom.cli import census_command, doctor_command, inspect_command
-from secure_xcom.cli.output import escaped
+from secure_xcom.cli import doctor, inspect, trials
 from secure_xcom.errors import SecureXComError
+from secure_xcom.text import escaped
 
 _INTERRUPTED = 130
 _TERMINATED = 143
@@ -31,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         with _terminable():
-            status: int = arguments.run(arguments)
+            status: int = arguments.command.answer(arguments)
     except SecureXComError as error:
         # What it names may come from whoever wrote the row.
         print(f"secure-xcom: {escaped(str(error), keep=_LINE_END)}", file=sys.stderr)
@@ -52,60 +50,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    demo = commands.add_parser(
-        "demo",
-        help="run a DAG on a throw-away Airflow and see what lies where",
-        description=(
-            "Makes a throw-away AIRFLOW_HOME with a SQLite database, runs a DAG on it whose values "
-            "are sealed under a local key and kept in the database and in a local folder, and "
-            "shows what each task returned, what the row holds and what the store holds. Exits "
-            "with 1 if anything is off. Your own Airflow is not touched."
-        ),
-    )
-    demo.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
-    demo.add_argument(
-        "--keep",
-        metavar="DIR",
-        type=Path,
-        help="make the home in this new or empty directory, and leave it there",
-    )
-    demo.set_defaults(run=_demo)
-
-    census = commands.add_parser(
-        "census",
-        help="run a DAG under real daemons and list each place where a value stands readable",
-        description=census_command.DESCRIPTION,
-    )
-    census_command.add_arguments(census)
-
-    doctor = commands.add_parser(
-        "doctor",
-        help="check the deployment of this environment, line by line",
-        description=doctor_command.DESCRIPTION,
-    )
-    doctor_command.add_arguments(doctor)
-
-    inspect = commands.add_parser(
-        "inspect",
-        help="show what stands in clear in a sealed value, and open it on request",
-        description=inspect_command.DESCRIPTION,
-    )
-    inspect_command.add_arguments(inspect)
+    for command in (trials.DEMO, trials.CENSUS, doctor.COMMAND, inspect.COMMAND):
+        command.configure(commands.add_parser(command.name, help=command.summary))
     return parser
-
-
-def _demo(arguments: argparse.Namespace) -> int:
-    from secure_xcom.cli import demo, demo_show  # noqa: PLC0415 - --help need not wait for it
-    from secure_xcom.cli.output import Output, Progress  # noqa: PLC0415
-
-    outcome = demo.run(arguments.keep, Progress(Output(sys.stderr)))
-    if arguments.json:
-        print(json.dumps(outcome.as_json(), indent=2))
-        if not outcome.ok:
-            demo_show.show(outcome, Output(sys.stderr))
-    else:
-        demo_show.show(outcome, Output(sys.stdout))
-    return 0 if outcome.ok else 1
 
 
 @contextmanager

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import sys
 import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TextIO
-
-if TYPE_CHECKING:
-    import pandas as pd
+from typing import TextIO
 
 _WIDTH_MIN, _WIDTH_MAX, _WIDTH_ELSEWHERE = 48, 110, 100
 _STYLES = {"bold": "1", "dim": "2", "good": "32", "bad": "31"}
-_KIB = 1024
 _ASCII = 128
 
 
@@ -98,40 +92,6 @@ class Progress:
         self._output.line(f"  {self._output.styled(mark, style)} {self._title} ({seconds:.1f} s)")
 
 
-def size(bytes_: int) -> str:
-    """Say a number of bytes as people do."""
-    if bytes_ < _KIB:
-        return f"{bytes_} B"
-    if bytes_ < _KIB * _KIB:
-        return f"{bytes_ / _KIB:.1f} KiB"
-    return f"{bytes_ / _KIB / _KIB:.1f} MiB"
-
-
-def summary(value: object) -> str:
-    """Say in a line what a value is."""
-    if isinstance(value, list):
-        return f"a list of {len(value):,}: [{value[0]}, …" if value else "an empty list"
-    if pandas := sys.modules.get("pandas"):
-        frame: type[pd.DataFrame] = pandas.DataFrame
-        if isinstance(value, frame):
-            rows, columns = value.shape
-            names = ", ".join(map(str, value.columns))
-            return f"a DataFrame of {rows:,} rows and {columns} columns: {names}"
-    return repr(value)
-
-
-def escaped(text: str, keep: str = "") -> str:
-    """Show what is no printable character by its code, so that a terminal obeys none of it.
-
-    Args:
-        text: from wherever.
-        keep: characters that stay as they are, such as a line's end.
-    """
-    return "".join(
-        one if one.isprintable() or one in keep else json.dumps(one)[1:-1] for one in text
-    )
-
-
 def printable(data: bytes) -> str:
-    """Show bytes as text, with dots for what is none."""
+    """Show bytes as text, with dots for bytes that are not printable."""
     return "".join(chr(byte) if chr(byte).isprintable() and byte < _ASCII else "·" for byte in data)

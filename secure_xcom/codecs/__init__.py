@@ -2,17 +2,19 @@
 
 What a value is decides how it travels: `bytes` as they are, arrays and tables as their memory,
 plain data by a fast encoder that is exact about what it takes, and everything else by Airflow's own
-serialisation, whose results are those of the stock backend. Nothing is ever pickled.
+serialisation, whose results are those of Airflow's default backend. Nothing is ever pickled.
 """
 
 from __future__ import annotations
 
-from secure_xcom.codecs import octets, plain, serde
+from collections.abc import Callable, Iterable
+
+from secure_xcom.codecs import plain, serde
 from secure_xcom.codecs.document import Encoded
 from secure_xcom.codecs.refusal import Refused, type_name
-from secure_xcom.codecs.source import Source
-from secure_xcom.errors import CodecError
-from secure_xcom.model import CodecId, Payload
+from secure_xcom.codecs.source import Source, as_bytes_view
+from secure_xcom.errors import CodecError, FormatError, SecureXComError
+from secure_xcom.model import Buffer, CodecId, Payload
 
 __all__ = ["contents", "decode", "encode"]
 
@@ -26,17 +28,21 @@ def encode(value: object) -> Payload:
     """
     try:
         codec, buffers = _encode(value)
+        return Payload(codec, buffers, type_name(value))
     except Refused as refused:
         reason = str(refused)
-    else:
-        return Payload(codec, buffers, type_name(value))
+    except SecureXComError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a value's own methods run, and say what they like
+        reason = f"$: a value of type {type_name(value)} ({type(error).__name__})"
+    # Outside, so that no error of the value's own is shown as the context of this one.
     raise CodecError(f"The value cannot be encoded: {reason}.")
 
 
 def _encode(value: object) -> Encoded:
     if type(value) is bytes:
-        return CodecId.BYTES, octets.encode(value)
-    leaf = plain.leaves()
+        return CodecId.BYTES, [value]
+    leaf = plain.leaf_encoder()
     refused: Refused | None = None
     try:
         if (encoded := leaf(value)) is not None:
@@ -56,18 +62,15 @@ def decode(payload: Payload) -> object:
 
     Raises:
         FormatError: the bytes are not what the codec writes.
-        CodecError: the value needs a library or a class that is not here, or not allowed.
+        CodecError: the value needs a library or a class that is not here, or not allowed; or more
+            memory or stack than there is.
     """
     if payload.codec is CodecId.BYTES:
-        return octets.decode(payload)
+        return _one_bytes(payload.buffers)
     codec, source = payload.codec, Source(payload.buffers)
     # A caller that has let go of it too does not hold the bytes while the value is made of them.
     del payload
-    if codec is CodecId.PLAIN:
-        return plain.decode(source)
-    if codec is CodecId.SERDE:
-        return serde.decode(source)
-    return plain.decode_leaf(codec, source)
+    return _translated(_decode, codec, source)
 
 
 def contents(payload: Payload) -> object:
@@ -77,8 +80,43 @@ def contents(payload: Payload) -> object:
 
     Raises:
         FormatError: the bytes are not what the codec writes.
-        CodecError: the value needs a library that is not here.
+        CodecError: the value needs a library that is not here, or more memory or stack than there
+            is.
     """
     if payload.codec is CodecId.SERDE:
-        return serde.contents(Source(payload.buffers))
+        return _translated(serde.contents, Source(payload.buffers))
     return decode(payload)
+
+
+def _translated(read: Callable[..., object], *args: object) -> object:
+    """Call what reads, with errors that are ours and quote nothing."""
+    fault: SecureXComError
+    try:
+        return read(*args)
+    except SecureXComError:
+        raise
+    except (MemoryError, RecursionError) as error:
+        lacking = "memory" if isinstance(error, MemoryError) else "of Python's stack"
+        fault = CodecError(f"The value was not decoded: there is not enough {lacking} left here.")
+    except Exception as error:  # noqa: BLE001 - libraries raise what they like, and quote contents
+        fault = FormatError(
+            f"The encoded value is not what its codec writes ({type(error).__name__})."
+        )
+    raise fault
+
+
+def _one_bytes(buffers: Iterable[Buffer]) -> bytes:
+    """The buffers as one `bytes`; copied only where they are not one already."""
+    match list(buffers):
+        case [bytes(value)]:
+            return value
+        case several:
+            return b"".join(map(as_bytes_view, several))
+
+
+def _decode(codec: CodecId, source: Source) -> object:
+    if codec is CodecId.PLAIN:
+        return plain.decode(source)
+    if codec is CodecId.SERDE:
+        return serde.decode(source)
+    return plain.decode_leaf(codec, source)

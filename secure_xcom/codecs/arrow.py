@@ -8,19 +8,19 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Mapping
 
-from secure_xcom.codecs import document, frames
-from secure_xcom.codecs.libraries import Foreign, library_of, made_by, need
+from secure_xcom.codecs import document, frames, messages
+from secure_xcom.codecs.libraries import Untyped, library_of, made_by, need
 from secure_xcom.codecs.objects import cell, read_cell
-from secure_xcom.codecs.primitives import foreign_type
-from secure_xcom.codecs.refusal import Refused, below, member, type_name
+from secure_xcom.codecs.primitives import custom_extension
+from secure_xcom.codecs.refusal import Refused, at_path, member, type_name
 from secure_xcom.codecs.source import Source, as_bytes_view
 from secure_xcom.errors import CodecError, FormatError
 from secure_xcom.model import Buffer
 
 _LENGTH_BYTES = 8
 _ALIGNMENT_BYTES = 8
-#: Buffers shorter than this are joined with their neighbours: there are several for each column.
-_JOIN_BELOW_BYTES = 65_536
+#: Buffers shorter than this are joined with their neighbours, as there are several for each column.
+_JOINED_BYTES_MAX = 65_536
 
 
 def encode(value: object) -> list[Buffer] | None:
@@ -38,14 +38,18 @@ def encode(value: object) -> list[Buffer] | None:
         written = _WRITERS[library](module, value)
     except (Refused, CodecError):
         raise
-    except Exception as error:  # noqa: BLE001 - the libraries' errors quote contents
+    except BaseException as error:
+        # What the libraries say quotes contents. A panic of polars is no `Exception`.
         fault = type(error).__name__
+        if not isinstance(error, Exception) and fault != "PanicException":
+            raise
     else:
         return None if written is None else _joined(*written)
     raise Refused(f"a value of type {type_name(value)} that Arrow does not take ({fault})")
 
 
 def _joined(meta: Mapping[str, object], streams: list[Buffer]) -> list[Buffer]:
+    _check_readable(streams)
     length = sum(memoryview(buffer).nbytes for buffer in streams)
     head = document.pack({**meta, "stream_bytes": length}, cell)
     if head is None:
@@ -59,8 +63,22 @@ def _framed(head: list[Buffer]) -> bytes:
     return b"".join((length, meta, bytes(-len(meta) % _ALIGNMENT_BYTES)))
 
 
+def _check_readable(streams: list[Buffer]) -> None:
+    """Refuse what a reader would refuse: columns that claim rows without bytes."""
+    try:
+        messages.check(Source(streams))
+    except FormatError:
+        pass
+    else:
+        return
+    raise Refused(
+        f"a table of more than {messages.ROWS_WITHOUT_BYTES:,} rows, or elements of a column, that "
+        "take no bytes, such as nulls or runs of one value; cast such columns to another type"
+    )
+
+
 class _Sink:
-    """A file that keeps what Arrow writes, as it is given: for columns that is their memory."""
+    """A file that keeps the buffers that Arrow writes: for columns, their own memory."""
 
     closed = False
 
@@ -68,10 +86,10 @@ class _Sink:
         self.buffers: list[Buffer] = []
         self._short: list[Buffer] = []
 
-    def write(self, data: Foreign) -> int:
+    def write(self, data: Untyped) -> int:
         """Take a buffer."""
         view = as_bytes_view(data)
-        if len(view) < _JOIN_BELOW_BYTES:
+        if len(view) < _JOINED_BYTES_MAX:
             self._short.append(view)
         else:
             self.flush()
@@ -88,7 +106,7 @@ class _Sink:
         """Nothing to close."""
 
 
-def _streams(tables: Iterable[Foreign]) -> list[Buffer]:
+def _streams(tables: Iterable[Untyped]) -> list[Buffer]:
     """Arrow IPC streams, one after the other, each of its own schema."""
     pa = need("pyarrow")
     ipc = need("pyarrow.ipc")
@@ -100,7 +118,7 @@ def _streams(tables: Iterable[Foreign]) -> list[Buffer]:
     return sink.buffers
 
 
-def _pandas(pandas: Foreign, value: object) -> tuple[Mapping[str, object], list[Buffer]] | None:
+def _pandas(pandas: Untyped, value: object) -> tuple[Mapping[str, object], list[Buffer]] | None:
     written = frames.write(pandas, value)
     if written is None:
         return None
@@ -108,45 +126,45 @@ def _pandas(pandas: Foreign, value: object) -> tuple[Mapping[str, object], list[
     return meta, _streams(tables)
 
 
-def _pyarrow(pyarrow: Foreign, value: object) -> tuple[Mapping[str, object], list[Buffer]] | None:
+def _pyarrow(pyarrow: Untyped, value: object) -> tuple[Mapping[str, object], list[Buffer]] | None:
     kinds = {pyarrow.Table: "pyarrow.Table", pyarrow.RecordBatch: "pyarrow.RecordBatch"}
     if type(value) not in kinds:
         return None
-    table: Foreign = value
+    table: Untyped = value
     for position, field in enumerate(table.schema):
-        if foreign := foreign_type(field.type):
+        if extension := custom_extension(field.type):
             raise Refused(
-                f"a column of Arrow extension type {foreign!r}, which a reader would have to "
+                f"a column of Arrow extension type {extension!r}, which a reader would have to "
                 "look up by name; send its storage instead",
                 (member(field.name, position),),
             )
     return {"type": kinds[type(value)]}, _streams([table])
 
 
-def _polars(polars: Foreign, value: object) -> tuple[Mapping[str, object], list[Buffer]] | None:
+def _polars(polars: Untyped, value: object) -> tuple[Mapping[str, object], list[Buffer]] | None:
     kinds = {polars.DataFrame: "polars.DataFrame", polars.Series: "polars.Series"}
     if type(value) not in kinds:
         if type(value) is polars.LazyFrame:
             raise Refused("a polars.LazyFrame is a query, not its result; return `.collect()`")
         return None
     meta: dict[str, object] = {"type": kinds[type(value)]}
-    frame: Foreign = value if type(value) is polars.DataFrame else value.to_frame()  # type: ignore[attr-defined]
+    frame: Untyped = value if type(value) is polars.DataFrame else value.to_frame()  # type: ignore[attr-defined]
     for position, (name, dtype) in enumerate(frame.schema.items()):
-        with below(member(name, position)):
+        with at_path(member(name, position)):
             if _holds_objects(polars, dtype):
                 raise Refused("a polars column of Python objects")
-            _check_readable(_polars_stream(polars, frame.select(name).clear()))
+            _check_type(_polars_stream(polars, frame.select(name).clear()))
     return meta, [_polars_stream(polars, frame)]
 
 
-def _polars_stream(polars: Foreign, frame: Foreign) -> memoryview:
+def _polars_stream(polars: Untyped, frame: Untyped) -> memoryview:
     file = io.BytesIO()
     frame.write_ipc_stream(file, compat_level=polars.CompatLevel.oldest())
     return file.getbuffer()
 
 
-def _check_readable(stream: memoryview) -> None:
-    """What pyarrow cannot read, a reader could not check."""
+def _check_type(stream: memoryview) -> None:
+    """Refuse what pyarrow cannot read, since a reader could not check it."""
     try:
         need("pyarrow.ipc").open_stream(stream)
     except (ValueError, NotImplementedError) as error:
@@ -159,7 +177,7 @@ def _check_readable(stream: memoryview) -> None:
 _WRITERS = {"pandas": _pandas, "polars": _polars, "pyarrow": _pyarrow}
 
 
-def _holds_objects(polars: Foreign, dtype: Foreign) -> bool:
+def _holds_objects(polars: Untyped, dtype: Untyped) -> bool:
     """Whether polars would write addresses instead of values."""
     inner = getattr(dtype, "inner", None)
     fields = getattr(dtype, "fields", ())
@@ -180,24 +198,25 @@ def decode(source: Source) -> object:
     meta_bytes = source.number(_LENGTH_BYTES)
     head = Source(source.pieces(meta_bytes))
     meta = document.unpack(head, read_cell)
-    head.end()
+    head.check_end()
     if any(source.take(-meta_bytes % _ALIGNMENT_BYTES)):
         raise FormatError("The encoded table's description is not followed by zeros.")
     match meta:
-        case {"type": str(kind), "stream_bytes": int(length), **rest}:
+        case {"type": str(kind), "stream_bytes": int(length), **rest} if type(length) is int:
             pass
         case _:
             raise FormatError("The encoded table has no description.")
     streams = source.take(length)
+    messages.check(Source([streams]))
     tables = _tables(streams)
     if kind in frames.KINDS:
         return frames.read(kind, rest, tables)
     if len(tables) != 1 or rest:
-        raise FormatError("The encoded table is not exactly one.")
+        raise FormatError("The encoded value is not exactly one table.")
     return _single(kind, tables[0], streams)
 
 
-def _tables(streams: memoryview) -> list[Foreign]:
+def _tables(streams: memoryview) -> list[Untyped]:
     """Read the streams, in place, and check every offset, index and text in them."""
     pa = need("pyarrow")
     ipc = need("pyarrow.ipc")
@@ -209,6 +228,8 @@ def _tables(streams: memoryview) -> list[Foreign]:
             table = ipc.open_stream(reader).read_all()
             table.validate(full=True)
             tables.append(table)
+    except (MemoryError, RecursionError):
+        raise
     except Exception as error:  # noqa: BLE001 - junk gives Arrow errors, and Python's own
         fault = type(error).__name__
     if fault:
@@ -216,7 +237,7 @@ def _tables(streams: memoryview) -> list[Foreign]:
     return tables
 
 
-def _single(kind: str, table: Foreign, streams: memoryview) -> object:
+def _single(kind: str, table: Untyped, streams: memoryview) -> object:
     if kind == "pyarrow.Table":
         return table
     if kind == "pyarrow.RecordBatch":
@@ -232,7 +253,7 @@ def _single(kind: str, table: Foreign, streams: memoryview) -> object:
     raise FormatError("The encoded table is of no kind that this version knows.")
 
 
-def _read_polars(streams: memoryview) -> Foreign:
+def _read_polars(streams: memoryview) -> Untyped:
     polars = need("polars")
     fault = None
     try:

@@ -6,14 +6,14 @@ import datetime as dt
 import zoneinfo
 from collections.abc import Callable
 
-from secure_xcom.codecs.libraries import Foreign, need
+from secure_xcom.codecs.libraries import Untyped, need
 from secure_xcom.codecs.refusal import Refused
 from secure_xcom.errors import CodecError, FormatError
 
 _MICROSECOND = dt.timedelta(microseconds=1)
 
 
-def _pytz(name: str) -> Foreign:
+def _pytz(name: str) -> Untyped:
     """A zone of pytz; pandas 3 does without it, and knows the same zones by zoneinfo."""
     try:
         return need("pytz").timezone(name)
@@ -21,14 +21,14 @@ def _pytz(name: str) -> Foreign:
         return zoneinfo.ZoneInfo(name)
 
 
-_ZONES: dict[str, Callable[[str], Foreign]] = {
+_ZONES: dict[str, Callable[[str], Untyped]] = {
     "zoneinfo": zoneinfo.ZoneInfo,
     "pytz": _pytz,
     "pendulum": lambda name: need("pendulum").timezone(name),
 }
 
 
-def write_zone(zone: Foreign) -> list[object]:
+def write_zone(zone: Untyped) -> list[object]:
     """A time zone as the library that it is from, and its name or its offset in microseconds.
 
     Raises:
@@ -45,11 +45,11 @@ def write_zone(zone: Foreign) -> list[object]:
     )
 
 
-def read_zone(described: object) -> Foreign:
+def read_zone(described: object) -> Untyped:
     """The time zone that `write_zone` described.
 
     Raises:
-        FormatError: it is no description.
+        FormatError: the description is malformed.
         CodecError: the zone is not known on this machine.
     """
     match described:
@@ -69,7 +69,7 @@ def read_zone(described: object) -> Foreign:
     raise FormatError("A time zone has no description that this version knows.")
 
 
-def write_offset(pd: Foreign, offset: Foreign) -> list[object] | None:
+def write_offset(pd: Untyped, offset: Untyped) -> list[object] | None:
     """A date offset of pandas by class and arguments: its aliases change between versions.
 
     Raises:
@@ -88,11 +88,11 @@ def write_offset(pd: Foreign, offset: Foreign) -> list[object] | None:
     return described
 
 
-def read_offset(pd: Foreign, described: object) -> Foreign:
+def read_offset(pd: Untyped, described: object) -> Untyped:
     """The offset that `write_offset` described.
 
     Raises:
-        FormatError: it is no description.
+        FormatError: the description is malformed.
     """
     offset = None if described is None else _offset(pd, described)
     if offset is None and described is not None:
@@ -100,7 +100,7 @@ def read_offset(pd: Foreign, described: object) -> Foreign:
     return offset
 
 
-def _offset(pd: Foreign, described: object) -> Foreign:
+def _offset(pd: Untyped, described: object) -> Untyped:
     match described:
         case [str(name), int(count), bool(normalize), dict(arguments)]:
             made = getattr(pd.offsets, name, None)

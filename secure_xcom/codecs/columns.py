@@ -7,16 +7,19 @@ same order. What has a length of its own, such as categories, goes into a table 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from itertools import starmap
 from typing import TypeAlias
 
 from secure_xcom.codecs.calendars import read_offset, read_zone, write_offset, write_zone
-from secure_xcom.codecs.libraries import Foreign, need
+from secure_xcom.codecs.libraries import Untyped, need
+from secure_xcom.codecs.messages import ROWS_WITHOUT_BYTES
 from secure_xcom.codecs.objects import read_objects, write_objects
 from secure_xcom.codecs.primitives import (
     MASKED,
-    checked,
-    foreign_type,
+    custom_extension,
     next_column,
+    of_type,
     read_masked,
     read_numpy,
     values_of,
@@ -25,13 +28,17 @@ from secure_xcom.codecs.primitives import (
 from secure_xcom.codecs.refusal import Refused, type_name
 from secure_xcom.errors import CodecError, FormatError
 
-Description: TypeAlias = Mapping[Foreign, Foreign]
+Description: TypeAlias = Mapping[Untyped, Untyped]
 #: The columns of each table: what was written so far, and what is still to be read.
-Written: TypeAlias = list[list[Foreign]]
-Unread: TypeAlias = list[Iterator[Foreign]]
+Written: TypeAlias = list[list[Untyped]]
+Unread: TypeAlias = list[Iterator[Untyped]]
+
+_LONG_RANGE = (
+    f"categories or a level of an index that are a range of more than {ROWS_WITHOUT_BYTES:,} labels"
+)
 
 
-def write_array(pd: Foreign, values: Foreign, out: Written, at: int) -> Description:
+def write_array(pd: Untyped, values: Untyped, out: Written, at: int) -> Description:
     """Write a numpy or pandas array.
 
     Raises:
@@ -51,11 +58,11 @@ def write_array(pd: Foreign, values: Foreign, out: Written, at: int) -> Descript
     raise Refused(f"a column of type {type_name(dtype)}; convert it to another type of pandas")
 
 
-def read_array(pd: Foreign, described: object, tables: Unread, at: int) -> Foreign:
+def read_array(pd: Untyped, described: object, tables: Unread, at: int) -> Untyped:
     """Read an array.
 
     Raises:
-        FormatError: the description is none, or the table does not hold what it tells of.
+        FormatError: the description is malformed, or the table does not hold what it tells of.
         CodecError: a type is not known to this version of a library.
     """
     match described:
@@ -70,72 +77,87 @@ def read_array(pd: Foreign, described: object, tables: Unread, at: int) -> Forei
     raise FormatError("A column has no description that this version knows.")
 
 
-def _write_zoned(_: Foreign, values: Foreign, out: Written, at: int) -> Description:
+def _write_zoned(_: Untyped, values: Untyped, out: Written, at: int) -> Description:
     np, pa = need("numpy"), need("pyarrow")
     utc = np.asarray(values, f"datetime64[{values.dtype.unit}]")
     out[at].append(pa.array(utc, from_pandas=False))
     return {"unit": values.dtype.unit, "zone": write_zone(values.dtype.tz)}
 
 
-def _read_zoned(pd: Foreign, described: Description, tables: Unread, at: int) -> Foreign:
+def _read_zoned(pd: Untyped, described: Description, tables: Unread, at: int) -> Untyped:
     zone = read_zone(described.get("zone"))
     utc = pd.DatetimeIndex(next_column(tables[at]).to_numpy(zero_copy_only=False)).tz_localize(
         "UTC"
     )
-    return checked(utc.tz_convert(zone).array, pd.DatetimeTZDtype(described.get("unit"), zone))
+    return of_type(utc.tz_convert(zone).array, pd.DatetimeTZDtype(described.get("unit"), zone))
 
 
-def _write_categorical(pd: Foreign, values: Foreign, out: Written, at: int) -> Description:
+def _is_within(pd: Untyped, labels: Untyped, codes: Untyped) -> bool:
+    """Whether labels are so few that a reader may make them; a range takes no bytes itself."""
+    return type(labels) is not pd.RangeIndex or len(labels) <= max(ROWS_WITHOUT_BYTES, len(codes))
+
+
+def _write_categorical(pd: Untyped, values: Untyped, out: Written, at: int) -> Description:
+    if not _is_within(pd, values.categories, values.codes):
+        raise Refused(_LONG_RANGE)
     out[at].append(need("pyarrow").array(values.codes))
     out.append([])
     categories = write_index(pd, values.categories, out, len(out) - 1)
     return {"ordered": values.ordered, "table": len(out) - 1, "categories": categories}
 
 
-def _read_categorical(pd: Foreign, described: Description, tables: Unread, at: int) -> Foreign:
+def _read_categorical(pd: Untyped, described: Description, tables: Unread, at: int) -> Untyped:
     codes = next_column(tables[at]).to_numpy(zero_copy_only=False)
-    categories = read_index(pd, described.get("categories"), tables, _table(described, tables))
+    categories = read_index(
+        pd, described.get("categories"), tables, table_number(described.get("table"), tables)
+    )
+    if not _is_within(pd, categories, codes):
+        raise FormatError(f"The encoded table has {_LONG_RANGE}.")
     dtype = pd.CategoricalDtype(categories, described.get("ordered"))
     return pd.Categorical.from_codes(codes, dtype=dtype)
 
 
-def _table(described: Description, tables: Unread) -> int:
-    at = described.get("table")
-    if not isinstance(at, int) or not 0 < at < len(tables):
+def table_number(at: object, tables: Unread) -> int:
+    """The number of a table behind the first, as a description names it.
+
+    Raises:
+        FormatError: there is no such table.
+    """
+    if type(at) is not int or not 0 < at < len(tables):
         raise FormatError("A column's description names a table that there is not.")
     return at
 
 
-def _write_period(pd: Foreign, values: Foreign, out: Written, at: int) -> Description:
+def _write_period(pd: Untyped, values: Untyped, out: Written, at: int) -> Description:
     out[at].append(need("pyarrow").array(values.asi8))
     return {"freq": write_offset(pd, values.dtype.freq)}
 
 
-def _read_period(pd: Foreign, described: Description, tables: Unread, at: int) -> Foreign:
+def _read_period(pd: Untyped, described: Description, tables: Unread, at: int) -> Untyped:
     ordinals = next_column(tables[at]).to_numpy(zero_copy_only=False)
     dtype = pd.PeriodDtype(read_offset(pd, described.get("freq")))
     return pd.arrays.PeriodArray(ordinals, dtype=dtype)
 
 
-def _write_interval(pd: Foreign, values: Foreign, out: Written, at: int) -> Description:
+def _write_interval(pd: Untyped, values: Untyped, out: Written, at: int) -> Description:
     left = write_array(pd, values_of(values.left), out, at)
     right = write_array(pd, values_of(values.right), out, at)
     return {"closed": values.closed, "left": left, "right": right}
 
 
-def _read_interval(pd: Foreign, described: Description, tables: Unread, at: int) -> Foreign:
+def _read_interval(pd: Untyped, described: Description, tables: Unread, at: int) -> Untyped:
     left = read_array(pd, described.get("left"), tables, at)
     right = read_array(pd, described.get("right"), tables, at)
     return pd.arrays.IntervalArray.from_arrays(left, right, described.get("closed"))
 
 
-def _write_string(_: Foreign, values: Foreign, out: Written, at: int) -> Description:
+def _write_string(_: Untyped, values: Untyped, out: Written, at: int) -> Description:
     out[at].append(need("pyarrow").array(values, need("pyarrow").large_string()))
     missing = "nan" if isinstance(values.dtype.na_value, float) else "na"
     return {"storage": values.dtype.storage.partition("_")[0], "missing": missing}
 
 
-def _read_string(pd: Foreign, described: Description, tables: Unread, at: int) -> Foreign:
+def _read_string(pd: Untyped, described: Description, tables: Unread, at: int) -> Untyped:
     storage, missing = described.get("storage"), described.get("missing")
     try:
         if missing == "na":
@@ -157,15 +179,15 @@ def _read_string(pd: Foreign, described: Description, tables: Unread, at: int) -
         return dtype.__from_arrow__(array.cast(need("pyarrow").string()))
 
 
-def _write_arrow(_: Foreign, values: Foreign, out: Written, at: int) -> Description:
+def _write_arrow(_: Untyped, values: Untyped, out: Written, at: int) -> Description:
     array = values.__arrow_array__()
-    if foreign := foreign_type(array.type):
-        raise Refused(f"a column of Arrow extension type {foreign!r}")
+    if extension := custom_extension(array.type):
+        raise Refused(f"a column of Arrow extension type {extension!r}")
     out[at].append(array)
     return {}
 
 
-def _read_arrow(pd: Foreign, _: Description, tables: Unread, at: int) -> Foreign:
+def _read_arrow(pd: Untyped, _: Description, tables: Unread, at: int) -> Untyped:
     pa = need("pyarrow")
     for column in tables[at]:
         owned = [pa.concat_arrays([chunk]) for chunk in column.chunks]
@@ -173,7 +195,7 @@ def _read_arrow(pd: Foreign, _: Description, tables: Unread, at: int) -> Foreign
     raise FormatError("The encoded table has fewer columns than its description tells of.")
 
 
-def write_index(pd: Foreign, index: Foreign, out: Written, at: int) -> Description:
+def write_index(pd: Untyped, index: Untyped, out: Written, at: int) -> Description:
     """Write an index.
 
     Raises:
@@ -187,10 +209,12 @@ def write_index(pd: Foreign, index: Foreign, out: Written, at: int) -> Descripti
         names = [write_label(pd, name, out) for name in index.names]
         levels = []
         for level, codes in zip(index.levels, index.codes, strict=True):
+            if not _is_within(pd, level, codes):
+                raise Refused(_LONG_RANGE)
             out[at].append(need("pyarrow").array(need("numpy").asarray(codes)))
             out.append([])
-            table = len(out) - 1
-            levels.append([table, write_index(pd, level, out, table)])
+            behind = len(out) - 1
+            levels.append([behind, write_index(pd, level, out, behind)])
         return {"kind": "multi", "levels": levels, "names": names}
     if not type_name(index).startswith("pandas."):
         raise Refused(f"an index of type {type_name(index)}")
@@ -200,11 +224,11 @@ def write_index(pd: Foreign, index: Foreign, out: Written, at: int) -> Descripti
     return {"kind": "index", "array": array, "name": name, "freq": freq}
 
 
-def read_index(pd: Foreign, described: object, tables: Unread, at: int) -> Foreign:
+def read_index(pd: Untyped, described: object, tables: Unread, at: int) -> Untyped:
     """Read an index.
 
     Raises:
-        FormatError: the description is none, or the table does not hold what it tells of.
+        FormatError: the description is malformed, or the table does not hold what it tells of.
     """
     match described:
         case {"kind": "range", "range": [int(start), int(stop), int(step)], "name": name}:
@@ -212,9 +236,11 @@ def read_index(pd: Foreign, described: object, tables: Unread, at: int) -> Forei
         case {"kind": "multi", "levels": list(levels), "names": list(names)}:
             codes = [next_column(tables[at]).to_numpy(zero_copy_only=False).copy() for _ in levels]
             read = [
-                read_index(pd, level, tables, _table({"table": table}, tables))
-                for table, level in levels
+                read_index(pd, level, tables, table_number(behind, tables))
+                for behind, level in levels
             ]
+            if not all(starmap(partial(_is_within, pd), zip(read, codes, strict=True))):
+                raise FormatError(f"The encoded table has {_LONG_RANGE}.")
             return pd.MultiIndex(
                 read, codes, names=[read_label(pd, name, tables) for name in names]
             )
@@ -227,7 +253,7 @@ def read_index(pd: Foreign, described: object, tables: Unread, at: int) -> Forei
     raise FormatError("An index has no description that this version knows.")
 
 
-def write_label(pd: Foreign, label: Foreign, out: Written) -> object:
+def write_label(pd: Untyped, label: Untyped, out: Written) -> object:
     """The name of an index or a Series: plain data, a tuple of labels, or what an index may hold.
 
     Raises:
@@ -241,22 +267,21 @@ def write_label(pd: Foreign, label: Foreign, out: Written) -> object:
     if type(index[0]) is not type(label):
         raise Refused(f"an index, column or Series named by a value of type {type_name(label)}")
     out.append([])
-    table = len(out) - 1
-    return {"table": table, "array": write_array(pd, values_of(index), out, table)}
+    behind = len(out) - 1
+    return {"table": behind, "array": write_array(pd, values_of(index), out, behind)}
 
 
-def read_label(pd: Foreign, described: object, tables: Unread) -> object:
+def read_label(pd: Untyped, described: object, tables: Unread) -> object:
     """The name that `write_label` described.
 
     Raises:
-        FormatError: it is no description.
+        FormatError: the description is malformed.
     """
     match described:
         case {"tuple": list(items)}:
             return tuple(read_label(pd, item, tables) for item in items)
-        case {"table": table, "array": array}:
-            at = _table({"table": table}, tables)
-            return pd.Index(read_array(pd, array, tables, at))[0]
+        case {"table": at, "array": array}:
+            return pd.Index(read_array(pd, array, tables, table_number(at, tables)))[0]
     return described
 
 
@@ -265,8 +290,8 @@ _TYPES: dict[
     str,
     tuple[
         str,
-        Callable[[Foreign, Foreign, Written, int], Description],
-        Callable[[Foreign, Description, Unread, int], Foreign],
+        Callable[[Untyped, Untyped, Written, int], Description],
+        Callable[[Untyped, Description, Unread, int], Untyped],
     ],
 ] = {
     "zoned": ("DatetimeTZDtype", _write_zoned, _read_zoned),

@@ -18,7 +18,7 @@ import ormsgpack
 from secure_xcom.codecs.libraries import made_by, need
 from secure_xcom.codecs.refusal import Refused
 from secure_xcom.codecs.source import Source
-from secure_xcom.errors import CodecError, FormatError, SecureXComError
+from secure_xcom.errors import CodecError, FormatError
 from secure_xcom.model import Buffer, CodecId
 
 #: A codec and the buffers that it made of a value.
@@ -66,8 +66,8 @@ def in_64_bits(value: int) -> bool:
     return _INT64_MIN <= value <= _UINT64_MAX
 
 
-def extension(value: object) -> ormsgpack.Ext | None:
-    """What stands for a small value that MessagePack has no type for; None if there is nothing."""
+def as_extension(value: object) -> ormsgpack.Ext | None:
+    """The extension for a small value that MessagePack has no type for; None for other values."""
     kind = type(value)
     if kind is bytearray:
         return ormsgpack.Ext(_BYTEARRAY, bytes(value))  # type: ignore[call-overload]
@@ -111,15 +111,18 @@ def pack(value: object, leaf: Callable[[object], Encoded | None]) -> list[Buffer
         CodecError: a library is missing.
     """
     parts: list[Buffer] = []
-    refused: list[Refused | CodecError] = []
+    refused: list[BaseException] = []
 
     def default(item: object) -> ormsgpack.Ext:
         try:
-            if (small := extension(item)) is not None:
-                return small
+            if (ext := as_extension(item)) is not None:
+                return ext
             encoded = leaf(item)
-        except (Refused, CodecError) as error:  # the encoder would swallow it
-            refused.append(error)
+        except BaseException as error:  # noqa: BLE001 - see below
+            # The encoder swallows all of them. Our own errors have to get through, and what is no
+            # `Exception`, such as a task's timeout; after others, Airflow's serialisation is tried.
+            if isinstance(error, (Refused, CodecError)) or not isinstance(error, Exception):
+                refused.append(error)
             raise TypeError from None
         if encoded is None:
             raise TypeError
@@ -129,7 +132,7 @@ def pack(value: object, leaf: Callable[[object], Encoded | None]) -> list[Buffer
         return ormsgpack.Ext(PART, bytes((codec,)) + length.to_bytes(_PART_LENGTH_BYTES, "big"))
 
     if type(value) is bytearray:  # a tree of one; within a tree the encoder does not hand it over
-        value = extension(value)
+        value = as_extension(value)
     try:
         tree = ormsgpack.packb(value, default=default, option=_EXACT)
     except TypeError:
@@ -144,8 +147,8 @@ def pack(value: object, leaf: Callable[[object], Encoded | None]) -> list[Buffer
 def _holds_mutable_bytes(value: object) -> bool:
     """Whether a `bytearray` or a `memoryview` is in the tree.
 
-    The encoder takes both for `bytes` without a word. This looks at the types, a level at a time:
-    it is called where the encoder came to an end, so that there is one.
+    The encoder writes both as `bytes`, without asking. This looks at the types, a level at a time;
+    the encoder has been through the tree before, so it has no cycle.
     """
     kinds = {type(value)}
     level: list[Any] = [value]
@@ -180,12 +183,12 @@ def unpack(source: Source, leaf: Callable[[CodecId, Source], object]) -> object:
     # The decoder says neither where it stopped nor that bytes are left. So it is given the first
     # element of a pair whose second one nobody can foresee: only an exact tree ends before it.
     sentinel = secrets.token_bytes(8)
-    faults: list[SecureXComError] = []
+    faults: list[BaseException] = []
 
     def ext_hook(tag: int, data: bytes) -> object:
         try:
             return _restore(tag, data, source, leaf)
-        except SecureXComError as error:  # the decoder would swallow it
+        except BaseException as error:  # noqa: BLE001 - the decoder would swallow it
             faults.append(error)
             raise ValueError from None
 
@@ -197,7 +200,8 @@ def unpack(source: Source, leaf: Callable[[CodecId, Source], object]) -> object:
     except ValueError:
         if faults:
             raise faults[0] from None
-    if not isinstance(pair, list) or pair[1] != sentinel:
+    # What stands there in place of the sentinel may be an array, which compares as an array.
+    if not isinstance(pair, list) or type(pair[1]) is not bytes or pair[1] != sentinel:
         raise FormatError("The encoded value is not exactly one MessagePack value.")
     return pair[0]
 
@@ -241,6 +245,7 @@ def _scalar(dtype: bytes, data: bytes) -> object:
             kind = numpy.dtype(name)
         except TypeError:
             raise CodecError(f"numpy has no type {name} on this machine.") from None
-        if kind.itemsize == len(data):
+        # Any other byte than these makes a boolean that is neither true nor false.
+        if kind.itemsize == len(data) and (kind.kind != "b" or data in (b"\0", b"\1")):
             return numpy.frombuffer(data, kind)[0]
-    raise FormatError("The encoded value holds a numpy scalar of a wrong type or length.")
+    raise FormatError("The encoded value holds a numpy scalar of a wrong type, length or value.")

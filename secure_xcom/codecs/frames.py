@@ -10,20 +10,21 @@ from secure_xcom.codecs.columns import (
     read_array,
     read_index,
     read_label,
+    table_number,
     write_array,
     write_index,
     write_label,
 )
-from secure_xcom.codecs.libraries import Foreign, need
+from secure_xcom.codecs.libraries import Untyped, need
 from secure_xcom.codecs.objects import cell
 from secure_xcom.codecs.primitives import values_of
-from secure_xcom.codecs.refusal import Refused, below, member
+from secure_xcom.codecs.refusal import Refused, at_path, member
 from secure_xcom.errors import FormatError, SecureXComError
 
 KINDS = frozenset(("pandas.DataFrame", "pandas.Series", "pandas.Index"))
 
 
-def write(pd: Foreign, value: Foreign) -> tuple[dict[str, object], list[Foreign]] | None:
+def write(pd: Untyped, value: Untyped) -> tuple[dict[str, object], list[Untyped]] | None:
     """A description, and the Arrow tables that it tells of; None if the value is none of `KINDS`.
 
     Raises:
@@ -43,36 +44,36 @@ def write(pd: Foreign, value: Foreign) -> tuple[dict[str, object], list[Foreign]
     return {**described, "columns_of": [*map(len, out)]}, tables
 
 
-def _write_frame(pd: Foreign, frame: Foreign, out: Written) -> Description:
-    with below(".index"):
+def _write_frame(pd: Untyped, frame: Untyped, out: Written) -> Description:
+    with at_path(".index"):
         index = write_index(pd, frame.index, out, 0)
     out.append([])
-    with below(".columns"):
+    with at_path(".columns"):
         columns = [len(out) - 1, write_index(pd, frame.columns, out, len(out) - 1)]
     arrays = []
     for position, name in enumerate(frame.columns):
-        with below(member(name, position)):
+        with at_path(member(name, position)):
             arrays.append(write_array(pd, values_of(frame.iloc[:, position]), out, 0))
     return {"index": index, "columns": columns, "arrays": arrays, **_write_extras(frame)}
 
 
-def _write_series(pd: Foreign, series: Foreign, out: Written) -> Description:
-    with below(".index"):
+def _write_series(pd: Untyped, series: Untyped, out: Written) -> Description:
+    with at_path(".index"):
         index = write_index(pd, series.index, out, 0)
-    with below(".name"):
+    with at_path(".name"):
         name = write_label(pd, series.name, out)
     array = write_array(pd, values_of(series), out, 0)
     return {"index": index, "name": name, "array": array, **_write_extras(series)}
 
 
-def _write_extras(value: Foreign) -> Description:
+def _write_extras(value: Untyped) -> Description:
     attrs = dict(value.attrs)
     if attrs and document.pack(attrs, cell) is None:
         raise Refused("attributes that are not plain data", (".attrs",))
     return {"attrs": attrs, "unique_labels": not value.flags.allows_duplicate_labels}
 
 
-def read(kind: str, described: Description, tables: list[Foreign]) -> object:
+def read(kind: str, described: Description, tables: list[Untyped]) -> object:
     """The DataFrame, Series or index, of its own memory.
 
     Raises:
@@ -84,7 +85,7 @@ def read(kind: str, described: Description, tables: list[Foreign]) -> object:
     try:
         unread = _unread(described, tables)
         value = _READERS[kind](pd, described, unread)
-    except SecureXComError:
+    except (SecureXComError, MemoryError, RecursionError):
         raise
     except Exception as error:  # noqa: BLE001 - what pandas and Arrow raise on junk has no end
         fault = type(error).__name__
@@ -95,20 +96,20 @@ def read(kind: str, described: Description, tables: list[Foreign]) -> object:
     return value
 
 
-def _unread(described: Description, tables: list[Foreign]) -> Unread:
+def _unread(described: Description, tables: list[Untyped]) -> Unread:
     match described.get("columns_of"):
-        case list(counts) if [count for count in counts if count] == [
-            table.num_columns for table in tables
-        ]:
+        case list(counts) if all(type(count) is int for count in counts) and [
+            count for count in counts if count
+        ] == [table.num_columns for table in tables]:
             left = iter(tables)
             return [iter(next(left).columns if count else ()) for count in counts]
     raise FormatError("The encoded table is not as many tables as its description tells of.")
 
 
-def _read_frame(pd: Foreign, described: Description, unread: Unread) -> object:
+def _read_frame(pd: Untyped, described: Description, unread: Unread) -> object:
     index = read_index(pd, described["index"], unread, 0)
     at, labels = described["columns"]
-    columns = read_index(pd, labels, unread, at)
+    columns = read_index(pd, labels, unread, table_number(at, unread))
     data = {
         position: _series(pd, read_array(pd, array, unread, 0), index)
         for position, array in enumerate(described["arrays"])
@@ -119,7 +120,7 @@ def _read_frame(pd: Foreign, described: Description, unread: Unread) -> object:
     return _read_extras(frame, described)
 
 
-def _series(pd: Foreign, values: Foreign, index: Foreign) -> Foreign:
+def _series(pd: Untyped, values: Untyped, index: Untyped) -> Untyped:
     """A Series of just this type: pandas would guess one for objects."""
     if len(values) != len(index):
         raise FormatError("A column of the encoded table is not as long as its index.")
@@ -128,19 +129,19 @@ def _series(pd: Foreign, values: Foreign, index: Foreign) -> Foreign:
     return pd.Series(values, index=index, dtype=values.dtype, copy=False)
 
 
-def _read_series(pd: Foreign, described: Description, unread: Unread) -> object:
+def _read_series(pd: Untyped, described: Description, unread: Unread) -> object:
     index = read_index(pd, described["index"], unread, 0)
     series = _series(pd, read_array(pd, described["array"], unread, 0), index).copy()
     series.name = read_label(pd, described["name"], unread)
     return _read_extras(series, described)
 
 
-def _read_extras(value: Foreign, described: Description) -> Foreign:
+def _read_extras(value: Untyped, described: Description) -> Untyped:
     value.attrs.update(described["attrs"])
     return value.set_flags(allows_duplicate_labels=False) if described["unique_labels"] else value
 
 
-def _read_index(pd: Foreign, described: Description, unread: Unread) -> object:
+def _read_index(pd: Untyped, described: Description, unread: Unread) -> object:
     return read_index(pd, described["index"], unread, 0)
 
 

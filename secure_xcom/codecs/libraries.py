@@ -1,4 +1,4 @@
-"""Libraries that a value may or may not need; none is imported before it is."""
+"""Libraries that some values are made of, imported only where a value needs them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any, TypeAlias
 
 from secure_xcom.errors import CodecError
 
-#: An object of a library that is imported only where it is used, so that its type has no name here.
-Foreign: TypeAlias = Any
+#: An object of a library that is imported only where it is needed, so that nothing here can name
+#: its type.
+Untyped: TypeAlias = Any
 
 
 def need(name: str) -> ModuleType:

@@ -6,7 +6,7 @@ import contextlib
 import io
 import math
 
-from secure_xcom.codecs.libraries import Foreign, made_by, need
+from secure_xcom.codecs.libraries import Untyped, made_by, need
 from secure_xcom.codecs.refusal import Refused
 from secure_xcom.codecs.source import Source, as_bytes_view
 from secure_xcom.errors import FormatError
@@ -18,7 +18,7 @@ _MAGIC_BYTES = 8
 #: Length of the header's length, by major version.
 _LENGTH_BYTES = {1: 2, 2: 4}
 #: Longest header. The headers of ordinary arrays have 118 bytes.
-_HEADER_MAX = 10_000
+_HEADER_BYTES_MAX = 10_000
 
 
 def encode(value: object) -> list[Buffer] | None:
@@ -32,12 +32,14 @@ def encode(value: object) -> list[Buffer] | None:
     np = made_by(value, "numpy")
     if np is None or type(value) is not np.ndarray:
         return None
-    array: Foreign = value
+    array: Untyped = value
     if array.dtype.hasobject or array.dtype.kind not in _KINDS:
         raise Refused(
             f"a numpy array of type {array.dtype.kind!r} holds Python objects, which do not travel "
             "as an array; return `array.tolist()`, or an array of a numeric type"
         )
+    if array.size and not array.dtype.itemsize:
+        raise Refused("a numpy array whose elements have no bytes; return its shape")
     if not array.flags.c_contiguous and not array.flags.f_contiguous:
         array = np.ascontiguousarray(array)
     head = io.BytesIO()
@@ -51,7 +53,7 @@ def encode(value: object) -> list[Buffer] | None:
     return [head.getvalue(), _memory(np, array)]
 
 
-def _memory(np: Foreign, array: Foreign) -> memoryview:
+def _memory(np: Untyped, array: Untyped) -> memoryview:
     """The elements' bytes in the order in which they lie, not copied."""
     if not array.nbytes:
         return memoryview(b"")
@@ -68,7 +70,11 @@ def decode(source: Source) -> object:
     """
     np = need("numpy")
     shape, fortran_order, dtype = _header(np, source)
-    if source.left_bytes != math.prod(shape) * dtype.itemsize:
+    if any(type(length) is not int or length < 0 for length in shape):
+        raise FormatError("The encoded array declares a shape that is not of lengths.")
+    size = math.prod(shape)
+    # Elements without bytes could be any number of them.
+    if source.left_bytes != size * dtype.itemsize or (size and not dtype.itemsize):
         raise FormatError("The encoded array's length is not the one that its header declares.")
     try:
         array = np.empty(shape, dtype, order="F" if fortran_order else "C")
@@ -82,7 +88,7 @@ def decode(source: Source) -> object:
     return array
 
 
-def _header(np: Foreign, source: Source) -> tuple[tuple[int, ...], bool, Foreign]:
+def _header(np: Untyped, source: Source) -> tuple[tuple[int, ...], bool, Untyped]:
     magic = bytes(source.take(_MAGIC_BYTES))
     length_bytes = _LENGTH_BYTES.get(magic[6])
     if magic[:6] != b"\x93NUMPY" or length_bytes is None or magic[7]:
@@ -96,7 +102,7 @@ def _header(np: Foreign, source: Source) -> tuple[tuple[int, ...], bool, Foreign
     )
     fields = None
     with contextlib.suppress(Exception):  # numpy evaluates a literal: junk gives many classes
-        fields = read(head, max_header_size=_HEADER_MAX)
+        fields = read(head, max_header_size=_HEADER_BYTES_MAX)
     if fields is None:
         raise FormatError("The encoded array's header is not one that numpy reads here.")
     shape, fortran_order, dtype = fields

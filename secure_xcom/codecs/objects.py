@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterator, Mapping
 
 from secure_xcom.codecs import document, ndarray
 from secure_xcom.codecs.document import Encoded
-from secure_xcom.codecs.libraries import Foreign, need
+from secure_xcom.codecs.libraries import Untyped, need
 from secure_xcom.codecs.primitives import next_column
 from secure_xcom.codecs.refusal import Refused, type_name
 from secure_xcom.codecs.source import Source
 from secure_xcom.errors import FormatError
 from secure_xcom.model import CodecId
 
-#: What may stand for a missing value in a column of objects, by mark; 0 is none of them.
+#: The marks of what may stand for a missing value in a column of objects; 0 marks a value.
 _NONE, _NAN, _NA, _NAT = 1, 2, 3, 4
 
 
@@ -26,7 +26,7 @@ def _same(value: object) -> object:
 
 #: For each type of cell: its name, the Arrow type it travels as, and the way there and back.
 _TYPED: dict[
-    type, tuple[str, Callable[[Foreign], Foreign], Callable[..., Foreign], Callable[..., Foreign]]
+    type, tuple[str, Callable[[Untyped], Untyped], Callable[..., Untyped], Callable[..., Untyped]]
 ] = {
     str: ("text", lambda pa: pa.large_string(), _same, _same),
     bytes: ("bytes", lambda pa: pa.large_binary(), _same, _same),
@@ -50,14 +50,14 @@ def read_cell(codec: CodecId, source: Source) -> object:
     """An array in a cell.
 
     Raises:
-        FormatError: it is not one.
+        FormatError: the bytes are not one.
     """
     if codec is not CodecId.NUMPY:
         raise FormatError("A column of objects holds a part that is no array.")
     return ndarray.decode(source)
 
 
-def write_objects(pd: Foreign, items: list[Foreign], arrays: list[Foreign]) -> Mapping[str, object]:
+def write_objects(pd: Untyped, items: list[Untyped], arrays: list[Untyped]) -> Mapping[str, object]:
     """Write the cells of a column of objects.
 
     Raises:
@@ -80,7 +80,7 @@ def write_objects(pd: Foreign, items: list[Foreign], arrays: list[Foreign]) -> M
         return {"kind": "object", "type": "plain", "marks": has_marks, "cells": _cells(items)}
     name, arrow_type, write, _ = typed[0]
     if name in ("datetime", "time"):
-        _check_clocks(items)
+        _check_times(items)
     if write is not _same:
         items = [None if item is None else write(item) for item in items]
     try:
@@ -90,7 +90,7 @@ def write_objects(pd: Foreign, items: list[Foreign], arrays: list[Foreign]) -> M
     return {"kind": "object", "type": name, "marks": has_marks}
 
 
-def _check_clocks(items: list[Foreign]) -> None:
+def _check_times(items: list[Untyped]) -> None:
     for position, item in enumerate(items):
         if item is not None and (item.tzinfo is not None or item.fold):
             raise Refused(
@@ -100,7 +100,7 @@ def _check_clocks(items: list[Foreign]) -> None:
             )
 
 
-def _cells(items: list[Foreign]) -> bytes:
+def _cells(items: list[Untyped]) -> bytes:
     packed = document.pack(items, cell)
     if packed is None:
         for position, item in enumerate(items):
@@ -114,8 +114,8 @@ def _cells(items: list[Foreign]) -> bytes:
 
 
 def read_objects(
-    pd: Foreign, described: Mapping[Foreign, Foreign], arrays: Iterator[Foreign]
-) -> Foreign:
+    pd: Untyped, described: Mapping[Untyped, Untyped], arrays: Iterator[Untyped]
+) -> Untyped:
     """Read the cells of a column of objects.
 
     Raises:
@@ -127,7 +127,7 @@ def read_objects(
         case {"type": "plain", "cells": bytes(cells)}:
             source = Source([cells])
             items = document.unpack(source, read_cell)
-            source.end()
+            source.check_end()
         case {"type": str(name)} if name in _BY_NAME:
             _, arrow_type, _, read = _BY_NAME[name]
             array = next_column(arrays)

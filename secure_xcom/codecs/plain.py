@@ -1,4 +1,7 @@
-"""Plain data: the common case, encoded fast and exactly, or not at all (`docs/codecs.md`)."""
+"""Trees of JSON's types, encoded fast, or left to Airflow where they would change.
+
+The bytes are in `docs/codecs.md`, section 1.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +24,11 @@ LIBRARIES = frozenset(("numpy", "pandas", "polars", "pyarrow"))
 _LEAVES = {CodecId.ARROW: arrow, CodecId.NUMPY: ndarray}
 
 
-def leaves() -> Callable[[object], Encoded | None]:
-    """Encode arrays and tables, each of them once, however often it is asked for.
+def leaf_encoder() -> Callable[[object], Encoded | None]:
+    """An encoder of arrays and tables that keeps what it made, for one value's encoding.
 
-    One that is refused is refused once: whether Airflow's own serialisation takes it is tried
-    next.
+    Where one way of encoding the value fails, the next one asks for the same arrays and tables;
+    each of them is encoded, or refused, only once. For anything else it gives None.
     """
     done: dict[int, tuple[object, Encoded | Refused | None]] = {}
 
@@ -72,7 +75,7 @@ def decode(source: Source) -> object:
         CodecError: an array or a table in it needs a library that is not installed here.
     """
     value = document.unpack(source, decode_leaf)
-    source.end()
+    source.check_end()
     return value
 
 
@@ -80,11 +83,11 @@ def decode_leaf(codec: CodecId, source: Source) -> object:
     """An array or a table in a document.
 
     Raises:
-        FormatError: it is not one.
+        FormatError: the bytes are neither.
         CodecError: it needs a library that is not installed here.
     """
     if codec not in _LEAVES:
         raise FormatError("The encoded value holds a part that is neither an array nor a table.")
     value = _LEAVES[codec].decode(source)
-    source.end()
+    source.check_end()
     return value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from secure_xcom.codecs.libraries import Foreign, need
+from secure_xcom.codecs.libraries import Untyped, need
 from secure_xcom.codecs.refusal import Refused
 from secure_xcom.errors import FormatError
 
@@ -23,26 +23,38 @@ MASKED = {
 _MISMATCH = "A column is not of the type that its description names."
 
 
-def values_of(holder: Foreign) -> Foreign:
+def values_of(holder: Untyped) -> Untyped:
     """The array of a Series or an Index: numpy's where it is one, else pandas' own."""
     return holder.array if hasattr(holder.dtype, "construct_array_type") else holder.to_numpy()
 
 
-def next_column(arrays: Iterator[Foreign]) -> Foreign:
+def next_column(arrays: Iterator[Untyped]) -> Untyped:
     """The next column, in one piece.
 
     Raises:
-        FormatError: there is none, or it has more rows than bits: such a column costs nothing
-            until it is taken out of Arrow.
+        FormatError: there is none left; or it is dictionary- or run-encoded, of views or nested,
+            or has more rows than bits: such a column may take more once it is taken out of Arrow.
     """
     for array in arrays:
+        if not _is_flat(array.type):
+            raise FormatError(_MISMATCH)
         if len(array) > 8 * array.nbytes:
             raise FormatError("A column of the encoded table claims rows that it does not hold.")
         return array.combine_chunks() if array.num_chunks != 1 else array.chunk(0)
     raise FormatError("The encoded table has fewer columns than its description tells of.")
 
 
-def checked(values: Foreign, dtype: Foreign) -> Foreign:
+def _is_flat(arrow_type: Untyped) -> bool:
+    types = need("pyarrow").types
+    return bool(
+        types.is_primitive(arrow_type)
+        or types.is_large_string(arrow_type)
+        or types.is_large_binary(arrow_type)
+        or types.is_fixed_size_binary(arrow_type)
+    )
+
+
+def of_type(values: Untyped, dtype: Untyped) -> Untyped:
     """The array, if it is of that type.
 
     Raises:
@@ -53,7 +65,7 @@ def checked(values: Foreign, dtype: Foreign) -> Foreign:
     return values
 
 
-def write_numpy(values: Foreign, arrays: list[Foreign]) -> Mapping[str, object]:
+def write_numpy(values: Untyped, arrays: list[Untyped]) -> Mapping[str, object]:
     """Write a numpy array of numbers, times or truth values; not copied where Arrow has its type.
 
     Raises:
@@ -75,7 +87,7 @@ def write_numpy(values: Foreign, arrays: list[Foreign]) -> Mapping[str, object]:
     return {"dtype": dtype.str, "kind": "numpy"}
 
 
-def read_numpy(name: str, arrays: Iterator[Foreign]) -> Foreign:
+def read_numpy(name: str, arrays: Iterator[Untyped]) -> Untyped:
     """Read what `write_numpy` wrote.
 
     Raises:
@@ -89,10 +101,10 @@ def read_numpy(name: str, arrays: Iterator[Foreign]) -> Foreign:
     if name not in _NATIVE and array.type == pa.binary(dtype.itemsize):
         values = np.frombuffer(array.buffers()[1] or b"", dtype)
         return values[array.offset : array.offset + len(array)]
-    return checked(array.to_numpy(zero_copy_only=False), dtype)
+    return of_type(array.to_numpy(zero_copy_only=False), dtype)
 
 
-def read_masked(pd: Foreign, name: str, arrays: Iterator[Foreign]) -> Foreign:
+def read_masked(pd: Untyped, name: str, arrays: Iterator[Untyped]) -> Untyped:
     """Read a column of one of pandas' own types of numbers, which may have gaps.
 
     Raises:
@@ -101,17 +113,17 @@ def read_masked(pd: Foreign, name: str, arrays: Iterator[Foreign]) -> Foreign:
     array = next_column(arrays)
     mask = array.is_null().to_numpy(zero_copy_only=False)
     values = array.fill_null(False if name == "boolean" else 0).to_numpy(zero_copy_only=False)
-    return checked(getattr(pd.arrays, MASKED[name])(values, mask), name)
+    return of_type(getattr(pd.arrays, MASKED[name])(values, mask), name)
 
 
-def foreign_type(arrow_type: Foreign) -> str | None:
-    """The extension type that is, or is within, a type and is not one of Arrow's own."""
+def custom_extension(arrow_type: Untyped) -> str | None:
+    """The name of an extension type that is not Arrow's own, at or within a type; None if none."""
     pa = need("pyarrow")
     if isinstance(arrow_type, pa.BaseExtensionType):
         name = str(arrow_type.extension_name)
         own = name.startswith("arrow.") and name != "arrow.py_extension_type"
         return None if own else name
     if pa.types.is_dictionary(arrow_type):
-        return foreign_type(arrow_type.value_type)
+        return custom_extension(arrow_type.value_type)
     within = (arrow_type.field(at).type for at in range(arrow_type.num_fields))
-    return next(filter(None, map(foreign_type, within)), None)
+    return next(filter(None, map(custom_extension, within)), None)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 #: Paths longer than this end in an ellipsis.
 _STEPS_MAX = 32
-_NAME_MAX = 64
+#: Longer keys are not taken for names.
+_NAME_CHARACTERS_MAX = 64
 
 
-class Refused(Exception):  # noqa: N818 - a message between codecs; `encode` makes it a CodecError
+class Refused(Exception):  # noqa: N818 - passed between codecs; `encode` makes it a CodecError
     """A codec does not take a value: where in it, and why."""
 
     def __init__(self, reason: str, steps: tuple[str, ...] = ()) -> None:
@@ -25,8 +26,8 @@ class Refused(Exception):  # noqa: N818 - a message between codecs; `encode` mak
 
 
 @contextmanager
-def below(*steps: str) -> Iterator[None]:
-    """What is refused in here lies below these steps."""
+def at_path(*steps: str) -> Iterator[None]:
+    """Put these steps before the path of what is refused within the block."""
     try:
         yield
     except Refused as error:
@@ -35,7 +36,10 @@ def below(*steps: str) -> Iterator[None]:
 
 def type_name(value: object) -> str:
     """The type of a value as a row or a message shows it, such as `builtins.dict`."""
-    return f"{type(value).__module__}.{type(value).__qualname__}"
+    kind = type(value)
+    # As `type` itself has them: a metaclass may say something else, or raise.
+    module, name = (type.__dict__[name].__get__(kind) for name in ("__module__", "__qualname__"))
+    return f"{module if isinstance(module, str) else '?'}.{name}"
 
 
 def member(name: object, position: int) -> str:
@@ -44,7 +48,7 @@ def member(name: object, position: int) -> str:
     Keys are contents as well. One that reads like a name is shown as one; any other, such as a
     card number, only by its position.
     """
-    if isinstance(name, str) and name.isidentifier() and len(name) <= _NAME_MAX:
+    if isinstance(name, str) and name.isidentifier() and len(name) <= _NAME_CHARACTERS_MAX:
         return f".{name}"
     return f"{{{position}}}"
 
@@ -58,8 +62,8 @@ def children(value: object) -> Iterator[tuple[str, object]]:
         for position, item in enumerate(value):
             yield f"[{position}]", item
     else:
-        models = getattr(type(value), "__pydantic_fields__", ())
-        for position, name in enumerate([*fields_of(value), *models]):
+        model_fields = getattr(type(value), "__pydantic_fields__", ())
+        for position, name in enumerate([*fields_of(value), *model_fields]):
             if hasattr(value, name):
                 yield member(name, position), getattr(value, name)
 
@@ -78,17 +82,22 @@ def fields_of(value: object) -> list[str]:
     return [attribute.name for attribute in getattr(type(value), "__attrs_attrs__", ())]
 
 
-def find(value: object, accepts: Callable[[object], bool]) -> tuple[tuple[str, ...], object]:
-    """The innermost part of `value` that is not accepted, and the steps to it."""
+def find_refused(
+    value: object, accepts: Callable[[object], bool]
+) -> tuple[tuple[str, ...], object]:
+    """The steps to the innermost part of `value` that is not accepted, and that part.
+
+    A part that raises when its own parts are asked for counts as the innermost.
+    """
     steps: list[str] = []
-    above: set[int] = set()
-    while id(value) not in above and len(steps) <= _STEPS_MAX:
-        above.add(id(value))
-        for step, child in children(value):
-            if not accepts(child):
-                steps.append(step)
-                value = child
-                break
-        else:
+    visited: set[int] = set()
+    while id(value) not in visited and len(steps) <= _STEPS_MAX:
+        visited.add(id(value))
+        refused = None
+        with suppress(Exception):
+            refused = next((child for child in children(value) if not accepts(child[1])), None)
+        if refused is None:
             break
+        steps.append(refused[0])
+        value = refused[1]
     return tuple(steps), value

@@ -1,6 +1,6 @@
 """Whatever Airflow's own serialisation takes, by that serialisation (`docs/codecs.md`, section 2).
 
-serde = document of [JSON text, mark, [values that were lifted out]]
+serde = document of [JSON text, placeholder prefix, [values that were taken out]]
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from collections.abc import Callable, Iterable
 from types import SimpleNamespace
 
 from secure_xcom.codecs import document, plain
+from secure_xcom.codecs.deep import with_stack
 from secure_xcom.codecs.document import Encoded
-from secure_xcom.codecs.libraries import Foreign, library_of
-from secure_xcom.codecs.refusal import Refused, fields_of, find, is_record, type_name
+from secure_xcom.codecs.libraries import Untyped, library_of
+from secure_xcom.codecs.refusal import Refused, fields_of, find_refused, is_record, type_name
 from secure_xcom.codecs.source import Source
 from secure_xcom.errors import CodecError, FormatError
 from secure_xcom.model import Buffer
 
-_MARK_BYTES = 16
+_PREFIX_BYTES = 16
 _NOT_ALLOWED = re.compile(r"([\w.]+) was not found in allow list")
 _CONTAINERS = frozenset((list, tuple, set, frozenset))
 #: Where Airflow looks for the name of a time zone.
@@ -38,33 +39,33 @@ def encode(value: object, leaf: Callable[[object], Encoded | None]) -> list[Buff
         CodecError: a library is missing.
     """
     try:
-        text, lifted = _text(value, leaf)
+        text, extractor = _text(value, leaf)
     except CodecError:
         raise
     except Exception as error:  # noqa: BLE001 - a value's own methods run here
         fault = type(error)
     else:
-        mark = lifted.mark if lifted.values else ""
-        packed = document.pack([text.encode("utf-8"), mark, lifted.values], leaf)
+        prefix = extractor.prefix if extractor.values else ""
+        packed = document.pack([text.encode("utf-8"), prefix, extractor.values], leaf)
         if packed is not None:
             return packed
         fault = TypeError
     raise _refusal(value, leaf, fault)
 
 
-def _text(value: object, leaf: Callable[[object], Encoded | None]) -> tuple[str, _Lifted]:
-    lifted = _Lifted(leaf)
-    value = lifted.out_of(value)
+def _text(value: object, leaf: Callable[[object], Encoded | None]) -> tuple[str, _Extractor]:
+    extractor = _Extractor(leaf)
+    value = extractor.extract_from(value)
     if (xcom := _sdk_xcom()) is not None:
-        return json.dumps(xcom.serialize_value(value), separators=(",", ":")), lifted
+        return json.dumps(xcom.serialize_value(value), separators=(",", ":")), extractor
     from airflow.utils.json import XComEncoder  # noqa: PLC0415 - Airflow 2, and only when needed
 
-    return json.dumps(value, cls=XComEncoder, separators=(",", ":")), lifted
+    return json.dumps(value, cls=XComEncoder, separators=(",", ":")), extractor
 
 
 @functools.cache
-def _sdk_xcom() -> Foreign:
-    """The stock backend of Airflow 3; None on Airflow 2."""
+def _sdk_xcom() -> Untyped:
+    """Airflow 3's own XCom backend; None on Airflow 2."""
     try:
         from airflow.sdk.bases.xcom import BaseXCom  # noqa: PLC0415 - only when needed
     except ImportError:
@@ -72,52 +73,52 @@ def _sdk_xcom() -> Foreign:
     return BaseXCom
 
 
-class _Lifted:
-    """What is taken out of a value before Airflow sees it, and the marks left in its place.
+class _Extractor:
+    """Takes parts out of a value before Airflow sees it, and leaves placeholders in their places.
 
-    A mark is a text that nobody could foresee, so that no value holds it by chance or on purpose;
+    A placeholder is a text with a random prefix, so that no value holds it by chance or on purpose;
     Airflow hands texts on as they are. What is left of the value is copied only where it changed.
     """
 
     def __init__(self, leaf: Callable[[object], Encoded | None]) -> None:
         self._leaf = leaf
-        self.mark = secrets.token_hex(_MARK_BYTES)
+        self.prefix = secrets.token_hex(_PREFIX_BYTES)
         self.values: list[object] = []
 
-    def out_of(self, value: Foreign) -> Foreign:
-        """The value, with marks for what was taken out."""
+    def extract_from(self, value: Untyped) -> Untyped:
+        """Take out of a value what Airflow would refuse or change; gives what is left of it."""
         kind: type = type(value)
         if kind is int:
-            return value if document.in_64_bits(value) else self._mark(document.extension(value))
+            return value if document.in_64_bits(value) else self._take(document.as_extension(value))
         if _is_airflows(kind):
             return value
         if isinstance(value, dict):
-            before: Iterable[object] = value.values()
+            parts: Iterable[object] = value.values()
             make: Callable[[list[object]], object] = functools.partial(_dict_of, value)
         elif isinstance(value, (list, tuple, set, frozenset)):
-            before = value
+            parts = value
             make = getattr(kind, "_make", kind)
-        elif (apart := self._apart(value)) is not None:
-            return self._mark(apart)
+        elif (part := self._to_take(value)) is not None:
+            return self._take(part)
         elif isinstance(value, dt.datetime):
             return _with_zone_that_airflow_reads(value)
         else:
             names = [name for name in fields_of(value) if hasattr(value, name)]
-            before = [getattr(value, name) for name in names]
+            parts = [getattr(value, name) for name in names]
             make = functools.partial(_record_of, value, names)
-        items = [self.out_of(item) for item in before]
-        return value if all(map(operator.is_, items, before)) else make(items)
+        items = [self.extract_from(part) for part in parts]
+        return value if all(map(operator.is_, items, parts)) else make(items)
 
-    def _mark(self, apart: object) -> str:
-        self.values.append(apart)
-        return f"{self.mark}{len(self.values) - 1}"
+    def _take(self, part: object) -> str:
+        self.values.append(part)
+        return f"{self.prefix}{len(self.values) - 1}"
 
-    def _apart(self, value: object) -> object | None:
-        """What goes into the document for a value; None if Airflow gets it."""
+    def _to_take(self, value: object) -> object | None:
+        """What goes into the document instead of a value; None if the value is left to Airflow."""
         if type(value) is bytes:
             return value
-        if (small := document.extension(value)) is not None:
-            return small
+        if (ext := document.as_extension(value)) is not None:
+            return ext
         try:
             return None if self._leaf(value) is None else value
         except Refused:  # Airflow's serialisation may take it
@@ -125,7 +126,11 @@ class _Lifted:
 
 
 def _with_zone_that_airflow_reads(value: dt.datetime) -> dt.datetime:
-    """The time itself. Airflow writes a zone without a name as nothing, and cannot read that."""
+    """The time itself, if its zone has a name; Airflow cannot read what it writes otherwise.
+
+    Raises:
+        TypeError: its zone has no name, and is not UTC.
+    """
     zone = value.tzinfo
     if zone is None or any(getattr(zone, name, None) for name in _ZONE_NAMES):
         return value
@@ -136,10 +141,10 @@ def _with_zone_that_airflow_reads(value: dt.datetime) -> dt.datetime:
 
 @functools.lru_cache(maxsize=1024)
 def _is_airflows(kind: type) -> bool:
-    """Whether everything of this type is left to Airflow as it is.
+    """Whether values of this type are left to Airflow as they are.
 
-    That is a text and a number as much as a class with a `serialize` of its own. What is looked
-    into is what Airflow takes apart: containers, and the fields of dataclasses and attrs.
+    Texts and numbers are, and classes with a `serialize` of their own. Looked into is what Airflow
+    takes apart: containers, and the fields of dataclasses and attrs.
     """
     if kind in _CONTAINERS or kind is bytes or issubclass(kind, dict):
         return False
@@ -178,7 +183,7 @@ def _refusal(
             return False
         return True
 
-    steps, culprit = find(value, accepts)
+    steps, culprit = find_refused(value, accepts)
     try:
         leaf(culprit)
     except Refused as refused:
@@ -198,18 +203,7 @@ def decode(source: Source) -> object:
         FormatError: it is not what `encode` writes.
         CodecError: Airflow does not restore it, or a library is missing.
     """
-    tree, mark, values = _parts(source)
-    fault: Exception | None = None
-    if values:
-        left = dict(enumerate(values))
-        tree = _put_back(tree, mark, left)
-        if left:
-            raise FormatError("The encoded value does not use everything that it carries.")
-    try:
-        return _restored(tree)
-    except Exception as error:  # noqa: BLE001 - a class's own methods run here
-        fault = _not_restored(error)
-    raise fault
+    return _read(source, _value)
 
 
 def contents(source: Source) -> object:
@@ -219,38 +213,72 @@ def contents(source: Source) -> object:
         FormatError: it is not what `encode` writes.
         CodecError: a library is missing.
     """
-    tree, _, values = _parts(source)
-    return [tree, *values]
+    return _read(source, lambda text, _, values: [_tree(text), *values])
 
 
-def _parts(source: Source) -> tuple[object, str, list[object]]:
+def _read(source: Source, make: Callable[[bytes, str, list[object]], object]) -> object:
     match plain.decode(source):
-        case [bytes(text), str(mark), list(values)] if bool(mark) == bool(values):
+        case [bytes(text), str(prefix), list(values)] if bool(prefix) == bool(values):
             pass
         case _:
             raise FormatError("The encoded value is not one of Airflow's serialisation.")
-    fault: Exception | None = None
     try:
-        tree = json.loads(text.decode("utf-8"))
-    except (ValueError, RecursionError):
-        tree, fault = None, FormatError("The encoded value is not JSON.")
-    if fault:
-        raise fault
-    return tree, mark, values
+        return with_stack(make, text, prefix, values)
+    except RecursionError:
+        pass
+    raise FormatError("The encoded value is nested deeper than a whole stack of Python's.")
 
 
-def _put_back(tree: object, mark: str, left: dict[int, object]) -> object:
-    """The tree with each mark replaced by what it stands for."""
-    if isinstance(tree, str) and tree.startswith(mark):
-        index = tree[len(mark) :]
-        if not index.isdecimal() or int(index) not in left:
-            raise FormatError("The encoded value refers to something that it does not carry.")
-        return left.pop(int(index))
-    if isinstance(tree, list):
-        return [_put_back(item, mark, left) for item in tree]
-    if isinstance(tree, dict):
-        return {key: _put_back(item, mark, left) for key, item in tree.items()}
-    return tree
+def _tree(text: bytes) -> object:
+    try:
+        return json.loads(text.decode("utf-8"))
+    except ValueError:
+        pass
+    raise FormatError("The encoded value is not JSON.")
+
+
+def _value(text: bytes, prefix: str, values: list[object]) -> object:
+    tree = _tree(text)
+    if values:
+        left = {f"{prefix}{index}": part for index, part in enumerate(values)}
+        tree = _put_back(tree, prefix, left)
+        if left:
+            raise FormatError("The encoded value does not use everything that it carries.")
+    fault: Exception
+    try:
+        return _restored(tree)
+    except RecursionError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a class's own methods run here
+        fault = _not_restored(error)
+    raise fault
+
+
+def _containers(root: list[Untyped]) -> list[Untyped]:
+    """The lists and dicts in a tree of JSON, outer ones first; no recursion, however deep."""
+    found: list[Untyped] = [root]
+    for container in found:  # it grows as it is read
+        items = container.values() if isinstance(container, dict) else container
+        found.extend(item for item in items if isinstance(item, (list, dict)))
+    return found
+
+
+def _places(container: Untyped) -> Iterable[tuple[Untyped, object]]:
+    return container.items() if isinstance(container, dict) else enumerate(container)
+
+
+def _put_back(tree: object, prefix: str, left: dict[str, object]) -> object:
+    """The tree with each placeholder replaced, in place, by what it stands for."""
+    root = [tree]
+    for container in _containers(root):
+        for place, item in _places(container):
+            if isinstance(item, str) and item.startswith(prefix):
+                if item not in left:
+                    raise FormatError(
+                        "The encoded value refers to something that it does not carry."
+                    )
+                container[place] = left.pop(item)
+    return root[0]
 
 
 def _restored(tree: object) -> object:
@@ -264,11 +292,12 @@ def _restored(tree: object) -> object:
 
 def _restored_inside_out(tree: object, hook: Callable[[dict[str, object]], object]) -> object:
     """What Airflow 2 does while it reads JSON, done after: innermost dicts first."""
-    if isinstance(tree, list):
-        return [_restored_inside_out(item, hook) for item in tree]
-    if isinstance(tree, dict):
-        return hook({key: _restored_inside_out(item, hook) for key, item in tree.items()})
-    return tree
+    root = [tree]
+    for container in reversed(_containers(root)):
+        for place, item in _places(container):
+            if isinstance(item, dict):
+                container[place] = hook(item)
+    return root[0]
 
 
 def _not_restored(error: Exception) -> CodecError:

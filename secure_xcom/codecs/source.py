@@ -1,4 +1,4 @@
-"""Bytes in one or more buffers, taken from the front: what every decoder reads from."""
+"""What decoders read from: bytes in one or more buffers, taken from the front."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def as_bytes_view(buffer: object) -> memoryview:
 
 
 class Source:
-    """Takes bytes from the front. What is asked for is compared with what is there, first."""
+    """Takes bytes from the front, each time after a look at how many are left."""
 
     def __init__(self, buffers: Iterable[Buffer]) -> None:
         self._views = [view for view in map(as_bytes_view, buffers) if view]
@@ -26,9 +26,9 @@ class Source:
         """Take `length` bytes, in as many pieces as they lie in; nothing is copied.
 
         Raises:
-            FormatError: there are fewer.
+            FormatError: there are fewer, or the length is negative.
         """
-        if length > self.left_bytes:
+        if not 0 <= length <= self.left_bytes:
             # Without the length: in a value that is not what it says, it is a piece of contents.
             raise FormatError("The encoded value claims more bytes than are left.")
         self.left_bytes -= length
@@ -59,11 +59,11 @@ class Source:
         """
         return int.from_bytes(self.take(length), "big")
 
-    def end(self) -> None:
-        """Be at the end.
+    def check_end(self) -> None:
+        """Check that all bytes were taken.
 
         Raises:
-            FormatError: bytes are left.
+            FormatError: some are left.
         """
         if self.left_bytes:
             raise FormatError(f"{self.left_bytes} bytes follow the encoded value.")

@@ -11,18 +11,17 @@ The commitment is in the manner of the AWS Encryption SDK's algorithm suites wit
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import chain
 from uuid import UUID
 
 from cryptography.hazmat.primitives import constant_time, hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from secure_xcom.errors import AuthenticationError, FormatError
+from secure_xcom.format.body import payload_length
 from secure_xcom.format.fields import Fields, lp, text
-from secure_xcom.model import Buffer, Coordinate, WrappedKey
+from secure_xcom.model import Coordinate, WrappedKey
 
 MAGIC = b"SXCM"
 VERSION = 1
@@ -81,13 +80,13 @@ def marshal_key_block(wrapped: WrappedKey) -> bytes:
     return b"".join(
         (
             bytes((KIND_WRAPPED,)),
-            lp(text(wrapped.kek_uri, "The KEK's URI", least=1, most=_KEK_URI_BYTES_MAX)),
+            lp(text(wrapped.kek_uri, "The KEK's URI", min_bytes=1, max_bytes=_KEK_URI_BYTES_MAX)),
             lp(
                 text(
                     wrapped.unverified_version,
                     "The KEK's version",
-                    least=0,
-                    most=_VERSION_HINT_BYTES_MAX,
+                    min_bytes=0,
+                    max_bytes=_VERSION_HINT_BYTES_MAX,
                 )
             ),
             lp(wrapped.ciphertext),
@@ -104,24 +103,28 @@ def parse_key_block(data: bytes) -> WrappedKey:
     """
     fields = Fields(data, "key block")
     fields.only(KIND_WRAPPED, "kind")
-    kek_uri = fields.text("KEK URI", least=1, most=_KEK_URI_BYTES_MAX)
-    version = fields.text("version hint", least=0, most=_VERSION_HINT_BYTES_MAX)
-    ciphertext = fields.blob("wrapped key", least=1, most=_WRAPPED_BYTES_MAX)
+    kek_uri = fields.text("KEK URI", min_bytes=1, max_bytes=_KEK_URI_BYTES_MAX)
+    version = fields.text("version hint", min_bytes=0, max_bytes=_VERSION_HINT_BYTES_MAX)
+    ciphertext = fields.blob("wrapped key", min_bytes=1, max_bytes=_WRAPPED_BYTES_MAX)
     fields.end()
     return WrappedKey(kek_uri, ciphertext, version)
 
 
 @lru_cache
-def _scope_fields(instance: str, coordinate: Coordinate) -> bytes:
+def context_bytes(instance: str, coordinate: Coordinate) -> bytes:
+    """The fields of a header from the instance to the map index.
+
+    Raises:
+        FormatError: a field is out of its bounds.
+    """
     if not -1 <= coordinate.map_index <= _MAP_INDEX_MAX:
         raise FormatError(f"The map index {coordinate.map_index} is out of bounds.")
-    most = HEADER_BYTES_MAX
     return b"".join(
         (
-            lp(text(instance, "The setting `instance`", least=0, most=_INSTANCE_BYTES_MAX)),
-            lp(text(coordinate.dag_id, "The dag id", least=1, most=most)),
-            lp(text(coordinate.run_id, "The run id", least=1, most=most)),
-            lp(text(coordinate.task_id, "The task id", least=1, most=most)),
+            lp(text(instance, "`instance`", min_bytes=0, max_bytes=_INSTANCE_BYTES_MAX)),
+            lp(text(coordinate.dag_id, "The dag id", min_bytes=1)),
+            lp(text(coordinate.run_id, "The run id", min_bytes=1)),
+            lp(text(coordinate.task_id, "The task id", min_bytes=1)),
             coordinate.map_index.to_bytes(4, "big", signed=True),
         )
     )
@@ -133,7 +136,7 @@ def scope_bytes(instance: str, coordinate: Coordinate) -> bytes:
     Raises:
         FormatError: a field is out of its bounds.
     """
-    return bytes((SCOPE_TASK,)) + _scope_fields(instance, coordinate)
+    return bytes((SCOPE_TASK,)) + context_bytes(instance, coordinate)
 
 
 def key_aad(scope: bytes, key_id: bytes) -> bytes:
@@ -153,8 +156,8 @@ def marshal_header(header: Header) -> bytes:
             bytes((SUITE, SCOPE_TASK)),
             header.key_id,
             header.salt,
-            _scope_fields(header.instance, coordinate),
-            lp(text(coordinate.key, "The XCom key", least=1, most=HEADER_BYTES_MAX)),
+            context_bytes(header.instance, coordinate),
+            lp(text(coordinate.key, "The XCom key", min_bytes=1)),
             b"\x00" if coordinate.ti_id is None else b"\x01" + coordinate.ti_id.bytes,
         )
     )
@@ -166,7 +169,7 @@ def marshal_header(header: Header) -> bytes:
     return data
 
 
-def parse_header(data: Buffer) -> Header:
+def parse_header(data: bytes) -> Header:
     """Section 2.2.
 
     Raises:
@@ -177,22 +180,29 @@ def parse_header(data: Buffer) -> Header:
     fields.only(SCOPE_TASK, "scope")
     key_id = fields.take(KEY_ID_BYTES)
     salt = fields.take(SALT_BYTES)
-    instance = fields.text("instance", least=0, most=_INSTANCE_BYTES_MAX)
-    dag_id = fields.text("dag id", least=1, most=HEADER_BYTES_MAX)
-    run_id = fields.text("run id", least=1, most=HEADER_BYTES_MAX)
-    task_id = fields.text("task id", least=1, most=HEADER_BYTES_MAX)
+    instance, coordinate = _parse_context(data[fields.position :])
+    return Header(key_id, salt, instance, coordinate)
+
+
+@lru_cache
+def _parse_context(data: bytes) -> tuple[str, Coordinate]:
+    """What stands behind the salt. One task's envelopes have it in common, so it is remembered."""
+    fields = Fields(data, "header")
+    instance = fields.text("instance", min_bytes=0, max_bytes=_INSTANCE_BYTES_MAX)
+    dag_id, run_id, task_id = (
+        fields.text(name, min_bytes=1, max_bytes=HEADER_BYTES_MAX)
+        for name in ("dag id", "run id", "task id")
+    )
     map_index = int.from_bytes(fields.take(4), "big", signed=True)
     if map_index < -1:
         raise FormatError(f"The header's map index is {map_index}; -1 is the least.")
-    key = fields.text("key", least=1, most=HEADER_BYTES_MAX)
+    key = fields.text("key", min_bytes=1, max_bytes=HEADER_BYTES_MAX)
     has_ti_id = fields.unsigned(1)
     if has_ti_id not in (0, 1):
         raise FormatError("The header's mark before the task instance's id is neither 0 nor 1.")
     ti_id = UUID(bytes=fields.take(16)) if has_ti_id else None
     fields.end()
-    return Header(
-        key_id, salt, instance, Coordinate(dag_id, run_id, task_id, map_index, key, ti_id)
-    )
+    return instance, Coordinate(dag_id, run_id, task_id, map_index, key, ti_id)
 
 
 def marshal_preamble(key_block: bytes, header: bytes, commitment: bytes) -> bytes:
@@ -200,7 +210,7 @@ def marshal_preamble(key_block: bytes, header: bytes, commitment: bytes) -> byte
     return b"".join((MAGIC, bytes((VERSION,)), lp(key_block), lp(header), commitment))
 
 
-def parse_preamble(data: Buffer) -> Preamble:
+def parse_preamble(data: bytes) -> Preamble:
     """Parse the preamble at the start of `data`, which may go on with some of the body.
 
     Raises:
@@ -210,27 +220,35 @@ def parse_preamble(data: Buffer) -> Preamble:
     if fields.take(len(MAGIC)) != MAGIC:
         raise FormatError("This is not an envelope: it does not start with SXCM.")
     fields.only(VERSION, "version")
-    wrapped = parse_key_block(fields.blob("key block", least=1, most=KEY_BLOCK_BYTES_MAX))
-    header_bytes = fields.blob("header", least=1, most=HEADER_BYTES_MAX)
+    wrapped = parse_key_block(fields.blob("key block", min_bytes=1, max_bytes=KEY_BLOCK_BYTES_MAX))
+    header_bytes = fields.blob("header", min_bytes=1, max_bytes=HEADER_BYTES_MAX)
     header = parse_header(header_bytes)
     commitment = fields.take(COMMITMENT_BYTES)
     return Preamble(wrapped, header, header_bytes, commitment, fields.position)
 
 
-def split_preamble(chunks: Iterable[Buffer]) -> tuple[Preamble, Iterator[Buffer]]:
-    """Parse the preamble of an envelope that comes in pieces; the rest is its body.
+def parse_whole_preamble(data: bytes) -> Preamble:
+    """Parse a preamble with nothing behind it, as an offloaded row holds it (section 7).
 
     Raises:
-        FormatError: there is no preamble at the start.
+        FormatError: `data` is not exactly a preamble.
     """
-    pieces = iter(chunks)
-    start = memoryview(b"")
-    for piece in pieces:
-        start = memoryview(b"".join((start, piece)) if start.nbytes else piece)
-        if len(start) >= PREAMBLE_BYTES_MAX:
-            break
-    preamble = parse_preamble(start[:PREAMBLE_BYTES_MAX])
-    return preamble, chain((start[preamble.length_bytes :],), pieces)
+    preamble = parse_preamble(data)
+    if preamble.length_bytes != len(data):
+        raise FormatError("The row's preamble has bytes behind its end.")
+    return preamble
+
+
+def split_envelope(envelope: bytes) -> tuple[Preamble, memoryview]:
+    """Take a whole envelope apart: its preamble, parsed, and its body.
+
+    Raises:
+        FormatError: there is no preamble at the start, or what follows is as long as no body.
+    """
+    preamble = parse_preamble(envelope)
+    body = memoryview(envelope)[preamble.length_bytes :]
+    payload_length(len(body))
+    return preamble, body
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,11 @@ def lp(data: bytes) -> bytes:
     return len(data).to_bytes(2, "big") + data
 
 
-def text(value: str, name: str, *, least: int, most: int) -> bytes:
+#: What a field can hold whose bound is that of the structure it stands in.
+FIELD_BYTES_MAX = 65_535
+
+
+def text(value: str, name: str, *, min_bytes: int, max_bytes: int = FIELD_BYTES_MAX) -> bytes:
     """Encode text as UTF-8 within its bounds, in bytes.
 
     Raises:
@@ -21,8 +25,8 @@ def text(value: str, name: str, *, least: int, most: int) -> bytes:
         data = value.encode()
     except UnicodeEncodeError:
         raise FormatError(f"{name} is not valid Unicode text and cannot be sealed.") from None
-    if not least <= len(data) <= most:
-        raise FormatError(f"{name} has {len(data)} bytes; {least} to {most} are allowed.")
+    if not min_bytes <= len(data) <= max_bytes:
+        raise FormatError(f"{name} has {len(data)} bytes; {min_bytes} to {max_bytes} are allowed.")
     return data
 
 
@@ -62,7 +66,7 @@ class Fields:
             raise FormatError(f"The {self._structure} has {name} {value}; only {allowed} is known.")
         return value
 
-    def blob(self, name: str, *, least: int, most: int) -> bytes:
+    def blob(self, name: str, *, min_bytes: int, max_bytes: int) -> bytes:
         """A length-prefixed field within its bounds, in bytes.
 
         Raises:
@@ -71,24 +75,24 @@ class Fields:
         start = self._at + 2
         length = int.from_bytes(self._data[self._at : start], "big")
         end = start + length
-        if start <= len(self._data) and not least <= length <= most:
+        if start <= len(self._data) and not min_bytes <= length <= max_bytes:
             raise FormatError(
                 f"The {self._structure}'s {name} claims {length} bytes; "
-                f"{least} to {most} are allowed."
+                f"{min_bytes} to {max_bytes} are allowed."
             )
         if end > len(self._data):
             raise self._short()
         self._at = end
         return self._data[start:end]
 
-    def text(self, name: str, *, least: int, most: int) -> str:
+    def text(self, name: str, *, min_bytes: int, max_bytes: int) -> str:
         """A length-prefixed text.
 
         Raises:
             FormatError: as for `blob`, or it is not UTF-8.
         """
         try:
-            return self.blob(name, least=least, most=most).decode()
+            return self.blob(name, min_bytes=min_bytes, max_bytes=max_bytes).decode()
         except UnicodeDecodeError:
             raise FormatError(f"The {self._structure}'s {name} is not UTF-8.") from None
 

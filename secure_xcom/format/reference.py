@@ -6,129 +6,174 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn, TypeVar
 
+from secure_xcom import signals
 from secure_xcom.errors import FormatError
-from secure_xcom.format.body import PAYLOAD_BYTES_MAX, body_length
+from secure_xcom.format.body import payload_length
 from secure_xcom.format.envelope import PREAMBLE_BYTES_MAX
-from secure_xcom.model import Description, Inline, Reference, Remote
+from secure_xcom.format.names import is_object_name, is_state_name
+from secure_xcom.model import Inline, Offloaded, Reference, StateObject
+from secure_xcom.text import crc32c_base64
 
 TAG = "__secure_xcom__"
+STATE_TAG = "__secure_xcom_state__"
 VERSION = 1
 
-#: The tag of a row that names the folder of a state.
-FOLDER_TAG = "__secure_xcom_state__"
-
-_INLINE_MEMBERS = {TAG, "placement", "envelope", "about"}
-_REMOTE_MEMBERS = {
-    TAG,
-    "placement",
-    "store",
-    "object",
-    "generation",
-    "length_bytes",
-    "crc32c",
-    "about",
+_Parsed = TypeVar("_Parsed")
+_INLINE_MEMBERS = {"about", TAG, "placement", "envelope"}
+_OFFLOADED_MEMBERS = {
+    *("about", TAG, "placement", "preamble"),
+    *("store", "object", "generation", "length_bytes", "crc32c"),
 }
+_MEMBERS = {"inline": _INLINE_MEMBERS, "offloaded": _OFFLOADED_MEMBERS}
+_STATE_MEMBERS = {"about", STATE_TAG, "store", "object"}
+#: What the URI of a store, and the instance of a deployment, get behind them for states, by kind.
+STATE_STORES = {"task": "/~state/task", "asset": "/~state/asset"}
+STATE_MARKS = {"task": "#task-state", "asset": "#asset-state"}
 #: What `isinstance` answers at once for a `dict`, and slowly for all else.
 _OBJECT = (dict, Mapping)
 _GENERATION = re.compile(r"[1-9][0-9]{0,19}")
-_SEGMENT = r"(?!\.)[A-Za-z0-9\-._~%]+"
-_NAME = re.compile(f"{_SEGMENT}(?:/{_SEGMENT})*")
-_NAME_BYTES_MAX = 800
-ENVELOPE_BYTES_MAX = PREAMBLE_BYTES_MAX + body_length(PAYLOAD_BYTES_MAX)
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_CRC32C_BYTES = 4
 
 
 def is_tagged(row: object) -> bool:
-    """Whether a row claims to be one of ours, well-formed or not."""
-    return isinstance(row, _OBJECT) and TAG in row
+    """Whether a row claims to be one of ours, well-formed or not, an XCom's or a state's."""
+    return isinstance(row, _OBJECT) and (TAG in row or STATE_TAG in row)
 
 
-def to_row(reference: Reference) -> dict[str, object]:
-    """The JSON object that stands for a reference."""
+def to_row(reference: Reference, about: str) -> dict[str, object]:
+    """The JSON object that stands for a reference.
+
+    Args:
+        reference: what it stands for.
+        about: a sentence for people (`format/about.py`).
+    """
     if isinstance(reference, Inline):
         return {
+            "about": about,
             TAG: VERSION,
             "placement": "inline",
             "envelope": base64.b64encode(reference.envelope).decode(),
-            "about": _about(reference.description, len(reference.envelope)),
         }
     return {
+        "about": about,
         TAG: VERSION,
         "placement": "offloaded",
+        "preamble": base64.b64encode(reference.preamble).decode(),
         "store": reference.store_uri,
         "object": reference.name,
         "generation": reference.generation,
         "length_bytes": reference.length_bytes,
-        "crc32c": base64.b64encode(reference.crc32c.to_bytes(4, "big")).decode(),
-        "about": _about(reference.description, reference.length_bytes),
+        "crc32c": crc32c_base64(reference.crc32c),
     }
 
 
-def _about(description: Description | None, sealed_bytes: int) -> dict[str, object]:
-    about: dict[str, object] = {"sealed_bytes": sealed_bytes}
-    if description:
-        about["kek"] = description.kek_uri
-        if description.type_name:
-            about["type"] = description.type_name
-        if description.raw_bytes is not None:
-            about["raw_bytes"] = description.raw_bytes
-    return about
-
-
 def from_row(row: object) -> Reference:
-    """Parse a row strictly; `about` is ignored.
+    """Parse the row of an XCom strictly; `about` is ignored.
 
     Raises:
         FormatError: the row is not a reference of this version.
     """
+    return _made_by_json(_reference, row)
+
+
+def _made_by_json(parse: Callable[[Any], _Parsed], row: object) -> _Parsed:
+    try:
+        return parse(row)
+    except FormatError:
+        raise
+    except Exception as error:  # a mapping of another library's runs its own methods
+        if signals.is_callers(error):
+            raise
+        fault = type(error).__name__
+    raise FormatError(f"The row is not one that JSON makes ({fault}).")
+
+
+def _reference(row: object) -> Reference:
     if not isinstance(row, _OBJECT) or TAG not in row:
         raise FormatError(f"The row is not a sealed XCom: it has no member {TAG}.")
-    version = row[TAG]
-    if type(version) is not int or version != VERSION:
-        raise FormatError(
-            f"The row is of a version of {TAG} that this release does not read; "
-            "a newer secure-xcom may have written it."
-        )
+    _check_version(row, TAG)
     placement = row.get("placement")
-    members = {"inline": _INLINE_MEMBERS, "offloaded": _REMOTE_MEMBERS}.get(str(placement))
-    if members is None or type(placement) is not str:
+    members = _MEMBERS.get(placement) if type(placement) is str else None
+    if members is None:
         raise FormatError("The row's placement is neither inline nor offloaded.")
     if set(row) != members:
         raise FormatError("The row's members are not exactly those of a sealed XCom.")
-    if not isinstance(row["about"], _OBJECT):
-        raise FormatError("The row's member about is not an object.")
+    _text(row, "about")
     if placement == "inline":
         return Inline(_base64(row, "envelope"))
-    return _remote(row)
+    return _offloaded(row)
 
 
-def _remote(row: Mapping[str, Any]) -> Remote:
-    store_uri = _text(row, "store")
+def _offloaded(row: Mapping[str, Any]) -> Offloaded:
     name = _text(row, "object")
-    if not _is_object_name(name):
+    if not is_object_name(name):
         raise FormatError("The row's object name has a form that is never written.")
     generation = _text(row, "generation")
     if not _GENERATION.fullmatch(generation):
         raise FormatError("The row's generation is not a decimal number.")
     length_bytes = row["length_bytes"]
-    if type(length_bytes) is not int or not 1 <= length_bytes <= ENVELOPE_BYTES_MAX:
-        raise FormatError("The row's length_bytes is not the length of an envelope.")
+    if type(length_bytes) is not int:
+        raise FormatError("The row's length_bytes is not an integer.")
+    payload_length(length_bytes)
     checksum = _base64(row, "crc32c")
-    if len(checksum) != 4:  # noqa: PLR2004 - a CRC-32C has four bytes
+    if len(checksum) != _CRC32C_BYTES:
         raise FormatError("The row's crc32c does not have four bytes.")
-    return Remote(store_uri, name, generation, length_bytes, int.from_bytes(checksum, "big"))
+    preamble = _base64(row, "preamble")
+    if len(preamble) > PREAMBLE_BYTES_MAX:
+        raise FormatError(f"The row's preamble has more than {PREAMBLE_BYTES_MAX} bytes.")
+    crc32c = int.from_bytes(checksum, "big")
+    return Offloaded(_text(row, "store"), name, generation, length_bytes, crc32c, preamble)
 
 
-def _is_object_name(name: str) -> bool:
-    return len(name) <= _NAME_BYTES_MAX and _NAME.fullmatch(name) is not None
+def state_from_row(row: object) -> Inline | StateObject:
+    """Parse the row of a state strictly (section 7.2); `about` is ignored.
+
+    Raises:
+        FormatError: the row is not a state's, of this version.
+    """
+    return _made_by_json(_state, row)
+
+
+def _state(row: object) -> Inline | StateObject:
+    if not isinstance(row, _OBJECT) or STATE_TAG not in row:
+        reference = _reference(row)
+        if isinstance(reference, Inline):
+            return reference
+        raise FormatError("The row is that of an offloaded XCom, and not a state's.")
+    if set(row) != _STATE_MEMBERS:
+        raise FormatError("The row's members are not exactly those of a state.")
+    _check_version(row, STATE_TAG)
+    _text(row, "about")
+    name = _text(row, "object")
+    if not is_state_name(name):
+        raise FormatError("The row's object name has a form that is never written.")
+    return StateObject(_text(row, "store"), name)
+
+
+def state_to_row(state: StateObject, about: str) -> dict[str, object]:
+    """The JSON object that stands for the object of a state."""
+    return {"about": about, STATE_TAG: VERSION, "store": state.store_uri, "object": state.name}
+
+
+def _check_version(row: Mapping[str, Any], tag: str) -> None:
+    version = row[tag]
+    if type(version) is not int or version != VERSION:
+        raise FormatError(
+            f"The row is of a version of {tag} that this release does not read; "
+            "a newer secure-xcom may have written it."
+        )
 
 
 def _text(row: Mapping[str, Any], member: str) -> str:
     value = row[member]
     if type(value) is not str:
         raise FormatError(f"The row's {member} is not text.")
+    if not value.isascii() and _SURROGATE.search(value):
+        raise FormatError(f"The row's {member} has half of a surrogate pair in it.")
     return value
 
 
@@ -151,49 +196,47 @@ def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return members
 
 
+def _no_constant(name: str) -> NoReturn:
+    raise FormatError(f"The row holds {name}, which is not JSON.")
+
+
+def claimed(stored: bytes | str) -> object:
+    """Parse a stored text that may be one of our rows; None where it is none.
+
+    Raises:
+        FormatError: it carries the member of one, and is not strictly JSON.
+    """
+    try:
+        return loads(stored)
+    except FormatError:
+        if is_tagged(_loosely(stored)):
+            raise
+    return None
+
+
+def _loosely(stored: bytes | str) -> object:
+    """What a stock backend would read, which takes members twice and NaN."""
+    try:
+        return json.loads(stored)
+    except (ValueError, RecursionError):
+        return None
+
+
 def loads(data: bytes | str) -> object:
-    """Parse a row that is kept as JSON text, and refuse duplicate members.
+    """Parse a row that is kept as JSON text, and refuse duplicate members, NaN and infinities.
 
     Raises:
         FormatError: it is not JSON, or a member stands twice.
     """
     try:
         text = data if isinstance(data, str) else data.decode()
-        return json.loads(text, object_pairs_hook=_once)
+        return json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant)
     except (ValueError, RecursionError):
         # What these errors hold is the row, which need not be a sealed one: it is left behind.
         pass
     raise FormatError("The row is not JSON.")
 
 
-def dumps(reference: Reference) -> bytes:
-    """The row as UTF-8 JSON."""
-    return json.dumps(to_row(reference), separators=(",", ":")).encode()
-
-
-def is_folder(row: object) -> bool:
-    """Whether a row claims to name the folder of a state, well-formed or not."""
-    return isinstance(row, _OBJECT) and FOLDER_TAG in row
-
-
-def folder_from_row(row: object) -> tuple[str, str]:
-    """The store's URI and the folder, slash included, that a state's row names (section 7.1).
-
-    Raises:
-        FormatError: the row does not name a folder.
-    """
-    if not isinstance(row, _OBJECT) or set(row) != {FOLDER_TAG, "store", "folder"}:
-        raise FormatError("The row's members are not exactly those of a state.")
-    if type(row[FOLDER_TAG]) is not int or row[FOLDER_TAG] != VERSION:
-        raise FormatError("The row is of a version of states that this release does not read.")
-    folder = _text(row, "folder")
-    if not folder.endswith("/") or not _is_object_name(folder[:-1]):
-        raise FormatError("The row's folder has a form that is never written.")
-    return _text(row, "store"), folder
-
-
-def dumps_folder(store_uri: str, folder: str) -> str:
-    """The row of a state whose newest object is in a folder."""
-    return json.dumps(
-        {FOLDER_TAG: VERSION, "store": store_uri, "folder": folder}, separators=(",", ":")
-    )
+def dumps(row: Mapping[str, object]) -> bytes:
+    """A row as UTF-8 JSON."""
+    return json.dumps(row, separators=(",", ":")).encode()

@@ -11,16 +11,18 @@ import itertools
 import os
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from cachetools import TTLCache
 
+from secure_xcom import forks
 from secure_xcom.errors import ConfigError
 from secure_xcom.format.envelope import DATA_KEY_BYTES, KEY_ID_BYTES, key_aad
-from secure_xcom.keys import forking
 from secure_xcom.keys.protocol import Kek
-from secure_xcom.keys.single_flight import SingleFlight
 from secure_xcom.model import WrappedKey
+from secure_xcom.single_flight import SingleFlight
+from secure_xcom.threads import result, start
 
 TTL_SECONDS_MAX = 3_600
 #: How many messages one data key seals. Each message has a derived key of its own, so AES-GCM
@@ -34,11 +36,24 @@ OPENING_KEYS_MAX = 8_192
 
 @dataclass(frozen=True, slots=True)
 class SealingKey:
-    """A data key of 32 bytes, its id of 16, and the form in which it travels."""
+    """A data key of 32 bytes, its id of 16, and its wrapping, which may be under way."""
 
     key_id: bytes
     data_key: bytes = field(repr=False)
-    wrapped: WrappedKey
+    _wrapping: Future[WrappedKey]
+
+    def wrapped(self) -> WrappedKey:
+        """The form in which the key travels; waits for it.
+
+        Raises:
+            KeyServiceError: the KEK did not wrap the key.
+            ConfigError: the KEK cannot be used as it is set.
+        """
+        return result(self._wrapping)
+
+    def has_failed(self) -> bool:
+        """Whether the wrapping has ended, without success."""
+        return self._wrapping.done() and self._wrapping.exception() is not None
 
 
 class _Sealer:
@@ -50,7 +65,8 @@ class _Sealer:
         self._taken = itertools.count(1)
 
     def take(self) -> bool:
-        return next(self._taken) <= MESSAGES_MAX
+        """Whether it may seal one more: not if it has sealed enough, or was not wrapped."""
+        return not self.key.has_failed() and next(self._taken) <= MESSAGES_MAX
 
 
 class DataKeys:
@@ -88,7 +104,7 @@ class DataKeys:
         self._clock = clock
         self._random = random
         self.forget()
-        forking.forget_in_children(self)
+        forks.run_in_children(self.forget)
 
     def forget(self) -> None:
         """Drop all keys, and the locks around them; those who hold a key may finish with it."""
@@ -102,18 +118,20 @@ class DataKeys:
     def for_sealing(self, scope: bytes) -> SealingKey:
         """The key that seals for a scope now, to be used for one message.
 
+        A new one is given out at once, while the KEK wraps it in the background.
+
         Args:
             scope: the scope's bytes (`docs/format.md`, section 3).
-
-        Raises:
-            KeyServiceError: the KEK wrapped no new key.
-            ConfigError: the KEK cannot be used as it is set.
         """
         while True:
             sealer = self._sealing.get(scope, lambda: _Sealer(self._new_key(scope)))
             if sealer.take():
                 return sealer.key
             self._sealing.discard(scope, sealer)
+
+    def held_for_opening(self, wrapped: WrappedKey, aad: bytes) -> bytes | None:
+        """The data key in a wrapped key, if it was unwrapped before and is kept."""
+        return self._opening.held(_digest(wrapped.kek_uri.encode(), wrapped.ciphertext, aad))
 
     def for_opening(self, wrapped: WrappedKey, aad: bytes) -> bytes:
         """The data key in a wrapped key; for reading only.
@@ -144,7 +162,9 @@ class DataKeys:
     def _new_key(self, scope: bytes) -> SealingKey:
         key_id = self._random(KEY_ID_BYTES)
         data_key = self._random(DATA_KEY_BYTES)
-        return SealingKey(key_id, data_key, self._kek.wrap(data_key, key_aad(scope, key_id)))
+        aad = key_aad(scope, key_id)
+        wrapping = start(lambda: self._kek.wrap(data_key, aad), "secure-xcom-wrap")
+        return SealingKey(key_id, data_key, wrapping)
 
 
 def _digest(*parts: bytes) -> bytes:

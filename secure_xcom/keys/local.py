@@ -17,11 +17,11 @@ from pathlib import Path
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from secure_xcom import signals
 from secure_xcom.errors import AuthenticationError, ConfigError, KeyServiceError
 from secure_xcom.format.envelope import DATA_KEY_BYTES
 from secure_xcom.model import WrappedKey
-
-SCHEME = "local-kek://"
+from secure_xcom.uris import LOCAL_KEK, parse_kek
 
 _LABEL = b"secure-xcom-local-kek-1 "
 _KEY_BYTES = 32
@@ -40,19 +40,15 @@ class LocalKek:
         uri: `local-kek://` and the absolute path of the file, taken literally.
 
     Raises:
-        ConfigError: the URI does not name a file.
+        ConfigError: the URI names no key file.
     """
 
     def __init__(self, uri: str) -> None:
-        path = uri.removeprefix(SCHEME)
-        steps = path.split("/")[1:]
-        if not uri.startswith(SCHEME + "/") or {"", ".", ".."} & {*steps} or "\0" in path:
-            raise ConfigError(
-                f"{uri!r} does not name a key file; local-kek:///absolute/path does, "
-                "with neither `.` nor `..` nor doubled slashes in the path."
-            )
+        path = parse_kek(uri)
+        if not isinstance(path, Path):
+            raise ConfigError(f"{uri!r} names no key file; {LOCAL_KEK}/absolute/path does.")
         self._uri = uri
-        self._path = Path(path)
+        self._path = path
         self._aead: AESGCM | None = None
 
     def __repr__(self) -> str:
@@ -118,6 +114,8 @@ def create_key_file(path: str | os.PathLike[str]) -> None:
             "has sealed; remove the file first if that is meant."
         ) from error
     except OSError as error:
+        if signals.is_callers(error):
+            raise
         raise ConfigError(f"The key file {path} cannot be written: {error.strerror}.") from error
 
 
@@ -149,6 +147,8 @@ def _read_key_file(path: Path) -> bytes:
             f'create_key_file; create_key_file("{path}")\''
         ) from error
     except OSError as error:
+        if signals.is_callers(error):
+            raise
         raise ConfigError(f"The key file {path} cannot be read: {error.strerror}.") from error
     return _parse_key_file(line, path)
 

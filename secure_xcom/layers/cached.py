@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from cachetools import LRUCache
 
-from secure_xcom.errors import AuthenticationError
-from secure_xcom.keys import forking
-from secure_xcom.keys.single_flight import SingleFlight
+from secure_xcom import forks, threads
 from secure_xcom.model import Buffer
-from secure_xcom.stores.protocol import Store, Stored
+from secure_xcom.single_flight import SingleFlight
+from secure_xcom.stores.protocol import Damaged, Store, Stored
 
 _Key = tuple[str, str]
 
@@ -18,11 +17,11 @@ _Key = tuple[str, str]
 class Cached:
     """A store that holds the objects it gave out last; threads may share it.
 
-    What is held passed the store's checks, and is what the store holds under that name and
-    generation: names are written once. An object longer than the bound passes through. One that
+    What is held passed the store's checks of length and checksum, and is found again by name and
+    generation, as the reference has them. An object longer than the bound passes through. One that
     is not is fetched whole before any of it is given out, once, however many ask for it. A write
-    leaves nothing: a task that pushes seldom pulls what it pushed. A child that is forked starts
-    with nothing.
+    leaves nothing: a task that pushes seldom pulls what it pushed. What is asked for by its name
+    alone passes through: it may be replaced. A child that is forked starts with nothing.
 
     Args:
         store: where objects are.
@@ -33,7 +32,7 @@ class Cached:
         self._store = store
         self._max_bytes = max_bytes
         self.forget()
-        forking.forget_in_children(self)
+        forks.run_in_children(self.forget)
 
     def __repr__(self) -> str:
         return f"Cached({self._store!r}, {self._max_bytes})"
@@ -53,38 +52,55 @@ class Cached:
         """How many bytes of objects are held."""
         return int(self._held.currsize)
 
-    def put(self, name: str, chunks: Iterable[Buffer], metadata: Mapping[str, str]) -> Stored:
-        """Write through (`Store.put`)."""
-        return self._store.put(name, chunks, metadata)
+    def create(
+        self,
+        name: str,
+        make_chunks: Callable[[], Iterable[Buffer]],
+        metadata: Mapping[str, str],
+    ) -> Stored:
+        """Write through (`Store.create`)."""
+        return self._store.create(name, make_chunks, metadata)
+
+    def replace(self, name: str, data: Sequence[Buffer], metadata: Mapping[str, str]) -> Stored:
+        """Write through (`Store.replace`)."""
+        return self._store.replace(name, data, metadata)
 
     def get(
         self, name: str, *, generation: str, length_bytes: int, crc32c: int
     ) -> Iterator[Buffer]:
         """Yield the object, held or fetched (`Store.get`)."""
 
+        def blocks() -> Iterator[Buffer]:
+            for block in self._store.get(
+                name, generation=generation, length_bytes=length_bytes, crc32c=crc32c
+            ):
+                threads.check()
+                yield block
+
         def fetch() -> _Held:
-            return _Held(
-                self._store.get(
-                    name, generation=generation, length_bytes=length_bytes, crc32c=crc32c
-                ),
-                crc32c,
-            )
+            return _Held(blocks(), crc32c)
 
         # Nothing would count an empty object, so it is not held.
         if not 0 < length_bytes <= self._max_bytes:
-            yield from self._store.get(
-                name, generation=generation, length_bytes=length_bytes, crc32c=crc32c
-            )
+            yield from blocks()
             return
         held = self._fetches.get((name, generation), fetch)
         if (len(held), held.crc32c) != (length_bytes, crc32c):
-            raise AuthenticationError
+            raise Damaged
         yield from held.blocks
 
-    def delete(self, name: str, *, generation: str) -> None:
+    def fetch(self, name: str) -> tuple[Stored, Iterator[Buffer]]:
+        """Read through (`Store.fetch`)."""
+        return self._store.fetch(name)
+
+    def find(self, name: str) -> Stored | None:
+        """Look through (`Store.find`)."""
+        return self._store.find(name)
+
+    def delete(self, name: str, *, generation: str) -> bool:
         """Delete the object and hold it no longer (`Store.delete`)."""
         try:
-            self._store.delete(name, generation=generation)
+            return self._store.delete(name, generation=generation)
         finally:
             self._fetches.drop((name, generation))
 

@@ -1,239 +1,371 @@
-"""The layer that seals: payloads above it, envelopes below it, and nothing readable below.
+"""The layer that seals: payloads above it, preambles and bodies below it, nothing readable below.
 
-It writes and checks in the order of `docs/format.md`, sections 2 and 8.
+It writes, reads and deletes as `docs/format.md`, section 8, orders.
 """
 
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeVar
 
-from secure_xcom import audit
-from secure_xcom.errors import AuthenticationError, CodecError, FormatError, SecureXComError
-from secure_xcom.format import body, envelope
+from secure_xcom import audit, signals
+from secure_xcom.errors import (
+    AuthenticationError,
+    CodecError,
+    ConfigError,
+    FormatError,
+    SecureXComError,
+)
+from secure_xcom.format import body, envelope, names
 from secure_xcom.format.payload import longest, marshal_payload, parse_payload
 from secure_xcom.keys.data_keys import DataKeys, SealingKey
+from secure_xcom.layers.download import beside
+from secure_xcom.layers.threshold import Threshold
 from secure_xcom.model import (
     Buffer,
     Compression,
     Coordinate,
-    Description,
     Expected,
     Inline,
+    Offloaded,
     Payload,
     Reference,
+    WrappedKey,
 )
+from secure_xcom.stores.protocol import Damaged, Stored
+
+#: How often a body is fetched again that came damaged.
+DAMAGED_RETRIES = 2
+
+_Result = TypeVar("_Result")
 
 
-class Below(Protocol):
-    """The layer under this one: it places envelopes."""
+class Opened(NamedTuple):
+    """What was opened, and whose it is, authenticated."""
 
-    def put(
-        self, chunks: Iterable[Buffer], coordinate: Coordinate, description: Description
-    ) -> Reference:
-        """Place an envelope."""
-        ...
+    payload: Payload
+    coordinate: Coordinate
 
-    def get(self, reference: Reference) -> Iterator[Buffer]:
-        """Yield an envelope; nothing of it counts before the iteration has ended."""
-        ...
 
-    def delete(self, reference: Reference, expected: Expected) -> None:
-        """Delete the object, if the reference has one."""
-        ...
+@dataclass(frozen=True, slots=True)
+class Sealing:
+    """A payload on its way: the header that was drawn for it, and how its body is made."""
+
+    header: bytes
+    name: str
+    keys: envelope.ContentKeys = field(repr=False)
+    make_body: Callable[[], Iterator[Buffer]] = field(repr=False)
+
+    def preamble(self, wrapped: WrappedKey) -> bytes:
+        """What goes before the body (section 2)."""
+        key_block = envelope.marshal_key_block(wrapped)
+        return envelope.marshal_preamble(key_block, self.header, self.keys.commitment)
 
 
 class Sealed:
     """Seals payloads under a data key for each task instance, and opens what it trusts.
 
     Args:
-        below: the layer that places envelopes.
+        below: the layer that places bodies.
         keys: data keys and the KEKs that may be used.
         instance: this deployment's name, bound into every envelope.
         trusted_instances: further names that reads accept.
+        mark: what follows the name where states are sealed, such as `#task-state`.
         compression: what large payloads are compressed with.
         max_value_bytes: the largest encoded value, in writes and in reads.
-        describe: whether rows show the type and the exact size of a value.
-        random: where random bytes come from.
     """
 
     def __init__(  # noqa: PLR0913 - one argument for each setting that it obeys
         self,
-        below: Below,
+        below: Threshold,
         keys: DataKeys,
         *,
         instance: str,
         trusted_instances: Iterable[str],
+        mark: str = "",
         compression: Compression,
         max_value_bytes: int,
-        describe: bool,
-        random: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self._below = below
         self._keys = keys
-        self._instance = instance
-        self._instances = frozenset((instance, *trusted_instances))
+        self._trusted = frozenset((instance, *trusted_instances))
+        self._mark = mark
+        self.instance = instance + mark
         self._compression = compression
         self._max_value_bytes = max_value_bytes
-        self._describe = describe
-        self._random = random
 
-    def put(self, payload: Payload, coordinate: Coordinate) -> Reference:
-        """Seal a payload for its coordinate and place it.
+    def key_for(self, coordinate: Coordinate) -> SealingKey:
+        """The data key that seals for a coordinate now; a new one is wrapped in the background.
+
+        Raises:
+            FormatError: an id does not fit into the header.
+        """
+        return self._keys.for_sealing(envelope.scope_bytes(self.instance, coordinate))
+
+    def seal(self, payload: Payload, coordinate: Coordinate, key: SealingKey) -> Sealing:
+        """Draw the header of a payload; its body is made when it is asked for.
 
         Raises:
             CodecError: the payload is longer than `max_value_bytes`.
             FormatError: an id does not fit into the header.
-            KeyServiceError: no data key could be had.
-            StoreError: the envelope could not be stored.
         """
-        key: SealingKey | None = None
-        try:
-            if payload.raw_bytes > self._max_value_bytes:
-                raise CodecError(
-                    f"The value has {payload.raw_bytes} bytes once encoded; `max_value_bytes` "
-                    f"allows {self._max_value_bytes}."
-                )
-            key = sealing = self._keys.for_sealing(envelope.scope_bytes(self._instance, coordinate))
-            reference = self._below.put(
-                _Again(lambda: self._seal(payload, coordinate, sealing)),
-                coordinate,
-                self._description(payload, key),
+        if payload.raw_bytes > self._max_value_bytes:
+            raise CodecError(
+                f"The value has {payload.raw_bytes} bytes once encoded; `max_value_bytes` "
+                f"allows {self._max_value_bytes}."
             )
-        except SecureXComError as error:
-            audit.record("seal", coordinate, wrapped=key.wrapped if key else None, error=error)
-            raise
-        audit.record(
-            "seal",
-            coordinate,
-            reference=reference,
-            wrapped=key.wrapped,
-            raw_bytes=payload.raw_bytes,
-        )
-        return reference
-
-    def _description(self, payload: Payload, key: SealingKey) -> Description:
-        if not self._describe:
-            return Description(key.wrapped.kek_uri)
-        return Description(key.wrapped.kek_uri, payload.type_name, payload.raw_bytes)
-
-    def _seal(self, payload: Payload, coordinate: Coordinate, key: SealingKey) -> Iterator[Buffer]:
-        salt = self._random(envelope.SALT_BYTES)
+        salt = os.urandom(envelope.SALT_BYTES)
         header = envelope.marshal_header(
-            envelope.Header(key.key_id, salt, self._instance, coordinate)
+            envelope.Header(key.key_id, salt, self.instance, coordinate)
         )
         keys = envelope.derive(key.data_key, header, salt)
-        key_block = envelope.marshal_key_block(key.wrapped)
-        yield envelope.marshal_preamble(key_block, header, keys.commitment)
-        yield from body.seal(
-            keys.content_key,
-            keys.header_hash,
-            marshal_payload(payload, self._compression),
-            self._random(body.RANDOM_BYTES),
+
+        def make_body() -> Iterator[Buffer]:
+            return body.seal(
+                keys.content_key,
+                keys.header_hash,
+                marshal_payload(payload, self._compression),
+                os.urandom(body.RANDOM_BYTES),
+            )
+
+        return Sealing(header, names.object_name(self.instance, header), keys, make_body)
+
+    def put(self, payload: Payload, coordinate: Coordinate, key: SealingKey) -> Reference:
+        """Seal a payload for its coordinate and place it (section 8.1).
+
+        Args:
+            payload: what is sealed.
+            coordinate: whose it is.
+            key: of `key_for`. It may still be wrapped while the body is made and uploaded.
+
+        Raises:
+            CodecError: the payload is longer than `max_value_bytes`.
+            FormatError: an id does not fit into the header.
+            KeyServiceError: the data key was not wrapped.
+            StoreError: the body could not be stored.
+        """
+        sealing = self.seal(payload, coordinate, key)
+        try:
+            placed = self._below.put(sealing.name, lambda: _while_wrapping(key, sealing.make_body))
+        except Exception as error:
+            if key.has_failed() and not signals.is_callers(error):
+                key.wrapped()
+            raise
+        if isinstance(placed, bytes):
+            return Inline(sealing.preamble(key.wrapped()) + placed)
+        return Offloaded(
+            store_uri=self._below.store_uri,
+            name=sealing.name,
+            generation=placed.generation,
+            length_bytes=placed.length_bytes,
+            crc32c=placed.crc32c,
+            preamble=self._preamble(sealing, key, placed),
         )
 
-    def get(self, reference: Reference, expected: Expected) -> Payload:
-        """Open the envelope of a reference, if it is what was asked for.
+    def _preamble(self, sealing: Sealing, key: SealingKey, placed: Stored) -> bytes:
+        """What the row keeps; where it cannot be had, the object that was written goes again."""
+        try:
+            return sealing.preamble(key.wrapped())
+        except Exception as error:
+            # Whoever interrupts a push is not kept waiting for that: the object is an orphan then.
+            if not signals.is_callers(error):
+                self._below.discard(sealing.name, placed)
+            raise
+
+    def get(self, reference: Reference, expected: Expected, attempt: audit.Attempt) -> Opened:
+        """Open what a reference stands for, if it is what was asked for (section 8.2).
+
+        Args:
+            reference: what the row holds.
+            expected: what is known of the coordinate that was asked for.
+            attempt: what the audit log will say; it learns which key was used.
 
         Raises:
             FormatError: the envelope, or what is sealed in it, has a shape that is not allowed.
-            ConfigError: its KEK or store is not trusted.
+            ConfigError: its KEK, its store or its deployment is not trusted.
             AuthenticationError: it is not what was sealed for this XCom.
             KeyServiceError: its data key could not be unwrapped.
             StoreError: its object could not be read.
         """
-        preamble: envelope.Preamble | None = None
-        try:
-            length_bytes = self._length(reference)
-            preamble, rest = envelope.split_preamble(self._below.get(reference))
-            payload = self._open(preamble, rest, length_bytes - preamble.length_bytes, expected)
-        except SecureXComError as error:
-            wrapped = preamble.unverified_wrapped if preamble else None
-            audit.record("open", expected, reference=reference, wrapped=wrapped, error=error)
-            raise
-        audit.record(
-            "open",
-            preamble.unverified_header.coordinate,
-            reference=reference,
-            wrapped=preamble.unverified_wrapped,
-            raw_bytes=payload.raw_bytes,
-        )
-        return payload
+        attempt.reference = reference
+        if isinstance(reference, Inline):
+            self.check_envelope_length(len(reference.envelope))
+            preamble, sealed = envelope.split_envelope(reference.envelope)
+            key = self.unwrapped(preamble, expected, attempt)
+            return self.opened(preamble, key(), (sealed,), len(sealed))
+        self._check_body_length(reference.length_bytes)
+        self._below.store(reference.store_uri)
+        preamble = envelope.parse_whole_preamble(reference.preamble)
+        header = preamble.unverified_header
+        if reference.name != names.object_name(header.instance, preamble.header_bytes):
+            raise AuthenticationError
+        key = self.unwrapped(preamble, expected, attempt)
+        return again_if_damaged(lambda: self._get(reference, preamble, key))
 
-    def _open(
+    def _get(
+        self, reference: Offloaded, preamble: envelope.Preamble, key: Callable[[], bytes]
+    ) -> Opened:
+        chunks = self._below.get(reference)
+        if self._keys.held_for_opening(*self._wrapping(preamble)) is not None:
+            return self.opened(preamble, key(), chunks, reference.length_bytes)
+        with beside(key, chunks) as (data_key, download):
+            return self.opened(preamble, data_key, download, reference.length_bytes)
+
+    def unwrapped(
         self,
         preamble: envelope.Preamble,
-        rest: Iterable[Buffer],
-        body_bytes: int,
         expected: Expected,
-    ) -> Payload:
-        payload_bytes = body.payload_length(body_bytes)
-        header = preamble.unverified_header
+        attempt: audit.Attempt,
+    ) -> Callable[[], bytes]:
+        """Check a preamble against settings and question (steps 3 and 4); what step 5 is.
+
+        Returns:
+            What unwraps the data key. Only that calls the key service.
+
+        Raises:
+            ConfigError: its KEK or its deployment is not trusted.
+            AuthenticationError: it was sealed for another place.
+        """
+        attempt.wrapped = preamble.unverified_wrapped
         self._keys.check_trusted(preamble.unverified_wrapped)
-        if header.instance not in self._instances or not expected.matches(header.coordinate):
+        header = preamble.unverified_header
+        deployment, sign, kind = header.instance.partition("#")
+        if deployment not in self._trusted:
+            raise ConfigError(
+                f"The value says that it was sealed by the deployment {deployment!r} (`instance`; "
+                "this is not verified), which is neither this one nor among `trusted_instances`, "
+                "so it is not opened. If this environment was made from a snapshot of that one, "
+                "or had that name before, add it to `trusted_instances` in airflow.cfg."
+            )
+        if sign + kind != self._mark or not expected.matches(header.coordinate):
             raise AuthenticationError
-        scope = envelope.scope_bytes(header.instance, header.coordinate)
-        data_key = self._keys.for_opening(
-            preamble.unverified_wrapped, envelope.key_aad(scope, header.key_id)
-        )
+        wrapped, aad = self._wrapping(preamble)
+        return lambda: self._keys.for_opening(wrapped, aad)
+
+    def opened(
+        self,
+        preamble: envelope.Preamble,
+        data_key: bytes,
+        chunks: Iterable[Buffer],
+        body_bytes: int,
+    ) -> Opened:
+        """Open a body whose preamble was checked (steps 6 to 9).
+
+        Raises:
+            FormatError: what is sealed in it has a shape that is not allowed.
+            AuthenticationError: it is not what was sealed.
+            StoreError: it could not be read.
+        """
+        header = preamble.unverified_header
         keys = envelope.derive(data_key, preamble.header_bytes, header.salt)
         envelope.check_commitment(keys, preamble.commitment)
-        opened = body.open_(keys.content_key, keys.header_hash, rest, body_bytes)
-        return parse_payload(opened, payload_bytes, self._max_value_bytes)
+        opened = body.open_(keys.content_key, keys.header_hash, chunks, body_bytes)
+        try:
+            payload = parse_payload(opened, body.payload_length(body_bytes), self._max_value_bytes)
+        except SecureXComError:
+            # A tag fails before the checksum of what was fetched is known, which tells damage on
+            # the way from an object that is not what was sealed: the rest is fetched for it.
+            deque(chunks, maxlen=0)
+            raise
+        return Opened(payload, header.coordinate)
 
     def fetch(self, reference: Reference) -> None:
-        """Have the layers below fetch an envelope, which a cache among them then holds.
+        """Have the layers below fetch a body, which a cache among them then holds.
 
         Raises:
             FormatError: it is longer than is allowed.
             ConfigError: its store is not trusted.
             StoreError: its object could not be read.
         """
-        self._length(reference)
-        for _ in self._below.get(reference):
-            pass
+        if isinstance(reference, Offloaded):
+            self._check_body_length(reference.length_bytes)
+            again_if_damaged(lambda: deque(self._below.get(reference), maxlen=0))
 
-    def delete(self, reference: Reference, expected: Expected) -> None:
-        """Delete what the reference names, under the coordinate that is known to own it.
+    def delete(self, reference: Offloaded, expected: Expected) -> str | None:
+        """Delete the object of a row that is gone, or about to go (section 8.3).
+
+        Args:
+            reference: what the row held. Its writer may not be who wrote the object.
+            expected: the coordinate of the row.
+
+        Returns:
+            The generation that was deleted; None where there was nothing to delete.
 
         Raises:
-            ConfigError: its store is not trusted.
-            AuthenticationError: it lies outside what the coordinate may own.
+            ConfigError: its store is not the one that is written to, or its deployment another.
+            FormatError: its preamble is malformed.
+            AuthenticationError: it is the object of another coordinate, or not all is known.
             StoreError: the store did not delete it.
         """
-        try:
-            self._below.delete(reference, expected)
-        except SecureXComError as error:
-            audit.record("delete", expected, reference=reference, error=error)
-            raise
-        audit.record("delete", expected, reference=reference)
-
-    def _length(self, reference: Reference) -> int:
-        """The envelope's length, checked before anything is fetched."""
-        if isinstance(reference, Inline):
-            length_bytes = len(reference.envelope)
-        else:
-            length_bytes = reference.length_bytes
-        most = envelope_bytes_max(self._max_value_bytes)
-        if length_bytes > most:
-            raise FormatError(
-                f"The envelope has {length_bytes} bytes; `max_value_bytes` "
-                f"({self._max_value_bytes}) allows no more than {most}."
+        if reference.store_uri != self._below.store_uri:
+            raise ConfigError(
+                f"The object lies in {reference.store_uri!r}, and only those in `store_uri` are "
+                "deleted with their rows."
             )
-        return length_bytes
+        preamble = envelope.parse_whole_preamble(reference.preamble)
+        header = preamble.unverified_header
+        if header.instance != self.instance:
+            raise ConfigError(
+                f"The object is that of the deployment {header.instance!r} (this is not "
+                "verified), which may still need it. It is left to that deployment."
+            )
+        if (
+            Expected.exactly(header.coordinate) != expected
+            or names.object_name(header.instance, preamble.header_bytes) != reference.name
+        ):
+            raise AuthenticationError(
+                "The row that goes is not known to be the one that its object was written for, "
+                "so the object was left as it is."
+            )
+        return self._below.delete(reference)
+
+    def _wrapping(self, preamble: envelope.Preamble) -> tuple[WrappedKey, bytes]:
+        header = preamble.unverified_header
+        scope = envelope.scope_bytes(header.instance, header.coordinate)
+        return preamble.unverified_wrapped, envelope.key_aad(scope, header.key_id)
+
+    def check_envelope_length(self, length_bytes: int) -> None:
+        """Hold the length of an envelope against `max_value_bytes`, before anything is fetched.
+
+        Raises:
+            FormatError: it is too long.
+        """
+        self._check_body_length(length_bytes - envelope.PREAMBLE_BYTES_MAX)
+
+    def _check_body_length(self, length_bytes: int) -> None:
+        max_bytes = body_bytes_max(self._max_value_bytes)
+        if length_bytes > max_bytes:
+            raise FormatError(
+                f"The sealed value has {length_bytes} bytes; `max_value_bytes` "
+                f"({self._max_value_bytes}) allows no more than {max_bytes}."
+            )
 
 
-def envelope_bytes_max(max_value_bytes: int) -> int:
-    """How long the envelope of a value of `max_value_bytes` can be (section 8, step 1)."""
-    return envelope.PREAMBLE_BYTES_MAX + body.body_length(longest(max_value_bytes))
+def again_if_damaged(read: Callable[[], _Result]) -> _Result:
+    """Read something that is fetched, and again where it came damaged.
+
+    Raises:
+        AuthenticationError: it came damaged each time.
+        SecureXComError: what `read` raised.
+    """
+    for _ in range(1 + DAMAGED_RETRIES):
+        with suppress(Damaged):
+            return read()
+    raise AuthenticationError
 
 
-class _Again:
-    """An envelope that can be made anew, with fresh salts, for an upload that starts over."""
+def body_bytes_max(max_value_bytes: int) -> int:
+    """How long the body of a value of `max_value_bytes` can be (section 8.2, step 1)."""
+    return body.body_length(longest(max_value_bytes))
 
-    def __init__(self, make: Callable[[], Iterator[Buffer]]) -> None:
-        self._make = make
 
-    def __iter__(self) -> Iterator[Buffer]:
-        return self._make()
+def _while_wrapping(key: SealingKey, make_body: Callable[[], Iterator[Buffer]]) -> Iterator[Buffer]:
+    """A body that breaks off once it is known that its key was not wrapped."""
+    for chunk in make_body():
+        if key.has_failed():
+            key.wrapped()
+        yield chunk

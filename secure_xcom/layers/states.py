@@ -1,48 +1,35 @@
-"""State: values under a key that are written over and over, and read without a word of context.
+"""States: values under a key that are written over and over (`docs/format.md`, section 7.2).
 
-A short one is a row like any other (`docs/format.md`, section 7). A long one is an object in the
-key's folder, and its row names the folder: the same for every write, so that whoever deletes the
-key knows where to look. The newest object counts; a write removes the older ones once its own is
-there, so at no time is there none.
+A short state is a row like any other. A long one is an object, under a name that is the same for
+every write of its key, and each write takes the place of the former one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from secure_xcom import audit, codecs
-from secure_xcom.errors import ConfigError, FormatError, ObjectNotFound, SecureXComError
-from secure_xcom.format.reference import (
-    dumps,
-    dumps_folder,
-    folder_from_row,
-    from_row,
-    is_folder,
-    loads,
-)
-from secure_xcom.layers.sealed import Sealed
-from secure_xcom.model import Coordinate, Expected, Inline, Payload, Reference, Remote
-from secure_xcom.stores.names import coordinate_prefix
-from secure_xcom.stores.protocol import Store, Stored
+from secure_xcom.errors import AuthenticationError, FormatError, ObjectNotFound
+from secure_xcom.format import envelope, names
+from secure_xcom.format.about import about, about_state
+from secure_xcom.format.reference import dumps, loads, state_from_row, state_to_row, to_row
+from secure_xcom.layers.sealed import Opened, Sealed, again_if_damaged
+from secure_xcom.layers.threshold import METADATA, Threshold
+from secure_xcom.model import Buffer, Coordinate, Expected, Inline, Payload, StateObject
 
 
 class States:
     """The states of tasks, or those of assets.
 
     Args:
-        sealed: seals, and places by length.
-        offloaded: seals, and places in the store whatever the length.
-        stores: those that rows may name, by their URIs.
-        store_uri: the one that is written to.
+        sealed: seals and opens, under the mark of these states.
+        below: the stores of these states.
+        threshold_bytes: a state whose body is at least this long goes to the store; -1 sends none
+            there.
     """
 
-    def __init__(
-        self, sealed: Sealed, offloaded: Sealed, stores: Mapping[str, Store], store_uri: str
-    ) -> None:
+    def __init__(self, sealed: Sealed, below: Threshold, threshold_bytes: int) -> None:
         self._sealed = sealed
-        self._offloaded = offloaded
-        self._stores = stores
-        self._store_uri = store_uri
+        self._below = below
+        self._threshold_bytes = threshold_bytes
 
     def to_row(self, text: str, coordinate: Coordinate) -> str:
         """Seal a text; the row that stands for it, as JSON.
@@ -50,99 +37,126 @@ class States:
         Raises:
             SecureXComError: any of the tree; nothing readable was written.
         """
-        reference = self._sealed.put(codecs.encode(text), coordinate)
-        if isinstance(reference, Inline):
-            return dumps(reference).decode()
-        self._remove_older(reference, coordinate)
-        return dumps_folder(self._store_uri, coordinate_prefix(Expected.exactly(coordinate)))
+        with audit.attempt("seal", coordinate) as attempt:
+            preamble, chunks = self._envelope(text, coordinate, attempt)
+            body_bytes = sum(map(len, chunks))
+            if body_bytes < self._threshold_bytes or self._threshold_bytes < 0:
+                attempt.reference = inline = Inline(b"".join((preamble, *chunks)))
+                kek_uri = attempt.wrapped.kek_uri if attempt.wrapped else ""
+                return dumps(to_row(inline, about(inline, kek_uri))).decode()
+            state = self._replace((preamble, *chunks), coordinate, attempt)
+            return dumps(state_to_row(state, about_state(state.store_uri))).decode()
 
-    def from_row(self, row: str, expected: Expected) -> str:
-        """The text that a row stands for, if it is what was asked for.
-
-        Raises:
-            ObjectNotFound: the row names a folder, and nothing is in it.
-            SecureXComError: any of the tree; nothing of the text was released.
-        """
-        try:
-            reference = self._named(row)
-        except SecureXComError as error:
-            audit.record("open", expected, error=error)
-            raise
-        return self.open(reference, expected)
-
-    def open(self, reference: Reference, expected: Expected) -> str:
-        """The text of a reference, if it is what was asked for.
+    def from_row(self, row: str, expected: Expected) -> Opened:
+        """The text that a row stands for, if it is what was asked for, and whose it is.
 
         Raises:
+            ObjectNotFound: the row names an object that is not there.
             SecureXComError: any of the tree; nothing of the text was released.
         """
-        return _text(self._sealed.get(reference, expected))
-
-    def _named(self, row: str) -> Reference:
-        """What a row stands for now."""
-        parsed = loads(row)
-        if not is_folder(parsed):
-            return from_row(parsed)
-        store_uri, folder = folder_from_row(parsed)
-        newest = self._newest(store_uri, folder)
-        if newest is None:
-            raise ObjectNotFound(
-                f"There is no object under {store_uri}/{folder}: the state was deleted while its "
-                "row remained. Write the key again."
-            )
-        return newest
+        with audit.attempt("open", expected) as attempt:
+            state = state_from_row(loads(row))
+            if isinstance(state, Inline):
+                return self._sealed.get(state, expected, attempt)
+            return self._open(state, expected, attempt)
 
     def set(self, text: str, coordinate: Coordinate) -> None:
-        """Write a text as the newest object of its folder."""
-        reference = self._offloaded.put(codecs.encode(text), coordinate)
-        self._remove_older(reference, coordinate)
+        """Write a text as the object of its key, however short it is."""
+        with audit.attempt("seal", coordinate) as attempt:
+            preamble, chunks = self._envelope(text, coordinate, attempt)
+            self._replace((preamble, *chunks), coordinate, attempt)
 
     def get(self, coordinate: Coordinate) -> str | None:
-        """The text of the newest object of a folder; None if there is none."""
+        """The text of the object of a key; None if there is none."""
         expected = Expected.exactly(coordinate)
-        newest = self._newest(self._store_uri, coordinate_prefix(expected))
-        return None if newest is None else self.open(newest, expected)
-
-    def delete(self, expected: Expected) -> None:
-        """Delete all objects of the folder that the leading known fields name."""
-        store = self._stores[self._store_uri]
         try:
-            for name, stored in store.objects(coordinate_prefix(expected)):
-                store.delete(name, generation=stored.generation)
-                audit.record("delete", expected, reference=_remote(self._store_uri, name, stored))
-        except SecureXComError as error:
-            audit.record("delete", expected, error=error)
-            raise
-
-    def _newest(self, store_uri: str, folder: str) -> Remote | None:
-        store = self._stores.get(store_uri)
-        if store is None:
-            raise ConfigError(
-                f"The row names a state in {store_uri!r}, which is not a store that this "
-                "deployment trusts. If it is one of yours, from before a move, add its store to "
-                "`trusted_stores`."
-            )
-        found = max(store.objects(folder), key=lambda one: int(one[1].generation), default=None)
-        if found is None:
+            with audit.attempt("open", expected) as attempt:
+                opened = self._open(self._named(coordinate), expected, attempt)
+        except ObjectNotFound:
             return None
-        return _remote(store_uri, *found)
+        return text_of(opened.payload)
 
-    def _remove_older(self, reference: Reference, coordinate: Coordinate) -> None:
-        if not isinstance(reference, Remote):
-            return
-        store = self._stores[self._store_uri]
-        for name, stored in store.objects(coordinate_prefix(Expected.exactly(coordinate))):
-            if int(stored.generation) < int(reference.generation):
+    def delete(self, coordinate: Coordinate) -> None:
+        """Delete the object of a key, if there is one."""
+        with audit.attempt("delete", coordinate) as attempt:
+            attempt.reference = state = self._named(coordinate)
+            store = self._below.store(state.store_uri)
+            if found := store.find(state.name):
+                attempt.generation = found.generation
+                store.delete(state.name, generation=found.generation)
+
+    def clear(self, coordinate: Coordinate, *, every_index: bool) -> None:
+        """Delete the objects of all keys of a task instance, or of all its map indexes.
+
+        Args:
+            coordinate: of the task instance, with any key.
+            every_index: whether those of all map indexes go.
+        """
+        folder = names.state_folder(self._sealed.instance, coordinate, every_index=every_index)
+        expected = Expected(
+            coordinate.dag_id,
+            coordinate.run_id,
+            coordinate.task_id,
+            None if every_index else coordinate.map_index,
+        )
+        store = self._below.store(self._below.store_uri)
+        with audit.attempt("delete", expected):
+            found = list(store.objects(f"{folder}/"))
+        for name, stored in found:
+            with audit.attempt("delete", expected) as attempt:
+                attempt.reference = StateObject(self._below.store_uri, name)
+                attempt.generation = stored.generation
                 store.delete(name, generation=stored.generation)
-                older = _remote(self._store_uri, name, stored)
-                audit.record("delete", coordinate, reference=older)
+
+    def _named(self, coordinate: Coordinate) -> StateObject:
+        name = names.state_name(self._sealed.instance, coordinate)
+        return StateObject(self._below.store_uri, name)
+
+    def _envelope(
+        self, text: str, coordinate: Coordinate, attempt: audit.Attempt
+    ) -> tuple[bytes, list[bytes]]:
+        """The preamble and the body of a state. It is held whole, and its key is wrapped by now."""
+        key = self._sealed.key_for(coordinate)
+        payload = codecs.encode(text)
+        attempt.raw_bytes = payload.raw_bytes
+        sealing = self._sealed.seal(payload, coordinate, key)
+        chunks = [bytes(chunk) for chunk in sealing.make_body()]
+        attempt.wrapped = key.wrapped()
+        return sealing.preamble(attempt.wrapped), chunks
+
+    def _replace(
+        self, data: tuple[Buffer, ...], coordinate: Coordinate, attempt: audit.Attempt
+    ) -> StateObject:
+        attempt.reference = state = self._named(coordinate)
+        stored = self._below.store(state.store_uri).replace(state.name, data, METADATA)
+        attempt.generation = stored.generation
+        return state
+
+    def _open(self, state: StateObject, expected: Expected, attempt: audit.Attempt) -> Opened:
+        attempt.reference = state
+        data = again_if_damaged(lambda: self._fetched(state, attempt))
+        preamble, body = envelope.split_envelope(data)
+        if names.state_name_of(preamble.unverified_header) != state.name:
+            raise AuthenticationError
+        data_key = self._sealed.unwrapped(preamble, expected, attempt)()
+        opened = self._sealed.opened(preamble, data_key, (body,), len(body))
+        attempt.where, attempt.raw_bytes = opened.coordinate, opened.payload.raw_bytes
+        return opened
+
+    def _fetched(self, state: StateObject, attempt: audit.Attempt) -> bytes:
+        """The envelope of a state. It is held whole, so nothing is parsed that came damaged."""
+        stored, chunks = self._below.store(state.store_uri).fetch(state.name)
+        attempt.generation = stored.generation
+        self._sealed.check_envelope_length(stored.length_bytes)
+        return b"".join(chunks)
 
 
-def _remote(store_uri: str, name: str, stored: Stored) -> Remote:
-    return Remote(store_uri, name, stored.generation, stored.length_bytes, stored.crc32c)
+def text_of(payload: Payload) -> str:
+    """The text of a state.
 
-
-def _text(payload: Payload) -> str:
+    Raises:
+        FormatError: what was sealed is no text.
+    """
     text = codecs.decode(payload)
     if not isinstance(text, str):
         raise FormatError("The sealed value is not a state.")

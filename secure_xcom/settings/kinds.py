@@ -1,4 +1,4 @@
-"""How settings are written: the kinds of value, each with what it allows and how it is read."""
+"""The kinds of values that settings have: how each is written, and which values it allows."""
 
 from __future__ import annotations
 
@@ -7,55 +7,35 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-_LONGEST_URI = 512
-#: Names below the prefix have the rest of Cloud Storage's 1,024 bytes (`stores/names.py`).
-_LONGEST_PREFIX = 199
-#: XCom keys are at most this long in Airflow.
-_LONGEST_KEY = 512
+from secure_xcom.errors import ConfigError
+from secure_xcom.uris import PREFIX_CHARACTERS_MAX, BucketPrefix, parse_kek, parse_store
 
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
-_PREFIX = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~=+@-]+)*")
-_PATH = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[^/\x00-\x1f\x7f\ud800-\udfff]+)+")
-_KMS = re.compile(
-    r"gcp-kms://projects/(?:[a-z0-9.-]{1,63}:)?[a-z][a-z0-9-]{4,28}[a-z0-9]"
-    r"/locations/[a-z0-9-]{1,63}/keyRings/[A-Za-z0-9_-]{1,63}/cryptoKeys/[A-Za-z0-9_-]{1,63}"
-)
+_URI_CHARACTERS_MAX = 512
+#: XCom keys are at most this long in Airflow.
+_KEY_CHARACTERS_MAX = 512
+
 _INSTANCE = re.compile(r"[A-Za-z0-9._:/@-]{0,128}")
 _CONNECTION = re.compile(r"[\w#!()\-.:/\\]{0,250}", re.ASCII)
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
 
 
-def is_bucket(name: str) -> bool:
-    """Whether `name` is the bare name of a bucket."""
-    return _BUCKET.fullmatch(name) is not None
-
-
 def is_store_uri(uri: str) -> bool:
-    """Whether `uri` is `gs://bucket/prefix` or `file:///dir`.
-
-    The prefix is optional, and has at most 199 characters. No trailing slash, no empty, `.` or
-    `..` segment: stores are compared as exact strings, so each has one spelling.
-    """
-    if len(uri) > _LONGEST_URI:
+    """Whether `uri` names a store (`uris.py`) whose objects' names have room below it."""
+    try:
+        place = parse_store(uri)
+    except ConfigError:
         return False
-    if uri.startswith("file://"):
-        return _PATH.fullmatch(uri.removeprefix("file://")) is not None
-    bucket, slash, prefix = uri.removeprefix("gs://").partition("/")
-    return (
-        uri.startswith("gs://")
-        and is_bucket(bucket)
-        and len(prefix) <= _LONGEST_PREFIX
-        and _PREFIX.fullmatch(slash + prefix) is not None
-    )
+    prefix = place.prefix if isinstance(place, BucketPrefix) else ""
+    return len(uri) <= _URI_CHARACTERS_MAX and len(prefix) <= PREFIX_CHARACTERS_MAX
 
 
 def is_kek_uri(uri: str) -> bool:
-    """Whether `uri` is `gcp-kms://projects/…/cryptoKeys/K` (no version) or `local-kek:///path`."""
-    if len(uri) > _LONGEST_URI:
+    """Whether `uri` names a key encryption key (`uris.py`)."""
+    try:
+        parse_kek(uri)
+    except ConfigError:
         return False
-    if uri.startswith("local-kek://"):
-        return _PATH.fullmatch(uri.removeprefix("local-kek://")) is not None
-    return _KMS.fullmatch(uri) is not None
+    return len(uri) <= _URI_CHARACTERS_MAX
 
 
 def is_instance(name: str) -> bool:
@@ -70,12 +50,12 @@ def is_connection(name: str) -> bool:
 
 def is_pattern(pattern: str) -> bool:
     """Whether `pattern` fits XCom keys but not all: wildcards alone would switch sealing off."""
-    return 0 < len(pattern) <= _LONGEST_KEY and pattern.strip("*?") != ""
+    return 0 < len(pattern) <= _KEY_CHARACTERS_MAX and pattern.strip("*?") != ""
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
-    """How a setting is written, and what of it is allowed."""
+class ValueKind:
+    """How the values of a setting are written, and which are allowed."""
 
     #: What is allowed, as an error says it.
     allowed: str
@@ -87,30 +67,30 @@ class Kind:
     option_type: str = "string"
 
 
-def text(allowed: str, accepts: Callable[[str], bool]) -> Kind:
+def text(allowed: str, accepts: Callable[[str], bool]) -> ValueKind:
     """Text that `accepts` accepts."""
-    return Kind(allowed, lambda value: isinstance(value, str) and accepts(value))
+    return ValueKind(allowed, lambda value: isinstance(value, str) and accepts(value))
 
 
-def choice(*names: str) -> Kind:
+def choice(*names: str) -> ValueKind:
     """One of a few names."""
     return text("one of " + ", ".join(names), lambda value: value in names)
 
 
-def integer(unit: str, least: int, most: int) -> Kind:
+def integer(unit: str, minimum: int, maximum: int) -> ValueKind:
     """A whole number of `unit` within its bounds."""
-    return Kind(
-        f"a plain integer of {unit}, from {least} to {most}",
+    return ValueKind(
+        f"a plain integer of {unit}, from {minimum} to {maximum}",
         # An exact type: to Python, True is an int.
-        lambda value: type(value) is int and least <= value <= most,
+        lambda value: type(value) is int and minimum <= value <= maximum,
         lambda text: int(text) if _INTEGER.fullmatch(text) else text,
         "integer",
     )
 
 
-def switch() -> Kind:
-    """Whether or not."""
-    return Kind(
+def switch() -> ValueKind:
+    """True or false."""
+    return ValueKind(
         "true or false",
         lambda value: type(value) is bool,
         lambda text: {"true": True, "false": False}.get(text.lower(), text),
@@ -118,9 +98,9 @@ def switch() -> Kind:
     )
 
 
-def listing(of: str, accepts: Callable[[str], bool]) -> Kind:
+def listing(of: str, accepts: Callable[[str], bool]) -> ValueKind:
     """A list of texts, each of which `accepts` accepts."""
-    return Kind(
+    return ValueKind(
         f"a list of {of}; in airflow.cfg separated by commas, or a JSON list, [] for none",
         lambda value: (
             isinstance(value, list)

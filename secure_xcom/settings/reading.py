@@ -1,4 +1,4 @@
-"""From what Airflow holds to `Settings`, or one error with all that is wrong."""
+"""Makes `Settings` of what Airflow holds, or one error with all that is wrong."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from difflib import get_close_matches
 from typing import Any
 
 from secure_xcom.errors import ConfigError
-from secure_xcom.settings.kinds import is_bucket
 from secure_xcom.settings.strict import contradictions
 from secure_xcom.settings.table import (
     BUCKET_VARIABLE,
@@ -19,18 +18,19 @@ from secure_xcom.settings.table import (
     Settings,
     is_protected,
 )
+from secure_xcom.uris import BucketPrefix, is_bucket
 
+# How messages call the two sources.
+_SECTION = f"airflow.cfg [{SECTION}]"
 _VARIABLE = f"the Variable {VARIABLE}"
-#: What of a wrong value a message shows at most, in characters.
-_SHOWN = 120
+#: How much of a wrong value a message shows.
+_SHOWN_CHARACTERS_MAX = 120
 
 
 def load(
     section: Mapping[str, str],
     variable: Mapping[str, object] | str | None,
     bucket: str | None,
-    *,
-    section_source: str = f"airflow.cfg [{SECTION}]",
 ) -> Settings:
     """Check what was configured.
 
@@ -39,15 +39,31 @@ def load(
         variable: the Variable `SECURE_XCOM`, as JSON text or parsed; None where there is none.
         bucket: the Variable `XCOM_BACKEND_DATA_GCS_NAME`, a bucket's name, used where no
             `store_uri` is set; None where there is none.
-        section_source: how messages call the section.
 
     Raises:
         ConfigError: names every fault, where it came from, what it holds and what is allowed.
     """
+    try:
+        return _load(section, variable, bucket)
+    except ConfigError:
+        raise
+    except Exception as error:  # noqa: BLE001 - what is held has methods of its own
+        fault = type(error).__name__
+    raise ConfigError(
+        f"{_SECTION} or {_VARIABLE} holds what cannot be read as settings ({fault}); "
+        "allowed are texts, numbers, true and false, and lists of texts."
+    )
+
+
+def _load(
+    section: Mapping[str, str],
+    variable: Mapping[str, object] | str | None,
+    bucket: str | None,
+) -> Settings:
     faults: list[str] = []
-    # None stands for what is faulty: set, so not missing, and never used.
+    # A faulty setting counts as set, so that it is not reported as missing; its value is None.
     values: dict[str, Any] = {}
-    _take(section, section_source, values, faults, as_text=True)
+    _take(section, _SECTION, values, faults, as_text=True)
 
     locked_by = [name for name in section if is_protected(name) or name == "unlocked"]
     only_here = {row.name for row in TABLE if row.section_only}
@@ -55,11 +71,11 @@ def load(
     allowed: dict[str, object] = {}
     for name, held in _members(variable, faults).items():
         if name in only_here:
-            faults.append(f"{name}, from {_VARIABLE}: only {section_source} may set it")
+            faults.append(f"{name}, from {_VARIABLE}: only {_SECTION} may set it")
         elif locked_by and is_protected(name) and name not in unlocked:
             values.setdefault(name, None)
             faults.append(
-                f"{name}, from {_VARIABLE}, is protected: {section_source} sets "
+                f"{name}, from {_VARIABLE}, is protected: {_SECTION} sets "
                 f"{', '.join(locked_by)}, so set {name} there too, or name it in unlocked there"
             )
         else:
@@ -67,14 +83,14 @@ def load(
     _take(allowed, _VARIABLE, values, faults, as_text=False)
 
     if "store_uri" not in values and bucket is not None:
-        values["store_uri"] = f"gs://{bucket}"
+        values["store_uri"] = BucketPrefix(bucket, "").uri
         if not is_bucket(bucket):
             faults.append(
                 f"the Variable {BUCKET_VARIABLE} is {_show(bucket)}; allowed: the bare name of a "
                 "bucket"
             )
     faults.extend(
-        f"{row.name} is not set: set it in {section_source} to {row.kind.allowed}"
+        f"{row.name} is not set: set it in {_SECTION} to {row.kind.allowed}"
         for row in TABLE
         if row.default is None and row.name not in values
     )
@@ -95,7 +111,7 @@ def _take(
     *,
     as_text: bool,
 ) -> None:
-    """Put what is right of `held` into `values`, and what is wrong into `faults`."""
+    """Check what a source holds: valid values go into `values`, and faults into `faults`."""
     for name, raw in held.items():
         row = BY_NAME.get(name)
         if row is None:
@@ -142,5 +158,8 @@ def _unknown(name: str, source: str) -> str:
 
 
 def _show(held: object) -> str:
-    shown = json.dumps(held, ensure_ascii=False, default=lambda other: type(other).__name__)
-    return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"
+    try:
+        shown = json.dumps(held, ensure_ascii=False, default=lambda other: type(other).__name__)
+    except Exception:  # noqa: BLE001 - enormous, deep, or with methods of its own
+        shown = f"of type {type(held).__name__}, and cannot be shown"
+    return shown if len(shown) <= _SHOWN_CHARACTERS_MAX else f"{shown[:_SHOWN_CHARACTERS_MAX]}…"

@@ -1,13 +1,15 @@
-"""What `require_cloud_kms` and `strict` do not go together with."""
+"""The settings that `require_cloud_kms` and `strict` refuse."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from secure_xcom.uris import CLOUD_KMS, scheme
+
 
 def contradictions(values: Mapping[str, Any]) -> Iterator[str]:
-    """Say what of the settings stands against these two.
+    """A sentence for each setting that these two refuse.
 
     Args:
         values: the settings that are set, by name; None for those that are wrong anyway.
@@ -20,7 +22,7 @@ def contradictions(values: Mapping[str, Any]) -> Iterator[str]:
             "trusted_keks": values.get("trusted_keks") or (),
         }
         for name, uris in keks.items():
-            if any(uri is not None and not uri.startswith("gcp-kms://") for uri in uris):
+            if any(uri is not None and scheme(uri) != CLOUD_KMS for uri in uris):
                 yield f"{name} has a key that is no Cloud KMS key, and {because} refuses those"
     if strict:
         yield from _against_strict(values)

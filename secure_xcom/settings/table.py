@@ -22,7 +22,7 @@ CLEAR_KEYS = ("skipmixin_key", "past_depends_met", "_link_*", "trigger_run_id")
 _MIB = 1 << 20
 _GIB = 1 << 30
 #: The largest payload of the format (`docs/format.md`).
-_LARGEST_BYTES = 1 << 40
+_PAYLOAD_BYTES_MAX = 1 << 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Setting:
     """One row of the table."""
 
     name: str
-    kind: kinds.Kind
+    kind: kinds.ValueKind
     description: str
     example: str
     #: None: there is none, the setting must be set.
@@ -62,7 +62,7 @@ _NAME = "letters, digits and . _ : / @ -, at most 128"
 
 
 def _row(  # noqa: PLR0913 - what a row says
-    kind: kinds.Kind,
+    kind: kinds.ValueKind,
     description: str,
     example: str,
     *,
@@ -147,9 +147,10 @@ class Settings:
     threshold_bytes: int = field(
         default=49152,
         metadata=_row(
-            kinds.integer("bytes", -1, _LARGEST_BYTES),
-            "A value whose sealed form is at least this long goes to the store; a shorter one "
-            "stays in the database row. 0 offloads all, -1 nothing.",
+            kinds.integer("bytes", -1, _PAYLOAD_BYTES_MAX),
+            "A value whose body (the ciphertext, without the preamble before it) is at least this "
+            "long goes to the store; a shorter one stays in the database row. 0 offloads all, "
+            "-1 nothing.",
             "65536",
             tuning=True,
         ),
@@ -167,7 +168,7 @@ class Settings:
     max_value_bytes: int = field(
         default=8 * _GIB,
         metadata=_row(
-            kinds.integer("bytes", 1, _LARGEST_BYTES),
+            kinds.integer("bytes", 1, _PAYLOAD_BYTES_MAX),
             "The longest value, once encoded, that is written or read. Reads check it before the "
             "download, and again before decompression.",
             "1073741824",
@@ -176,7 +177,7 @@ class Settings:
     cache_max_bytes: int = field(
         default=64 * _MIB,
         metadata=_row(
-            kinds.integer("bytes", 0, _LARGEST_BYTES),
+            kinds.integer("bytes", 0, _PAYLOAD_BYTES_MAX),
             "How much of what was read from the store a process keeps, still sealed, for "
             "repeated reads. 0 keeps nothing.",
             "268435456",
@@ -189,6 +190,26 @@ class Settings:
             kinds.integer("seconds", 1, 3600),
             "How long one data key seals, and how long an unwrapped one is kept for reads.",
             "60",
+        ),
+    )
+    kms_deadline_seconds: int = field(
+        default=60,
+        metadata=_row(
+            kinds.integer("seconds", 1, 3600),
+            "How long one call to Cloud KMS may take in all: credentials, connection, every "
+            "attempt and the waits between them. After that the push or pull fails.",
+            "20",
+            tuning=True,
+        ),
+    )
+    store_deadline_seconds: int = field(
+        default=120,
+        metadata=_row(
+            kinds.integer("seconds", 1, 3600),
+            "How long a push or a pull goes on asking Cloud Storage without real progress: 64 KiB "
+            "that it has kept or given.",
+            "30",
+            tuning=True,
         ),
     )
     settings_ttl_seconds: int = field(
@@ -286,8 +307,8 @@ class Settings:
             kinds.switch(),
             "The whole regulated posture at once: Cloud KMS only, an instance name, unsealed rows "
             "and former backends' rows refused, reads refused that do not say which XCom they "
-            "want, pulled values masked, the cluster policy active. What stands against it is an "
-            "error.",
+            "want, pulled values masked, the cluster policy active. A setting that contradicts it "
+            "is an error.",
             "true",
         ),
     )

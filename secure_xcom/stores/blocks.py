@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import google_crc32c
@@ -10,18 +10,21 @@ import google_crc32c
 from secure_xcom.model import Buffer
 
 
-class Tally:
+class Checksummed:
     """The chunks of a write as `bytes`, counted and summed on their way.
 
     It tells an error of what makes the chunks from one of what takes them.
+
+    Args:
+        make_chunks: called when the first one is asked for.
     """
 
-    def __init__(self, chunks: Iterable[Buffer]) -> None:
+    def __init__(self, make_chunks: Callable[[], Iterable[Buffer]]) -> None:
         self.length_bytes = 0
         self.crc32c = 0
         self.ended = False
         self.error: Exception | None = None
-        self._blocks = self._run(chunks)
+        self._blocks = self._run(make_chunks)
 
     def __iter__(self) -> Iterator[bytes]:
         return self._blocks
@@ -36,9 +39,9 @@ class Tally:
                 break
         return taken
 
-    def _run(self, chunks: Iterable[Buffer]) -> Iterator[bytes]:
+    def _run(self, make_chunks: Callable[[], Iterable[Buffer]]) -> Iterator[bytes]:
         try:
-            for chunk in chunks:
+            for chunk in make_chunks():
                 # A chunk may be gone when the next one comes; and google-crc32c takes no other.
                 block = chunk if type(chunk) is bytes else bytes(chunk)
                 if block:
@@ -52,18 +55,18 @@ class Tally:
 
 
 @contextmanager
-def errors_of_source_first(attempts: Iterable[Tally]) -> Iterator[None]:
+def errors_of_source_first(attempts: Iterable[Checksummed]) -> Iterator[None]:
     """Let an error of what makes the chunks out as it is, whatever was made of it on the way."""
     try:
         yield
     except Exception:
-        for tally in attempts:
-            if tally.error is not None:
-                raise tally.error from None
+        for attempt in attempts:
+            if attempt.error is not None:
+                raise attempt.error from None
         raise
 
 
-class Blocks:
+class HeldBody:
     """Bytes in pieces, held; as the body of a request they can be sent again."""
 
     def __init__(self, blocks: Iterable[Buffer]) -> None:
@@ -76,11 +79,11 @@ class Blocks:
     def __iter__(self) -> Iterator[Buffer]:
         return iter(self._blocks)
 
-    def after(self, count: int) -> Blocks:
+    def after(self, count: int) -> HeldBody:
         """What follows the first `count` bytes."""
         if not count:
             return self
-        return Blocks((memoryview(b"".join(self._blocks))[count:],))
+        return HeldBody((memoryview(b"".join(self._blocks))[count:],))
 
 
 #: What a piece of a chunked request is cut into: `urllib3` copies each, and memory for longer ones
@@ -88,7 +91,7 @@ class Blocks:
 _SENT_BYTES = 262_144
 
 
-class Once:
+class StreamedBody:
     """Bytes in pieces, passed through; as the body of a request they can be sent once."""
 
     def __init__(self, blocks: Iterable[Buffer]) -> None:
@@ -109,7 +112,7 @@ def _cut(blocks: Iterable[Buffer]) -> Iterator[Buffer]:
             yield view[start : start + _SENT_BYTES]
 
 
-def parts(blocks: Iterable[bytes], part_bytes: int) -> Iterator[tuple[Blocks, bool]]:
+def parts(blocks: Iterable[bytes], part_bytes: int) -> Iterator[tuple[HeldBody, bool]]:
     """Cut a stream into parts of exactly `part_bytes`, and mark the last, shorter or full."""
     part: list[Buffer] = []
     room_bytes = part_bytes
@@ -117,9 +120,9 @@ def parts(blocks: Iterable[bytes], part_bytes: int) -> Iterator[tuple[Blocks, bo
         rest = memoryview(block)
         while len(rest) > room_bytes:
             part.append(rest[:room_bytes])
-            yield Blocks(part), False
+            yield HeldBody(part), False
             rest = rest[room_bytes:]
             part, room_bytes = [], part_bytes
         part.append(rest)
         room_bytes -= len(rest)
-    yield Blocks(part), True
+    yield HeldBody(part), True

@@ -1,21 +1,30 @@
-"""What a store can do: keep bytes under a name, once, and give back the very same bytes."""
+"""What a store can do: keep bytes under a name, and give back the very same bytes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from secure_xcom.errors import AuthenticationError
 from secure_xcom.model import Buffer
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What a store answers to a write: what it holds now, compared with what was sent."""
+    """What a store holds under a name: a generation, and the length and CRC-32C of its bytes."""
 
     generation: str
     length_bytes: int
     crc32c: int
+
+
+class Damaged(AuthenticationError):  # noqa: N818 - nobody outside sees it
+    """What came of an object is not what its reference names; the object itself may be.
+
+    It may have changed on its way, so whoever has used nothing of it may read it again. In the
+    end it is an `AuthenticationError` like any other.
+    """
 
 
 class Store(Protocol):
@@ -30,38 +39,73 @@ class Store(Protocol):
         """The URI that references name, such as `gs://bucket/prefix`; no trailing slash."""
         ...
 
-    def put(self, name: str, chunks: Iterable[Buffer], metadata: Mapping[str, str]) -> Stored:
+    def create(
+        self,
+        name: str,
+        make_chunks: Callable[[], Iterable[Buffer]],
+        metadata: Mapping[str, str],
+    ) -> Stored:
         """Write a new object; visible whole or not at all.
 
         Args:
             name: of the new object.
-            chunks: its bytes. A chunk is good until the next one is asked for. What can be
-                iterated over again, as a list can and a generator cannot, may be: an upload that
-                failed starts over with it, and need not give the same bytes again.
+            make_chunks: makes its bytes, for each attempt anew; they need not be the same each
+                time. A chunk is good until the next one is asked for.
             metadata: what the store shows to an operator, if it can.
 
+        Returns:
+            What the attempt that landed has written.
+
         Raises:
-            GenerationMismatch: an object of that name exists.
-            StoreError: what the store holds is not what was sent.
+            StoreError: an object of that name exists that is not this write's own, or what the
+                store holds is not what was sent.
+        """
+        ...
+
+    def replace(self, name: str, data: Sequence[Buffer], metadata: Mapping[str, str]) -> Stored:
+        """Write an object in the place of the one that has its name, if there is one.
+
+        Readers see the former or the new one, whole. Of two writers that saw the same one, the
+        write that comes second counts as done just before the first, and succeeds.
+
+        Args:
+            name: of the object.
+            data: its bytes, held.
+            metadata: as for `create`.
+
+        Raises:
+            StoreError: the store did not take it; the former object is still there.
         """
         ...
 
     def get(
         self, name: str, *, generation: str, length_bytes: int, crc32c: int
     ) -> Iterator[Buffer]:
-        """Yield the object's bytes; an error may come at any point, also after the last chunk.
+        """Yield an object's bytes; an error may come at any point, also after the last chunk.
 
-        A caller uses nothing before the iteration has ended without an error.
+        Where the generation is gone, the live object of that name is read, and has to hold the
+        same bytes. A caller uses nothing before the iteration has ended without an error.
 
         Raises:
             ObjectNotFound: there is no object of that name.
-            GenerationMismatch: there is one, but it is another generation.
-            AuthenticationError: length or checksum differ from the reference's.
+            Damaged: length or checksum are others than those that were asked for.
         """
         ...
 
-    def delete(self, name: str, *, generation: str) -> None:
-        """Delete that generation of the object; one that is gone already is no error."""
+    def fetch(self, name: str) -> tuple[Stored, Iterator[Buffer]]:
+        """The live object of a name, and its bytes, as for `get`.
+
+        Raises:
+            ObjectNotFound: there is no object of that name.
+        """
+        ...
+
+    def find(self, name: str) -> Stored | None:
+        """What the store holds under a name now; None if nothing."""
+        ...
+
+    def delete(self, name: str, *, generation: str) -> bool:
+        """Delete that generation of an object; whether it was there."""
         ...
 
     def objects(self, folder: str) -> Iterator[tuple[str, Stored]]:

@@ -17,7 +17,8 @@ def as_user(tmp_path):
     (home / "airflow").mkdir(parents=True)
     (home / "airflow" / "airflow.cfg").write_text("[core]\nxcom_backend = theirs.Backend\n")
     (tmp_path / "temporary").mkdir()
-    env = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")} | {
+    foreign = ("AIRFLOW", "COVERAGE_")
+    env = {name: value for name, value in os.environ.items() if not name.startswith(foreign)} | {
         "HOME": str(home),
         "TMPDIR": str(tmp_path / "temporary"),
         "AIRFLOW_HOME": str(home / "airflow"),

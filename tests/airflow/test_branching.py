@@ -39,6 +39,6 @@ def test_a_skipped_task_that_is_cleared_stays_skipped(home):
 
 
 @pytest.mark.parametrize("environment", [DEFAULT], indirect=True)
-def test_without_their_control_key_they_would_run(home):
+def test_without_their_clear_key_they_would_run(home):
     seen = run(home, clear_keys="[]")
     assert seen["to be run"] == ["left_out", "stopped"]

@@ -15,12 +15,12 @@ DATABASE = "database file, deleted rows included"
 TASK_LOGS = "task logs"
 PRINTED = "printed by Airflow's processes"
 
-#: The command, with Airflow's environment changed in a way that no option can; and measured.
+#: The command, with Airflow's environment changed in a way that no option can.
 CHANGED = """
-import functools, json, os, sys
-from secure_xcom.cli import census, main
-measured = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE")}
-census.run = functools.partial(census.run, overrides=measured | json.loads(sys.argv[1]))
+import functools, json, sys
+from secure_xcom.cli import main
+from secure_xcom.trial import census
+census.run = functools.partial(census.run, overrides=json.loads(sys.argv[1]))
 raise SystemExit(main(["census", "--json", *sys.argv[2:]]))
 """
 
@@ -107,7 +107,7 @@ def test_another_backend_leaves_values_in_clear(census):
     assert said["backend"] == "common-io"
     # All else has run as it should.
     [note] = said["notes"]
-    assert note.startswith("Task octets is failed")
+    assert note.startswith("Task binary is failed")
     assert {"dict", "number in a dict", "string", "mapped number"} <= set.union(
         *on(said, "table xcom").values()
     )
@@ -144,5 +144,5 @@ def test_without_the_policy_logs_hold_what_tasks_return(census):
     said = census(provide(DEFAULT), AIRFLOW__SECURE_XCOM__LOG_RETURN_VALUES="true")
     assert surfaces(said) <= {TASK_LOGS, PRINTED}
     assert tasks(said) == {
-        *("record", "string", "number", "octets", "lines", "outputs", "pieces", "frame"),
+        *("record", "string", "number", "binary", "lines", "outputs", "pieces", "frame"),
     }

@@ -26,12 +26,12 @@ SELECT ti.task_id, ti.region_index, x.key, x.value
 FROM xcom_v2 x JOIN task_instance ti ON ti.id = x.task_instance_id
 """
 
-#: The command, with Airflow's environment changed in a way that no option can; and measured.
+#: The command, with Airflow's environment changed in a way that no option can.
 CHANGED = """
-import functools, json, os, sys
-from secure_xcom.cli import demo, main
-measured = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE")}
-demo.run = functools.partial(demo.run, overrides=measured | json.loads(sys.argv[1]))
+import functools, json, sys
+from secure_xcom.cli import main
+from secure_xcom.trial import demo
+demo.run = functools.partial(demo.run, overrides=json.loads(sys.argv[1]))
 raise SystemExit(main(["demo", *sys.argv[2:]]))
 """
 
@@ -49,6 +49,11 @@ def rows_of(database):
     }
 
 
+def card_of(keep):
+    """The card number of a kept home."""
+    return json.loads((keep / "canaries").read_text())["card number"]
+
+
 def test_what_it_says_is_what_lies_there(environment, as_user, tmp_path):
     keep = tmp_path / "kept"
     done = as_user(environment, "secure-xcom", "demo", "--json", "--keep", keep)
@@ -61,7 +66,7 @@ def test_what_it_says_is_what_lies_there(environment, as_user, tmp_path):
     assert "7 of 7 task runs: settle" in done.stderr
 
     assert stat.S_IMODE(keep.stat().st_mode) == 0o700
-    rows, card = rows_of(keep / "airflow.db"), (keep / "card").read_bytes()
+    rows, card = rows_of(keep / "airflow.db"), card_of(keep).encode()
     objects = {path for path in (keep / "store").rglob("*") if path.is_file()}
     by_task = {(one["task_id"], one["map_index"]): one for one in said["xcoms"]}
     assert {name: one["placement"] for name, one in by_task.items()} == EXPECTED
@@ -97,13 +102,15 @@ def test_what_it_says_is_what_lies_there(environment, as_user, tmp_path):
 
 def rereading(environment, as_user, keep, card):
     """Read a kept home back once more, comparing with what `card` would have given."""
+    texts = keep / "other texts"
+    texts.write_text(json.dumps({"card number": card}))
     settings = {
         "AIRFLOW_HOME": keep,
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{keep}/airflow.db",
         "AIRFLOW__SECURE_XCOM__STORE_URI": f"file://{keep}/store",
         "AIRFLOW__SECURE_XCOM__KEK_URI": f"local-kek://{keep}/kek",
         "AIRFLOW__CORE__XCOM_BACKEND": "secure_xcom.airflow.backend.SecureXComBackend",
-        "SECURE_XCOM_DEMO_CARD": card,
+        "TRIAL_TEXTS": texts,
     }
     done = as_user(
         environment,
@@ -111,7 +118,7 @@ def rereading(environment, as_user, keep, card):
         "import os, runpy, sys\n"
         "os.environ.update(item.split('=', 1) for item in sys.argv.pop(1).split('\\n'))\n"
         "os.environ.pop('AIRFLOW_VAR_SECURE_XCOM')\n"
-        "runpy.run_module('secure_xcom.cli.demo_reread', run_name='__main__')\n",
+        "runpy.run_module('secure_xcom.trial.reread', run_name='__main__')\n",
         "\n".join(f"{name}={value}" for name, value in settings.items()),
         keep / "printed" / "rows.json",
         keep / "printed" / "again.json",
@@ -138,7 +145,7 @@ def test_a_person_sees_what_was_returned_and_what_lies_there(environment, as_use
     assert "a DataFrame of 5,000 rows and 4 columns: card, amount, at, country" in done.stdout
     (card,) = set(re.findall(r"The card number (9\d{15}), made up", done.stdout))
     assert f"'card': '{card}'" in done.stdout
-    assert card == (keep / "card").read_text()
+    assert card == card_of(keep)
     assert "\nOK: 7 XComs sealed on Airflow 2.11.2, 5 inline and 2 offloaded, in " in done.stdout
     assert f"\nKept: {keep}\n" in done.stdout
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -37,10 +38,11 @@ def run(home, env):
 @pytest.mark.parametrize("version", VERSIONS)
 def test_examples_end_the_same(version, tmp_path):
     environment = provide(version)
-    stock = run(new_home(environment, tmp_path / "stock"), {})
-    home = new_home(environment, tmp_path / "ours")
-    # Some of their values are offloaded at this threshold, and some are not.
-    ours = run(home, switch_on(home, threshold_bytes=1000))
+    plain, home = (new_home(environment, tmp_path / name) for name in ("stock", "ours"))
+    # Side by side, since many of them wait. Some of their values are offloaded at this threshold,
+    # and some are not.
+    with ThreadPoolExecutor() as pool:
+        stock, ours = pool.map(run, (plain, home), ({}, switch_on(home, threshold_bytes=1000)))
 
     assert len(ours) >= 25
     assert sum(dag["sealed"] for dag in ours.values()) >= 25

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from support.deployed import BACKEND
-from support.environments import ROOT
+from support.environments import ROOT, measured
 
 INSIDE = Path(__file__).parent / "inside"
 FIDELITY = INSIDE / "test_fidelity.py"
@@ -14,7 +14,8 @@ FIDELITY = INSIDE / "test_fidelity.py"
 def run(home, *which):
     done = home.run(
         *("python", "-m", "pytest", "-c", INSIDE / "pytest.ini", "--rootdir", INSIDE, *which),
-        env={
+        env=measured()
+        | {
             "AIRFLOW__CORE__XCOM_BACKEND": BACKEND,
             # So that Airflow 3 looks Variables up in the database, as its own daemons do.
             "_AIRFLOW_PROCESS_CONTEXT": "server",

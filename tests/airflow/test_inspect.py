@@ -48,17 +48,18 @@ def test_what_a_dag_wrote_is_shown_and_opened(home):
     }
 
     rows = xcoms(home)
-    ((name, envelope),) = objects(home).items()
+    ((name, body),) = objects(home).items()
     long = json.dumps(rows["long", -1, "return_value"])
     found, _ = inspect(home, long)
     assert {check["holds"] for check in found["checks"]} == {True}
     assert found["object"]["object"] == name
-    assert found["envelope"]["length_bytes"] == len(envelope)
+    assert found["envelope"]["body_bytes"] == len(body)
+    assert (found["envelope"]["task_id"], found["envelope"]["instance"]) == ("long", "prod")
+    found, _ = inspect(home, f"{settings['store_uri']}/{name}")
+    assert (found["kind"], found["envelope"]) == ("body", None)
 
     output = home.path / "opened"
-    found, printed = inspect(
-        home, f"{settings['store_uri']}/{name}", "--open", "--output", str(output)
-    )
+    found, printed = inspect(home, long, "--open", "--output", str(output))
     assert found["authenticated"] is True
     assert output.read_bytes().endswith(canary.encode())
     assert len(output.read_bytes()) == 60_000 + len(canary)

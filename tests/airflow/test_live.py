@@ -35,7 +35,7 @@ def check_what_a_trigger_ended_with(home, env, rows):
         assert row["placement"] == "inline"
         assert read == {
             **{policy: {"by": "trigger"} for policy in ("deny", "warn", "allow")},
-            "control key": "address",
+            "clear key": "address",
         }
         return
     # The server encodes it as JSON once more, and the stock backend gives it as that text, too.
@@ -43,7 +43,7 @@ def check_what_a_trigger_ended_with(home, env, rows):
     assert read == {
         "deny": "UnsealedError",
         **dict.fromkeys(("warn", "allow"), '{"by": "trigger"}'),
-        "control key": '"address"',
+        "clear key": '"address"',
     }
     logs = [path.read_text() for path in home.logs.rglob("*read_what_the_trigger_wrote*/*.log")]
     assert "was not sealed by this backend" in "".join(logs)

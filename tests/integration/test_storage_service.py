@@ -12,7 +12,7 @@ from pathlib import Path
 from servers.fault_proxy import Remote
 from servers.gcs import make_client
 
-from secure_xcom.stores.gcs import Gcs
+from secure_xcom.stores.gcs.store import Gcs
 
 
 def test_a_process_serves_and_is_steered_from_outside(tmp_path: Path):
@@ -32,7 +32,7 @@ def test_a_process_serves_and_is_steered_from_outside(tmp_path: Path):
         store = Gcs("gs://xcom/p", make_client=lambda _: make_client(ready["url"]))
         remote = Remote(ready["url"])
         remote.fail("upload", "status", code=503)
-        stored = store.put("name", [b"sealed"], {})
+        stored = store.create("name", lambda: [b"sealed"], {})
         assert remote.counts() == {"upload": 2}
         remote.reset()
         program = (

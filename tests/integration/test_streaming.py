@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from support.memory import FixedKek
 
+from secure_xcom import audit
 from secure_xcom.errors import CodecError
 from secure_xcom.format import body
 from secure_xcom.format.payload import marshal_payload
@@ -22,7 +23,7 @@ from secure_xcom.layers.cached import Cached
 from secure_xcom.layers.sealed import Sealed
 from secure_xcom.layers.threshold import Threshold
 from secure_xcom.model import CodecId, Compression, Coordinate, Expected, Payload
-from secure_xcom.stores.gcs import Gcs
+from secure_xcom.stores.gcs.store import Gcs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from servers.fault_proxy import FaultProxy
     from servers.gcs import GcsServer
 
-    from secure_xcom.model import Buffer
+    from secure_xcom.model import Buffer, Reference
 
 MIB = 2**20
 KEK_URI = "gcp-kms://k"
@@ -49,8 +50,16 @@ def stack_over(server: FaultProxy | GcsServer, bucket: str) -> Sealed:
         trusted_instances=(),
         compression=Compression.ZSTD,
         max_value_bytes=2**33,
-        describe=False,
     )
+
+
+def put(stack: Sealed, payload: Payload) -> Reference:
+    return stack.put(payload, WHERE, stack.key_for(WHERE))
+
+
+def get(stack: Sealed, reference: Reference) -> Payload:
+    asked = Expected.exactly(WHERE)
+    return stack.get(reference, asked, audit.Attempt(asked)).payload
 
 
 class Meter:
@@ -94,14 +103,14 @@ def test_a_push_and_a_pull_overlap_with_the_line(
 
     monkeypatch.setattr(sealed, "marshal_payload", slowly_made)
     monkeypatch.setattr(gcs_proxy, "up", Meter(16 * MIB, arrived.set))
-    reference = stack.put(Payload(CodecId.BYTES, (value,)), WHERE)
+    reference = put(stack, Payload(CodecId.BYTES, (value,)))
     assert in_time == [True]
 
     monkeypatch.setattr(sealed.body, "open_", noticed)
     near_the_end = reference.length_bytes - 8 * MIB
     held_back = Meter(near_the_end, lambda: in_time.append(opened.wait(20)))
     monkeypatch.setattr(gcs_proxy, "down", held_back)
-    assert stack.get(reference, Expected.exactly(WHERE)).buffers == (value,)
+    assert get(stack, reference).buffers == (value,)
     assert in_time == [True, True]
 
 
@@ -117,16 +126,15 @@ def peak_bytes(work: Callable[[], object]) -> int:
 @pytest.mark.parametrize("count", [1, 40])
 def test_what_is_held_does_not_grow_with_the_value(gcs_server: GcsServer, bucket: str, count: int):
     stack = stack_over(gcs_server, bucket)
-    stack.put(Payload(CodecId.BYTES, (os.urandom(100_000),)), WHERE)
+    put(stack, Payload(CodecId.BYTES, (os.urandom(100_000),)))
     value = os.urandom(40 * MIB)
     size = len(value) // count
     buffers = [value[at : at + size] for at in range(0, len(value), size)]
     payload = Payload(CodecId.ARROW, buffers)
     references, found = [], []
-    assert peak_bytes(lambda: references.append(stack.put(payload, WHERE))) < ROOM_BYTES
+    assert peak_bytes(lambda: references.append(put(stack, payload))) < ROOM_BYTES
     [reference] = references
-    asked = Expected.exactly(WHERE)
-    peak = peak_bytes(lambda: found.append(stack.get(reference, asked)))
+    peak = peak_bytes(lambda: found.append(get(stack, reference)))
     assert found[0].buffers == (value,)
     assert peak < len(value) + ROOM_BYTES
 
@@ -146,6 +154,6 @@ def test_a_value_that_fails_on_its_way_leaves_nothing(
     monkeypatch.setattr(sealed, "marshal_payload", failing)
     stack = stack_over(gcs_proxy, bucket)
     with pytest.raises(CodecError, match="it cannot be had"):
-        stack.put(Payload(CodecId.BYTES, (os.urandom(24 * MIB),)), WHERE)
+        put(stack, Payload(CodecId.BYTES, (os.urandom(24 * MIB),)))
     assert gcs_proxy.counts() == {"upload": 1}
     assert gcs_server.names(bucket) == []

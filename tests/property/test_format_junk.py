@@ -14,6 +14,7 @@ from vectors import construct, frames
 from secure_xcom.errors import FormatError
 from secure_xcom.format import envelope, reference
 from secure_xcom.format.payload import parse_payload
+from secure_xcom.model import StateObject
 
 MADE = construct.envelope("junk", b"value", instance="prod", ti_id=bytes(16), version_hint="3")
 PREAMBLE = MADE.data[: MADE.at["body"]]
@@ -101,12 +102,13 @@ JSON = st.recursive(
     ),
     max_leaves=8,
 )
-ROWS = [construct.inline(MADE.data), construct.offloaded(MADE.data)]
+ROWS = [construct.inline(MADE), construct.offloaded(MADE)]
+STATE_ROWS = [construct.inline(MADE), construct.state(MADE, "task")]
 
 
 @st.composite
-def changed_rows(draw):
-    row = dict(draw(st.sampled_from(ROWS)))
+def changed_rows(draw, rows):
+    row = dict(draw(st.sampled_from(rows)))
     members = [*row, "other"]
     for _ in range(draw(st.integers(1, 3))):
         member = draw(st.sampled_from(members))
@@ -117,11 +119,20 @@ def changed_rows(draw):
     return row
 
 
-@given(JSON | changed_rows())
+@given(JSON | changed_rows(ROWS))
 def test_a_row_parses_to_the_same_row_or_not_at_all(row):
     parsed = or_format_error(lambda: reference.from_row(row))
     if parsed:
-        assert reference.to_row(parsed) | {"about": 0} == row | {"about": 0}
+        assert reference.to_row(parsed, row["about"]) == row
+
+
+@given(JSON | changed_rows([*STATE_ROWS, ROWS[1]]))
+def test_the_row_of_a_state_parses_to_the_same_row_or_not_at_all(row):
+    parsed = or_format_error(lambda: reference.state_from_row(row))
+    if isinstance(parsed, StateObject):
+        assert reference.state_to_row(parsed, row["about"]) == row
+    elif parsed:
+        assert reference.to_row(parsed, row["about"]) == row
 
 
 @given(st.binary(max_size=100) | mutated(json.dumps(ROWS[1]).encode()))
@@ -132,7 +143,7 @@ def test_a_row_s_text_parses_or_not_at_all(data):
 
 @given(st.text(alphabet="ABCabc019+/=-_ \n\xe9", max_size=12))
 def test_base64_has_one_form(text):
-    row = construct.inline(b"") | {"envelope": text}
+    row = construct.inline(MADE) | {"envelope": text}
     parsed = or_format_error(lambda: reference.from_row(row))
     if parsed:
         assert base64.b64encode(parsed.envelope).decode() == text

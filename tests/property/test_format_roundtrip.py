@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given
 from hypothesis import strategies as st
 from vectors import construct
 from vectors import reader as independent
 
-from secure_xcom.format import body, envelope, reference
+from secure_xcom.format import body, envelope, names, reference
 from secure_xcom.format.payload import longest, marshal_payload, parse_payload
-from secure_xcom.model import CodecId, Compression, Coordinate, Inline, Payload, Remote, WrappedKey
+from secure_xcom.model import (
+    CodecId,
+    Compression,
+    Coordinate,
+    Inline,
+    Offloaded,
+    Payload,
+    StateObject,
+    WrappedKey,
+)
 
 IDS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=250)
 COORDINATES = st.builds(
@@ -35,15 +46,19 @@ WRAPPED = st.builds(
     st.binary(min_size=1, max_size=2048),
     st.text(st.characters(codec="utf-8"), max_size=120),
 )
-SEGMENT = r"[A-Za-z0-9\-_~%][A-Za-z0-9\-._~%]{0,19}"
-NAMES = st.from_regex(rf"\A{SEGMENT}(/{SEGMENT}){{0,5}}\Z")
-REFERENCES = st.builds(Inline, st.binary(max_size=500)) | st.builds(
-    Remote,
-    st.text(max_size=50),
+NAMES = st.from_regex(r"\A[0-9a-f]{16}/[0-9a-f]{64}\Z")
+TEXTS = st.text(st.characters(codec="utf-8"), max_size=50)
+OFFLOADED = st.builds(
+    Offloaded,
+    TEXTS,
     NAMES,
     st.integers(1, 10**20 - 1).map(str),
-    st.integers(1, 1_099_528_417_633),
+    st.integers(256, 2**40).map(body.body_length),
     st.integers(0, 2**32 - 1),
+    st.binary(max_size=500),
+)
+STATES = st.builds(
+    StateObject, TEXTS, st.from_regex(r"\A[0-9a-f]{16}/[0-9a-f]{64}/[0-9a-f]{64}/[0-9a-f]{64}\Z")
 )
 
 
@@ -65,16 +80,42 @@ def test_headers_of_different_contents_have_different_bytes(one, other):
     assert same == (one == other)
 
 
-@given(REFERENCES)
-def test_a_reference_reads_back_by_both_readers(made):
-    text = reference.dumps(made)
+@given(st.builds(Inline, st.binary(max_size=500)) | OFFLOADED, TEXTS)
+def test_a_reference_reads_back_by_both_readers(made, about):
+    text = reference.dumps(reference.to_row(made, about))
     assert reference.from_row(reference.loads(text)) == made
-    seen = independent.row(text.decode())
+    row = independent.parsed(text.decode())
+    independent.check_reference(row)
     if isinstance(made, Inline):
-        assert seen["envelope"] == made.envelope
+        assert independent.base64_bytes(row["envelope"]) == made.envelope
     else:
-        assert seen["crc32c"] == made.crc32c.to_bytes(4, "big")
-        assert seen["object"] == made.name
+        assert independent.base64_bytes(row["crc32c"]) == made.crc32c.to_bytes(4, "big")
+        assert independent.base64_bytes(row["preamble"]) == made.preamble
+        assert row["object"] == made.name
+
+
+@given(STATES, TEXTS)
+def test_the_row_of_a_state_reads_back(made, about):
+    text = reference.dumps(reference.state_to_row(made, about))
+    assert reference.state_from_row(reference.loads(text)) == made
+
+
+@given(HEADERS, st.sampled_from(["", "#task-state", "#asset-state"]))
+def test_names_are_those_of_an_independent_writer(header, mark):
+    header = replace(header, instance=header.instance + mark)
+    where = header.coordinate
+    made = construct.envelope(
+        "any",
+        b"",
+        instance=header.instance,
+        dag=where.dag_id,
+        run=where.run_id,
+        task=where.task_id,
+        map_index=where.map_index,
+        key=where.key,
+    )
+    assert names.object_name(header.instance, made.header) == made.object_name
+    assert names.state_name_of(header) == made.state_name
 
 
 @given(

@@ -12,8 +12,13 @@ As a process: `python tests/servers/fault_proxy.py --ready-file FILE --bucket xc
 and a proxy, with `--latency-ms 20 --megabytes-per-second 100` a distant one; the file gets a JSON
 object with `url`, `server_url` and `environment`. Such a proxy is steered by HTTP, see `Remote`.
 
+With `tls=True` it speaks TLS as the service does; a client that has `FaultProxy.environment`
+trusts it (`REQUESTS_CA_BUNDLE`), and another does not.
+
 Kinds of request: `upload` (one request), `start`, `part`, `status` and `cancel` (of a resumable
-upload), `download`, `stat`, `list`, `delete`, `bucket`, `other`.
+upload), `download`, `stat`, `list`, `delete`, `bucket`, `other`. And `connection`: a new one,
+before anything is said on it; its faults are `stall`, `reset`, and `hang_up`, which closes it in
+order.
 
 Faults:
 
@@ -22,7 +27,11 @@ Faults:
 - `reset`: reads `after_bytes` of the body and resets the connection; nothing reaches the server.
 - `lose_answer`: the server does what it is asked, and the answer is lost in a reset.
 - `truncate`: answers with only `after_bytes` of the body, and hangs up.
-- `stall`: is silent for `seconds`, and hangs up.
+- `cut`: answers with only `after_bytes` of the body, as if that were all of it.
+- `unnamed`: leaves out the header `Location`.
+- `drip`: answers a byte at a time, head and body, one each `seconds`.
+- `drip_body`: the same, once the head and `after_bytes` of the body are out.
+- `stall`: reads no more and says nothing, for `seconds`, and hangs up.
 - `corrupt`: flips a bit of the answer's body at `after_bytes`.
 - `corrupt_upload`: flips a bit of the request's body at `after_bytes`.
 - `keep_part`: keeps only `after_bytes` of a part.
@@ -35,8 +44,10 @@ import http.client
 import json
 import signal
 import socket
+import ssl
 import struct
 import sys
+import tempfile
 import threading
 import time
 import urllib.request
@@ -50,6 +61,7 @@ from urllib.parse import urlsplit
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from servers.certificate import Certificate
 from servers.gaps import Answer, Gaps, error
 from servers.gcs import GcsServer, make_client
 
@@ -74,6 +86,8 @@ class Fault:
     after_bytes: int = 0
     code: int = 503
     seconds: float = 0.0
+    #: What `status` says besides, in the service's words.
+    reason: str = ""
 
 
 @dataclass
@@ -113,12 +127,14 @@ class FaultProxy:
         upstream: the URL of fake-gcs-server.
         latency_seconds: a round trip, paid once by each connection and once by each request.
         bytes_per_second: of the line, in each direction; None for no bound.
+        tls: whether it speaks TLS.
     """
 
     def __init__(
         self,
         upstream: str,
         *,
+        tls: bool = False,
         latency_seconds: float = 0.0,
         bytes_per_second: float | None = None,
     ) -> None:
@@ -134,8 +150,17 @@ class FaultProxy:
         self._lock = threading.Lock()
         self._faults: list[Fault] = []
         self._seen: list[Seen] = []
+        self._connections = 0
         self._server = _Server(self)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self.scheme = "https" if tls else "http"
+        self.url = f"{self.scheme}://127.0.0.1:{self._server.server_address[1]}"
+        self._directory = tempfile.TemporaryDirectory(prefix="fault-proxy-")
+        self._roots = Path(self._directory.name) / "roots.pem"
+        self.context: ssl.SSLContext | None = None
+        if tls:
+            certificate = Certificate("127.0.0.1")
+            self._roots.write_bytes(certificate.pem)
+            self.context = certificate.server_context()
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
         self._thread.start()
 
@@ -144,6 +169,7 @@ class FaultProxy:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+        self._directory.cleanup()
 
     def __enter__(self) -> Self:
         return self
@@ -154,7 +180,10 @@ class FaultProxy:
     @property
     def environment(self) -> dict[str, str]:
         """What leads Google's client, and gcsfs, of another process here."""
-        return {"STORAGE_EMULATOR_HOST": self.url}
+        environment = {"STORAGE_EMULATOR_HOST": self.url}
+        if self.context:
+            environment["REQUESTS_CA_BUNDLE"] = str(self._roots)
+        return environment
 
     def make_client(self, _credentials: object = None) -> Client:
         """Google's own client, led here."""
@@ -165,7 +194,7 @@ class FaultProxy:
         self.latency_seconds = latency_seconds
         self.up, self.down = Link(bytes_per_second), Link(bytes_per_second)
 
-    def fail(self, kind: str, what: str, **details: float) -> None:
+    def fail(self, kind: str, what: str, **details: float | str) -> None:
         """Disturb the next requests of that kind; the module says how."""
         with self._lock:
             self._faults.append(Fault(kind, what, **details))
@@ -174,6 +203,11 @@ class FaultProxy:
         """How many requests of each kind came."""
         with self._lock:
             return dict(Counter(seen.kind for seen in self._seen))
+
+    def connections(self) -> int:
+        """How many connections came."""
+        with self._lock:
+            return self._connections
 
     def seen(self, kind: str) -> list[Seen]:
         """The requests of that kind, in order."""
@@ -185,19 +219,29 @@ class FaultProxy:
         with self._lock:
             self._seen.clear()
             self._faults.clear()
+            self._connections = 0
 
     def note(self, seen: Seen) -> Fault | None:
         """Count a request; the fault that it meets."""
         with self._lock:
             self._seen.append(seen)
-            for fault in self._faults:
-                if fault.kind != seen.kind or not fault.times:
-                    continue
-                if fault.skip:
-                    fault.skip -= 1
-                    return None
-                fault.times -= 1
-                return fault
+            return self._fault(seen.kind)
+
+    def note_connection(self) -> Fault | None:
+        """Count a connection; the fault that it meets."""
+        with self._lock:
+            self._connections += 1
+            return self._fault("connection")
+
+    def _fault(self, kind: str) -> Fault | None:
+        for fault in self._faults:
+            if fault.kind != kind or not fault.times:
+                continue
+            if fault.skip:
+                fault.skip -= 1
+                return None
+            fault.times -= 1
+            return fault
         return None
 
 
@@ -211,7 +255,7 @@ class Remote:
         arguments = {"latency_seconds": latency_seconds, "bytes_per_second": bytes_per_second}
         self._call("shape", arguments)
 
-    def fail(self, kind: str, what: str, **details: float) -> None:
+    def fail(self, kind: str, what: str, **details: float | str) -> None:
         self._call("fail", asdict(Fault(kind, what, **details)))
 
     def counts(self) -> dict[str, int]:
@@ -246,17 +290,28 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     wbufsize = 0
+    cut_bytes: int | None = None
+    unnamed = False
 
     def setup(self) -> None:
-        super().setup()
         self.proxy: FaultProxy = self.server.proxy
         time.sleep(self.proxy.latency_seconds)
+        if fault := self.proxy.note_connection():
+            self._break(fault)
+            raise _HungUp
+        if self.proxy.context:
+            # Here and not where connections are accepted, so that none waits for another's.
+            self.request = self.proxy.context.wrap_socket(self.request, server_side=True)
+        super().setup()
         host = urlsplit(self.proxy.upstream)
         self.upstream = http.client.HTTPConnection(host.hostname, host.port, timeout=60)
 
     def finish(self) -> None:
         self.upstream.close()
         super().finish()
+        if self.proxy.context:
+            # The server closes the socket that it accepted, which is an empty shell by now.
+            self.connection.close()
 
     def log_message(self, *_args: object) -> None:
         pass
@@ -272,13 +327,25 @@ class _Handler(BaseHTTPRequestHandler):
         fault = self.proxy.note(self.seen)
         try:
             time.sleep(self.proxy.latency_seconds)
+            if fault:
+                self._disturb_answer(fault)
             if fault is None or not self._keep_back(fault):
                 self._serve(kind, fault)
+            self.cut_bytes, self.unnamed = None, False
         except (_HungUp, http.client.HTTPException, OSError, ValueError):
             # Also a body that ends before its time.
             self.close_connection = True
 
     do_POST = do_PUT = do_DELETE = do_PATCH = do_GET  # noqa: N815 - the base class names them
+
+    def _break(self, fault: Fault) -> None:
+        """End a connection before anything is said on it."""
+        if fault.what == "stall":
+            self.proxy.stopping.wait(fault.seconds)
+            return
+        self.request.recv(_BLOCK_BYTES)
+        if fault.what == "reset":
+            _reset_at_close(self.request)
 
     def _control(self) -> None:
         arguments = json.loads(b"".join(self._body()) or b"{}")
@@ -291,10 +358,10 @@ class _Handler(BaseHTTPRequestHandler):
         if fault.what == "status":
             for _ in self._body():
                 pass
-            self._answer(error(fault.code))
+            self._answer(error(fault.code, fault.reason))
             return True
         if fault.what == "refuse":
-            self._answer(error(fault.code))
+            self._answer(error(fault.code, fault.reason))
         elif fault.what == "reset":
             left = fault.after_bytes
             for block in self._body():
@@ -307,6 +374,13 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             return False
         raise _HungUp
+
+    def _disturb_answer(self, fault: Fault) -> None:
+        """Have the answer that comes be another, or come otherwise."""
+        if fault.what in ("drip", "drip_body"):
+            self.wfile = _Drip(self.wfile, fault, self.proxy.stopping)
+        self.cut_bytes = fault.after_bytes if fault.what == "cut" else None
+        self.unnamed = fault.what == "unnamed"
 
     def _serve(self, kind: str, fault: Fault | None) -> None:
         gaps = self.proxy.gaps
@@ -370,7 +444,7 @@ class _Handler(BaseHTTPRequestHandler):
             response.read()
             self._reset()
             raise _HungUp
-        if response.length is None:
+        if response.length is None or self.cut_bytes is not None:
             self._answer(Answer(response.status, response.read(), tuple(response.getheaders())))
             return
         left = response.length
@@ -387,16 +461,20 @@ class _Handler(BaseHTTPRequestHandler):
         response.read()
 
     def _answer(self, answer: Answer) -> None:
-        self._head(answer.status, answer.headers, len(answer.body))
-        self.proxy.down.carry(len(answer.body))
-        self.wfile.write(answer.body)
+        body = answer.body[: self.cut_bytes]
+        self._head(answer.status, answer.headers, len(body))
+        self.proxy.down.carry(len(body))
+        self.wfile.write(body)
 
     def _head(self, status: int, headers: object, length: int) -> None:
         self.send_response_only(status)
         changed = {name.lower() for name in self.proxy.headers}
         for name, value in headers:
+            if self.unnamed and name.lower() == "location":
+                continue
             if name.lower() not in _HOP_BY_HOP | changed:
-                self.send_header(name, value)
+                # The server, which hears http, names addresses such as that of an upload session.
+                self.send_header(name, value.replace("http:", f"{self.proxy.scheme}:", 1))
         for name, value in self.proxy.headers.items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(length))
@@ -437,10 +515,42 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _reset(self) -> None:
         """Have the kernel send a reset instead of an orderly end."""
-        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        _reset_at_close(self.connection)
         self.rfile.close()
         self.wfile.close()
         self.connection.close()
+
+
+class _Drip:
+    """What an answer is written to, and leaves a byte at a time."""
+
+    def __init__(self, inner: object, fault: Fault, stopping: threading.Event) -> None:
+        self._inner = inner
+        self._fault = fault
+        self._stopping = stopping
+        self._writes = 0
+        # The head is the first write.
+        self._fast_bytes = fault.after_bytes if fault.what == "drip_body" else 0
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._inner, name)
+
+    def write(self, data: bytes) -> None:
+        self._writes += 1
+        if self._writes == 1 and self._fault.what == "drip_body":
+            self._inner.write(data)
+            return
+        fast, slow = data[: self._fast_bytes], data[self._fast_bytes :]
+        self._fast_bytes -= len(fast)
+        self._inner.write(fast)
+        for place in range(len(slow)):
+            if self._stopping.wait(self._fault.seconds):
+                raise _HungUp
+            self._inner.write(slow[place : place + 1])
+
+
+def _reset_at_close(connection: socket.socket) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def _blocks(source: object, count: int) -> Iterator[bytes]:

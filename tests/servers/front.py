@@ -8,51 +8,21 @@ application default credentials are a service account whose key was made for the
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 import socket
 import socketserver
 import threading
 from typing import TYPE_CHECKING, Self
 
-import grpc
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.x509.oid import NameOID
+from cryptography.hazmat.primitives.asymmetric import rsa
+from servers.certificate import private_pem
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from servers.certificate import Certificate
+
 SERVICE_ACCOUNT = "worker@test-project.iam.gserviceaccount.com"
-
-
-class Certificate:
-    """A self-signed certificate for some names, and its key."""
-
-    def __init__(self, *names: str) -> None:
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "secure_xcom tests")])
-        now = dt.datetime.now(dt.UTC)
-        certificate = (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(subject)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - dt.timedelta(hours=1))
-            .not_valid_after(now + dt.timedelta(days=1))
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .add_extension(
-                x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False
-            )
-            .sign(key, hashes.SHA256())
-        )
-        self.pem = certificate.public_bytes(serialization.Encoding.PEM)
-        self._key_pem = _pem(key)
-
-    def server_credentials(self) -> grpc.ServerCredentials:
-        return grpc.ssl_server_credentials([(self._key_pem, self.pem)])
 
 
 class Front:
@@ -92,7 +62,7 @@ def service_account() -> dict[str, str]:
         "type": "service_account",
         "project_id": "test-project",
         "private_key_id": "1",
-        "private_key": _pem(key).decode(),
+        "private_key": private_pem(key).decode(),
         "client_email": SERVICE_ACCOUNT,
         "client_id": "1",
         "token_uri": "https://oauth2.googleapis.com/token",
@@ -136,11 +106,3 @@ def _pump(source: socket.socket, sink: socket.socket) -> None:
         sink.shutdown(socket.SHUT_WR)
     except OSError:
         pass  # The other side is gone, and with it the tunnel.
-
-
-def _pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )

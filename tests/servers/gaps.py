@@ -131,9 +131,11 @@ class Gaps:
             return None
 
 
-def error(status: int) -> Answer:
+def error(status: int, reason: str = "") -> Answer:
     """An answer that says no, as Cloud Storage words it."""
-    body = {"error": {"code": status, "message": f"test says {status}"}}
+    message = f"test says {status}"
+    errors = [{"domain": "global", "reason": reason, "message": message}]
+    body = {"error": {"code": status, "message": message, "errors": errors}}
     return Answer(status, json.dumps(body).encode(), (("Content-Type", "application/json"),))
 
 

@@ -24,12 +24,14 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import google_crc32c
 import grpc
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from google.auth.transport.grpc import AuthMetadataPlugin
+from google.auth.transport.requests import Request
 from google.cloud.kms_v1.services.key_management_service import KeyManagementServiceClient
 from google.cloud.kms_v1.services.key_management_service.transports import (
     KeyManagementServiceGrpcTransport,
@@ -40,8 +42,12 @@ from google.iam.v1 import iam_policy_pb2
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from servers.front import Certificate, Front
+from servers.certificate import Certificate
+from servers.front import Front
 from servers.wire import Refused, Traffic, control
+
+if TYPE_CHECKING:
+    from google.auth.credentials import Credentials
 
 HOST = "cloudkms.googleapis.com"
 KEY = "projects/test-project/locations/europe-west3/keyRings/airflow/cryptoKeys/xcom"
@@ -61,6 +67,19 @@ _HEAD_BYTES = len(_MAGIC) + 32 + 12
 
 def crc32c(data: bytes) -> int:
     return google_crc32c.value(data)
+
+
+def secure_client(address: str, pem: bytes, credentials: Credentials) -> KeyManagementServiceClient:
+    """The real client, over TLS and with credentials, as in production but for the name."""
+    plugin = AuthMetadataPlugin(credentials, Request())
+    channel = grpc.secure_channel(
+        address,
+        grpc.composite_channel_credentials(
+            grpc.ssl_channel_credentials(pem), grpc.metadata_call_credentials(plugin)
+        ),
+        options=[("grpc.use_local_subchannel_pool", 1), ("grpc.ssl_target_name_override", HOST)],
+    )
+    return KeyManagementServiceClient(transport=KeyManagementServiceGrpcTransport(channel=channel))
 
 
 def client(address: str) -> KeyManagementServiceClient:
@@ -141,10 +160,13 @@ class KmsServer:
             ThreadPoolExecutor(max_workers=64), handlers=[*self._handlers(), control(self)]
         )
         self.address = f"127.0.0.1:{self._grpc.add_insecure_port('127.0.0.1:0')}"
+        self.certificate = Certificate(HOST)
+        self.secure_port = self._grpc.add_secure_port(
+            "127.0.0.1:0", self.certificate.server_credentials()
+        )
         if self._directory is not None:
-            certificate = Certificate(HOST)
-            port = self._grpc.add_secure_port("127.0.0.1:0", certificate.server_credentials())
-            self._front = Front({HOST: port}, certificate, self._directory).__enter__()
+            ports = {HOST: self.secure_port}
+            self._front = Front(ports, self.certificate, self._directory).__enter__()
             self.environment = self._front.environment
         self._grpc.start()
         return self

@@ -32,6 +32,19 @@ def gcs_proxy(gcs_server: GcsServer) -> Iterator[FaultProxy]:
         yield proxy
 
 
+@pytest.fixture(params=["http", "tls"])
+def wire_proxy(
+    request: pytest.FixtureRequest, gcs_server: GcsServer, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[FaultProxy]:
+    """A proxy over plain HTTP and over TLS, in turn; this process trusts the latter."""
+    from servers.fault_proxy import FaultProxy  # noqa: PLC0415
+
+    with FaultProxy(gcs_server.url, tls=request.param == "tls") as proxy:
+        if "REQUESTS_CA_BUNDLE" in proxy.environment:
+            monkeypatch.setenv("REQUESTS_CA_BUNDLE", proxy.environment["REQUESTS_CA_BUNDLE"])
+        yield proxy
+
+
 @pytest.fixture
 def bucket(gcs_server: GcsServer) -> str:
     """An empty bucket's name."""

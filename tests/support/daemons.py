@@ -1,4 +1,4 @@
-"""Airflow's own daemons in a home, as `secure_xcom.cli.daemons` runs them."""
+"""Airflow's own daemons in a home, as `secure_xcom.trial.daemons` runs them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from cryptography.fernet import Fernet
 
-from secure_xcom.cli import around
-from secure_xcom.cli.daemons import daemons as run_daemons
+from secure_xcom.trial import xcoms
+from secure_xcom.trial.daemons import daemons as run_daemons
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -55,5 +55,5 @@ def wait_for(home: Home, dag_id: str, wanted: dict[str, str], timeout_seconds: f
 
 
 def _states(home: Home, dag_id: str) -> dict[str, str]:
-    states = around.states(home.database, dag_id)
+    states = xcoms.states(home.database, dag_id)
     return {task_id: state for (task_id, _), state in states.items()}

@@ -131,8 +131,27 @@ RECIPES = {
     ),
 }
 
+#: The Pythons that the package is for, besides the one that the suite itself runs on.
+PYTHONS = ("3.12", "3.13")
+
+#: A Python tells its version, and that it can make an environment.
+LOOK = "import sys, venv; print('%d.%d' % sys.version_info[:2], sys.executable)"
+
 #: Every supported Airflow, oldest first.
 VERSIONS = ("2.10.5", "2.11.2", "3.1.8", "3.2.2", DEFAULT, "3.4.0b2")
+
+
+#: What programs in a home must not know of the run that starts them.
+NOT_INHERITED = ("AIRFLOW", "COVERAGE_", "GOOGLE_", "PYTEST_", "PYTHON", "VIRTUAL_ENV")
+
+
+def measured() -> dict[str, str]:
+    """Give what has a program in a home measured by this run's coverage.
+
+    An Airflow takes half as long again when it is measured, so that only those runs are whose
+    purpose is to execute this package; and nothing is if this run has no coverage.
+    """
+    return {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
 
 
 @dataclass(frozen=True)
@@ -181,9 +200,7 @@ class Home:
     def variables(self, env: Mapping[str, str] | None = None) -> dict[str, str]:
         """The whole environment of a process in this home; for `subprocess.Popen`."""
         inherited = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("AIRFLOW", "GOOGLE_", "PYTEST_", "PYTHON", "VIRTUAL_ENV"))
+            name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)
         }
         return inherited | {
             "PATH": f"{self.environment.folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
@@ -242,6 +259,36 @@ class Home:
 
 
 @functools.cache
+def interpreter(version: str) -> Path | None:
+    """Find a Python of this version (`3.12`) on the machine; none is ever downloaded."""
+    names = [Path(folder) / f"python{version}" for folder in os.get_exec_path()]
+    pyenv = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser()
+    names += sorted(pyenv.glob(f"versions/{version}.*/bin/python{version}"))
+    for name in names:
+        # pyenv has a program of every name on the path, which fails if no version is chosen.
+        with suppress(OSError):
+            found = subprocess.run([name, "-c", LOOK], capture_output=True, text=True, check=False)
+            if found.stdout.startswith(f"{version} "):
+                return name
+    return None
+
+
+@functools.cache
+def provide_locked(version: str) -> Environment:
+    """Give an environment with another Python, and what `uv.lock` holds for it."""
+    python = interpreter(version)
+    assert python is not None, f"there is no Python {version}"
+    name = f"python-{version}"
+    folder = ENVIRONMENTS / name
+    with locked(name):
+        run_uv(
+            *("sync", "--frozen", "--no-python-downloads", "--python", python),
+            environment={"UV_PROJECT_ENVIRONMENT": str(folder)},
+        )
+    return Environment(name, DEFAULT, folder)
+
+
+@functools.cache
 def provide(name: str) -> Environment:
     """Give the environment of that name, building it if it is not there or out of date.
 
@@ -277,11 +324,12 @@ def install(environment: Environment, recipe: Recipe, *requirements: str) -> Non
     run_uv("pip", "sync", "--python", python, resolved)
 
 
-def run_uv(*args: str | Path) -> None:
+def run_uv(*args: str | Path, environment: Mapping[str, str] | None = None) -> None:
     """Run the uv that the development environment brings along, in the project's folder."""
     done = subprocess.run(
         [uv.find_uv_bin(), "--quiet", *(str(arg) for arg in args)],
         cwd=ROOT,
+        env={**os.environ, **(environment or {})},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

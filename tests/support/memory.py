@@ -4,55 +4,87 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from itertools import count
 from typing import TYPE_CHECKING
 
 import google_crc32c
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from secure_xcom.errors import AuthenticationError, GenerationMismatch, ObjectNotFound
+from secure_xcom.errors import AuthenticationError, ObjectNotFound, StoreError
 from secure_xcom.model import WrappedKey
 from secure_xcom.stores.protocol import Stored
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from secure_xcom.model import Buffer
 
 
 @dataclass
 class MemoryStore:
-    """Name to generation and bytes; like a real store, it tells of a wrong end at the end."""
+    """Name to generation and bytes; like a real store, it tells of wrong bytes at the end."""
 
     uri: str
     chunk_bytes: int = 65_521
-    objects: dict[str, tuple[str, bytes]] = field(default_factory=dict)
+    held: dict[str, tuple[str, bytes]] = field(default_factory=dict)
+    generations: Iterator[int] = field(default_factory=count)
 
-    def put(self, name: str, chunks: Iterable[Buffer], metadata: Mapping[str, str]) -> Stored:
+    def create(
+        self, name: str, make_chunks: Callable[[], Iterable[Buffer]], metadata: Mapping[str, str]
+    ) -> Stored:
         del metadata
-        data = b"".join(chunks)
-        if name in self.objects:
-            raise GenerationMismatch("There is an object of that name.")
-        generation = str(1_700_000_000_000_000 + len(self.objects))
-        self.objects[name] = (generation, data)
-        return Stored(generation, len(data), google_crc32c.value(data))
+        data = b"".join(make_chunks())
+        if name in self.held:
+            raise StoreError("There is an object of that name.")
+        return self._hold(name, data)
+
+    def replace(self, name: str, data: Sequence[Buffer], metadata: Mapping[str, str]) -> Stored:
+        del metadata
+        return self._hold(name, b"".join(data))
 
     def get(
         self, name: str, *, generation: str, length_bytes: int, crc32c: int
     ) -> Iterator[Buffer]:
-        if name not in self.objects:
-            raise ObjectNotFound("There is no object of that name.")
-        found, data = self.objects[name]
-        if found != generation:
-            raise GenerationMismatch("There is another generation.")
-        for at in range(0, len(data), self.chunk_bytes):
-            yield data[at : at + self.chunk_bytes]
-        if len(data) != length_bytes or google_crc32c.value(data) != crc32c:
+        del generation
+        stored, chunks = self.fetch(name)
+        if stored.length_bytes != length_bytes:
+            raise AuthenticationError
+        yield from chunks
+        if stored.crc32c != crc32c:
             raise AuthenticationError
 
-    def delete(self, name: str, *, generation: str) -> None:
-        if name in self.objects and self.objects[name][0] == generation:
-            del self.objects[name]
+    def fetch(self, name: str) -> tuple[Stored, Iterator[Buffer]]:
+        stored = self.find(name)
+        if stored is None:
+            raise ObjectNotFound("There is no object of that name.")
+        data = self.held[name][1]
+        return stored, (
+            data[at : at + self.chunk_bytes] for at in range(0, len(data), self.chunk_bytes)
+        )
+
+    def find(self, name: str) -> Stored | None:
+        if name not in self.held:
+            return None
+        generation, data = self.held[name]
+        return Stored(generation, len(data), google_crc32c.value(data))
+
+    def delete(self, name: str, *, generation: str) -> bool:
+        held = name in self.held and self.held[name][0] == generation
+        if held:
+            del self.held[name]
+        return held
+
+    def objects(self, folder: str) -> Iterator[tuple[str, Stored]]:
+        for name in [name for name in self.held if name.startswith(folder)]:
+            stored = self.find(name)
+            if stored is not None:
+                yield name, stored
+
+    def _hold(self, name: str, data: bytes) -> Stored:
+        generation = str(1_700_000_000_000_000 + next(self.generations))
+        self.held[name] = (generation, data)
+        return Stored(generation, len(data), google_crc32c.value(data))
 
 
 class FixedKek:

@@ -77,7 +77,7 @@ def row_of(deployment, codec, raw):
         map_index=WHERE.map_index,
         key=WHERE.key,
     )
-    return construct.inline(made.data)
+    return construct.inline(made)
 
 
 @pytest.mark.parametrize("codec", [codec for codec in CodecId if codec is not CodecId.BYTES])
@@ -91,4 +91,4 @@ def test_what_a_codec_never_writes_is_refused_and_not_shown(deployment, stack, c
 
 def test_bytes_are_whatever_they_are(deployment, stack):
     for raw in JUNK.values():
-        assert stack.get(row_of(deployment, CodecId.BYTES, raw), exactly()) == raw
+        assert stack.get(row_of(deployment, CodecId.BYTES, raw), exactly()).value == raw

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import itertools
+import json
 import os
 
 import google_crc32c
@@ -13,8 +14,9 @@ from vectors import reader
 from vectors.case import Vector
 
 from secure_xcom import errors
-from secure_xcom.format.envelope import parse_preamble
-from secure_xcom.format.reference import loads
+from secure_xcom.format import names
+from secure_xcom.format.envelope import parse_preamble, parse_whole_preamble
+from secure_xcom.format.reference import dumps, loads
 from secure_xcom.model import Expected
 
 VALUE = {"card": CANARY, "amount": 100}
@@ -22,14 +24,15 @@ VALUE = {"card": CANARY, "amount": 100}
 
 def inline_row(data):
     encoded = base64.b64encode(data).decode()
-    return {"__secure_xcom__": 1, "placement": "inline", "envelope": encoded, "about": {}}
+    return {"about": "", "__secure_xcom__": 1, "placement": "inline", "envelope": encoded}
 
 
-def oracle(deployment, data):
-    """The class that `docs/format.md` asks for, or success."""
+def oracle(deployment, row, stored=None):
+    """The class that `docs/format.md` asks for, or None where it opens."""
     key = base64.b64decode(deployment.key_file.read_bytes().split()[1])
-    vector = Vector("", "", "", "")
+    vector = Vector("", "", "", json.dumps(row))
     vector.keks = {deployment.kek_uri: key.hex()}
+    vector.stores = [deployment.store_uri]
     vector.instances = ["prod"]
     vector.asked = {
         "dag": WHERE.dag_id,
@@ -38,8 +41,10 @@ def oracle(deployment, data):
         "map_index": WHERE.map_index,
         "key": WHERE.key,
     }
+    if stored is not None:
+        vector.object = (row["object"], row["generation"], stored)
     try:
-        reader.open_envelope(vector, data)
+        reader.read(vector, stored)
     except reader.Refused as refusal:
         return getattr(errors, refusal.args[0])
     return None
@@ -54,7 +59,7 @@ def stack(deployment):
 def sealed(stack):
     """A small envelope."""
     row = stack.put(VALUE, WHERE)
-    assert stack.get(row, exactly()) == VALUE
+    assert stack.get(row, exactly()).value == VALUE
     return base64.b64decode(row["envelope"])
 
 
@@ -66,7 +71,7 @@ def test_every_byte_is_protected(deployment, stack, sealed):
     for index in bits:
         altered = bytearray(sealed)
         altered[index // 8] ^= 1 << index % 8
-        expected = oracle(deployment, bytes(altered))
+        expected = oracle(deployment, inline_row(altered))
         classes.add(expected)
         with refused(expected):
             stack.get(inline_row(altered), exactly())
@@ -84,24 +89,24 @@ def test_it_is_protected_where_the_context_is_not_known(stack, sealed):
 
 def test_it_cannot_be_cut_anywhere(deployment, stack, sealed):
     for length in range(len(sealed)):
-        with refused(oracle(deployment, sealed[:length])):
+        with refused(oracle(deployment, inline_row(sealed[:length]))):
             stack.get(inline_row(sealed[:length]), exactly())
 
 
 @pytest.mark.parametrize("more", [b"\0", b"\0" * 16, b"\0" * 17, b"\0" * 256, b"\0" * 2_000_000])
 def test_it_cannot_be_extended(deployment, stack, sealed, more):
-    assert oracle(deployment, sealed + more) is errors.AuthenticationError
+    assert oracle(deployment, inline_row(sealed + more)) is errors.AuthenticationError
     with refused(errors.AuthenticationError):
         stack.get(inline_row(sealed + more), exactly())
     for twice in (sealed + sealed, more + sealed):
-        with refused(oracle(deployment, twice)):
+        with refused(oracle(deployment, inline_row(twice))):
             stack.get(inline_row(twice), exactly())
 
 
 def test_no_byte_can_be_left_out(deployment, stack, sealed):
     for at in range(len(sealed)):
         altered = sealed[:at] + sealed[at + 1 :]
-        expected = oracle(deployment, altered)
+        expected = oracle(deployment, inline_row(altered))
         assert expected
         with refused(expected):
             stack.get(inline_row(altered), exactly())
@@ -135,14 +140,17 @@ def test_no_part_can_come_from_another_envelope(deployment, stack, sealed, other
     opened = 0
     for chosen in itertools.product(*zip(ours, theirs, strict=True)):
         mixed = b"".join(chosen)
-        expected = oracle(deployment, mixed)
+        expected = oracle(deployment, inline_row(mixed))
         if expected:
-            with refused(errors.AuthenticationError):
+            with refused(expected):
                 stack.get(inline_row(mixed), exactly())
-            assert expected is errors.AuthenticationError
+            # Another deployment's header is refused by its name, whatever it is mixed with.
+            theirs_is_named = other == "other-instance" and chosen[1] == theirs[1]
+            kind = errors.ConfigError if theirs_is_named else errors.AuthenticationError
+            assert expected is kind
         else:
             opened += 1
-            assert stack.get(inline_row(mixed), exactly()) in (VALUE, CANARY)
+            assert stack.get(inline_row(mixed), exactly()).value in (VALUE, CANARY)
     # Under one key, the key blocks are the same bytes. The two whole ones open, and of another
     # task or instance only ours.
     assert opened == {"same-key": 4, "same-scope": 2, "other-task": 1, "other-instance": 1}[other]
@@ -165,7 +173,7 @@ def segmented(tmp_path_factory):
 
 def test_segments_in_their_order_open(segmented):
     _, stack, value, preamble, segments = segmented
-    assert stack.get(inline_row(preamble + b"".join(segments)), exactly()) == value
+    assert stack.get(inline_row(preamble + b"".join(segments)), exactly()).value == value
 
 
 @pytest.mark.parametrize(
@@ -197,7 +205,7 @@ def test_nothing_can_follow_a_full_last_segment(segmented, more):
     deployment, stack, _, preamble, segments = segmented
     data = preamble + b"".join(segments) + bytes(more)
     expected = errors.FormatError if more <= 16 else errors.AuthenticationError
-    assert oracle(deployment, data) is expected
+    assert oracle(deployment, inline_row(data)) is expected
     with refused(expected):
         stack.get(inline_row(data), exactly())
 
@@ -209,7 +217,7 @@ def test_it_cannot_be_cut_at_a_segment(segmented, length):
         stack.get(inline_row(preamble + b"".join(segments)[:length]), exactly())
 
 
-# The same, where the envelope lies in a store.
+# The same, where the body lies in a store, and the preamble in the row.
 
 
 @pytest.fixture
@@ -219,24 +227,27 @@ def offloaded(deployment):
     return row, path.read_bytes()
 
 
+def checksum(data):
+    return base64.b64encode(google_crc32c.value(bytes(data)).to_bytes(4, "big")).decode()
+
+
 @pytest.mark.parametrize("cache_max_bytes", ["0", "1000000"])
 def test_an_object_that_was_changed_is_refused(deployment, offloaded, cache_max_bytes):
     row, sealed = offloaded
     stack = deployment.stack(cache_max_bytes=cache_max_bytes)
-    for at in range(0, len(sealed), 7):
+    for at in range(0, len(sealed), 3):
         altered = bytearray(sealed)
         altered[at] ^= 1
         deployment.overwrite(row, bytes(altered))
-        expected = oracle(deployment, bytes(altered))
-        # The checksum is known wrong at the end only, so a fault of shape may come first.
-        with pytest.raises((errors.AuthenticationError, expected)):
+        assert oracle(deployment, row, bytes(altered)) is errors.AuthenticationError
+        with refused(errors.AuthenticationError):
             stack.get(row, exactly())
     for other in (sealed[:-1], sealed + b"\0", b"", sealed[: len(sealed) // 2]):
         deployment.overwrite(row, other)
         with refused(errors.AuthenticationError):
             stack.get(row, exactly())
     deployment.overwrite(row, sealed)
-    assert stack.get(row, exactly()) == VALUE
+    assert stack.get(row, exactly()).value == VALUE
 
 
 def test_an_object_and_its_row_that_were_changed_together_are_refused(deployment, offloaded):
@@ -246,28 +257,84 @@ def test_an_object_and_its_row_that_were_changed_together_are_refused(deployment
         altered = bytearray(sealed)
         altered[at] ^= 0x10
         deployment.overwrite(row, bytes(altered))
-        checksum = google_crc32c.value(bytes(altered)).to_bytes(4, "big")
-        changed = row | {"crc32c": base64.b64encode(checksum).decode()}
-        with refused(oracle(deployment, bytes(altered))):
+        changed = row | {"crc32c": checksum(altered)}
+        assert oracle(deployment, changed, bytes(altered)) is errors.AuthenticationError
+        with refused(errors.AuthenticationError):
+            stack.get(changed, exactly())
+    for other in (sealed[:-1], sealed + b"\0", sealed + bytes(256), sealed + sealed):
+        deployment.overwrite(row, other)
+        changed = row | {"crc32c": checksum(other), "length_bytes": len(other)}
+        with refused(oracle(deployment, changed, other)):
             stack.get(changed, exactly())
 
 
-def test_a_row_s_text_is_protected_too(stack, sealed):
-    """Airflow 2 keeps the row as bytes: each one replaced, and what is still a row is refused."""
-    from secure_xcom.format.reference import dumps  # noqa: PLC0415
-    from secure_xcom.model import Inline  # noqa: PLC0415
-
-    text = dumps(Inline(sealed))
-    about_at = text.index(b'"about"')
-    opened = 0
-    for at in range(len(text)):
-        altered = bytearray(text)
-        altered[at] ^= 1
+def test_every_bit_of_a_row_s_preamble_is_protected(deployment, offloaded):
+    """With the object under the name that the altered header gives, too, and as it was."""
+    row, sealed = offloaded
+    stack = deployment.stack(cache_max_bytes="0")
+    preamble = base64.b64decode(row["preamble"])
+    (path,) = deployment.objects().values()
+    classes = set()
+    for bit in range(8 * len(preamble)):
+        altered = bytearray(preamble)
+        altered[bit // 8] ^= 1 << bit % 8
+        changed = row | {"preamble": base64.b64encode(altered).decode()}
+        expected = oracle(deployment, changed, sealed)
+        with refused(expected):
+            stack.get(changed, exactly())
         try:
-            value = stack.get(loads(bytes(altered)), exactly())
-        except (errors.FormatError, errors.ConfigError, errors.AuthenticationError):
+            made = parse_whole_preamble(bytes(altered))
+        except errors.FormatError:
             continue
-        assert value == VALUE
-        assert at > about_at
-        opened += 1
-    assert opened
+        name = names.object_name(made.unverified_header.instance, made.header_bytes)
+        renamed = changed | {"object": name}
+        target = deployment.store_folder / name
+        target.parent.mkdir(exist_ok=True)
+        path = path.rename(target)
+        expected = oracle(deployment, renamed, sealed)
+        classes.add(expected)
+        with refused(expected):
+            stack.get(renamed, exactly())
+    assert classes == {errors.ConfigError, errors.AuthenticationError}
+
+
+def test_no_byte_of_a_row_s_preamble_can_be_left_out_or_added(deployment, offloaded):
+    row, sealed = offloaded
+    stack = deployment.stack(cache_max_bytes="0")
+    preamble = base64.b64decode(row["preamble"])
+    for at in range(len(preamble) + 1):
+        for altered in (preamble[:at] + preamble[at + 1 :], preamble[:at] + b"\0" + preamble[at:]):
+            if altered == preamble:
+                continue
+            changed = row | {"preamble": base64.b64encode(altered).decode()}
+            expected = oracle(deployment, changed, sealed)
+            assert expected
+            with refused(expected):
+                stack.get(changed, exactly())
+
+
+def test_a_row_s_text_is_protected_too(stack, deployment, sealed):
+    """Airflow 2 keeps the row as bytes: each one replaced, and what is still a row is refused."""
+    stack.get(inline_row(sealed), exactly())
+    about = "Sealed by secure_xcom."
+    offloaded_row = deployment.stack(threshold_bytes="0").put(VALUE, WHERE)
+    for row in (inline_row(sealed) | {"about": about}, offloaded_row | {"about": about}):
+        text = dumps(row)
+        opened = set()
+        for at in range(len(text)):
+            altered = bytearray(text)
+            altered[at] ^= 1
+            try:
+                value = stack.get(loads(bytes(altered)), exactly()).value
+            except (errors.FormatError, errors.ConfigError, errors.AuthenticationError):
+                continue
+            assert value == VALUE
+            opened.add(at)
+        # What `about` says, and the generation, which a restored object has another one of.
+        said = range(text.index(about.encode()), text.index(about.encode()) + len(about))
+        free = {*said}
+        if "generation" in row:
+            start = text.index(row["generation"].encode())
+            free |= {*range(start, start + len(row["generation"]))}
+        assert opened <= free
+        assert opened & {*said}

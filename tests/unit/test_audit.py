@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
+from dataclasses import replace
 
 import pytest
 from support.deployment import CANARY, WHERE, Deployment
 
 from secure_xcom import audit
 from secure_xcom.errors import SecureXComError
+from secure_xcom.layers.states import text_of
 from secure_xcom.model import Expected
 from secure_xcom.settings import load
 from secure_xcom.stack import build_states
@@ -64,7 +67,7 @@ def told(line, *names):
 def test_sealing_opening_and_deleting(deployment, lines, threshold_bytes):
     stack = deployment.stack(threshold_bytes=threshold_bytes)
     row = stack.put({"card": CANARY}, WHERE)
-    assert deployment.stack().get(row, ASKED) == {"card": CANARY}
+    assert deployment.stack().get(row, ASKED) == ({"card": CANARY}, WHERE)
     stack.delete(row, ASKED)
     sealed, opened, deleted = lines()
     for line, operation in ((sealed, "seal"), (opened, "open"), (deleted, "delete")):
@@ -76,7 +79,8 @@ def test_sealing_opening_and_deleting(deployment, lines, threshold_bytes):
             row.get("object"),
             row.get("generation"),
         )
-        assert line["sealed_bytes"] == row["about"]["sealed_bytes"]
+        sealed_bytes = row.get("length_bytes") or len(base64.b64decode(row["envelope"]))
+        assert line["sealed_bytes"] == sealed_bytes
     for line in (sealed, opened):
         assert told(line, "kek", "kek_version") == (deployment.kek_uri, "")
     assert sealed["raw_bytes"] == opened["raw_bytes"] > len(CANARY)
@@ -113,6 +117,23 @@ def test_a_row_that_cannot_be_parsed_is_refused(deployment, lines, many):
     assert line.items() >= WHOSE.items()
 
 
+def test_what_is_deleted_says_which_generation_it_was(deployment, lines):
+    """A restored object has another one than its row says."""
+    stack = deployment.stack(threshold_bytes="0")
+    row = stack.put({"card": CANARY}, WHERE)
+    path = deployment.objects()[row["object"]]
+    contents = path.read_bytes()
+    path.unlink()
+    path.write_bytes(contents)
+    generation = str(path.stat().st_mtime_ns)
+    lines()
+    stack.delete(row, ASKED)
+    (line,) = lines()
+    assert told(line, "operation", "outcome", "generation") == ("delete", "ok", generation)
+    assert generation != row["generation"]
+    assert deployment.objects() == {}
+
+
 def test_a_missing_object_is_a_failure(deployment, lines):
     row = deployment.stack(threshold_bytes="0").put(CANARY, WHERE)
     deployment.objects()[row["object"]].unlink()
@@ -128,7 +149,7 @@ def test_an_object_of_another_xcom_is_not_deleted(deployment, lines):
     row = deployment.stack(threshold_bytes="0").put(CANARY, WHERE)
     lines()
     with pytest.raises(SecureXComError):
-        deployment.stack().delete(row, Expected("other"))
+        deployment.stack().delete(row, replace(ASKED, dag_id="other"))
     (line,) = lines()
     assert told(line, "operation", "outcome", "dag_id") == ("refuse", "refused", "other")
     assert line["object"] == row["object"]
@@ -150,13 +171,15 @@ def test_what_could_not_be_sealed_is_a_failure(deployment, lines, value, setting
 def test_states_have_their_lines(deployment, lines):
     long = states(deployment, 0)
     row = long.to_row(CANARY, WHERE)
-    assert long.from_row(row, ASKED) == CANARY
-    long.to_row(CANARY, WHERE)
-    long.delete(ASKED)
+    assert text_of(long.from_row(row, ASKED).payload) == CANARY
+    assert long.to_row(CANARY, WHERE) == row
+    long.delete(WHERE)
     written = lines()
-    assert [line["operation"] for line in written] == ["seal", "open", "seal", "delete", "delete"]
-    first, _, second, older, newest = written
-    assert (older["object"], newest["object"]) == (first["object"], second["object"])
+    assert [line["operation"] for line in written] == ["seal", "open", "seal", "delete"]
+    first, opened, second, deleted = written
+    assert len({line["object"] for line in written}) == 1
+    assert first["generation"] == opened["generation"]
+    assert first["generation"] != second["generation"] == deleted["generation"]
     assert all(line.items() >= WHOSE.items() for line in written)
     for malformed in (row, row.replace("~state", "~other"), row[:-1], "{}"):
         with pytest.raises(SecureXComError):
@@ -178,3 +201,17 @@ def test_a_command_says_its_name(deployment, caplog):
         "inspect:alice",
         None,
     ]
+
+
+def test_a_command_says_its_name_in_batch_reads_too(deployment, caplog):
+    rows = [deployment.stack().put(CANARY, WHERE) for _ in range(5)]
+    broken = rows[0] | {"more": 1}
+    caplog.set_level("INFO", audit.logger.name)
+    caplog.clear()
+    with audit.acting("inspect:alice"):
+        reads = {at: (row, ASKED) for at, row in enumerate(rows)}
+        deployment.stack().get_many(reads)
+        with pytest.raises(SecureXComError):
+            deployment.stack().get_many({0: (broken, ASKED)})
+    lines = [json.loads(text) for text in caplog.messages if text[0] == "{"]
+    assert [line["actor"] for line in lines] == ["inspect:alice"] * 6

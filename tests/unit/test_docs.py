@@ -9,6 +9,7 @@ import json
 import re
 import subprocess
 import typing
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import pytest
 
 from secure_xcom import audit, errors
 from secure_xcom.cli import main
-from secure_xcom.model import Coordinate, Expected, Inline, Remote, WrappedKey
+from secure_xcom.model import Coordinate, Expected, Inline, Offloaded, StateObject, WrappedKey
 from secure_xcom.settings import SECTION, TABLE, load
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -83,6 +84,13 @@ def test_the_settings_page_is_the_table():
     assert listed == "\n".join(entry(row) for row in TABLE)
 
 
+def test_the_settings_page_lists_all_tuning_settings():
+    (listed,) = re.findall(
+        r"^- \*Tuning\* settings .+?: (.+)\.$", page("docs/settings.md"), re.MULTILINE
+    )
+    assert re.findall(r"`(\w+)`", listed) == [row.name for row in TABLE if row.tuning]
+
+
 def test_the_errors_page_has_each_error_once_and_in_the_order_of_the_tree():
     headings = re.findall(r"^## (\w+)$", page("docs/errors.md"), re.MULTILINE)
     assert headings == list(ERRORS)
@@ -103,7 +111,10 @@ def test_every_error_that_is_named_exists(path):
     named = re.findall(
         r"`([A-Z]\w+(?:Error|Denied|Unavailable|NotFound|Mismatch))`", path.read_text()
     )
-    others = {"ValueError", "TypeError", "BaseException", "DeadlockImminentError"}
+    others = {
+        *("ValueError", "TypeError", "OSError", "TimeoutError"),
+        *("BaseException", "DeadlockImminentError"),
+    }
     assert set(named) <= ERRORS.keys() | others
 
 
@@ -134,29 +145,44 @@ def audit_fields():
 
 
 @pytest.mark.parametrize(
-    "event",
+    ("where", "known", "error"),
     [
-        {"where": Coordinate("d", "r", "t", -1, "k")},
-        {"where": Expected()},
-        {"where": Expected("d"), "error": errors.AuthenticationError()},
-        {"where": Expected("d"), "error": errors.KeyUnavailable("away")},
-        {
-            "where": Coordinate("d", "r", "t", -1, "k"),
-            "reference": Inline(b"x" * 500),
-            "wrapped": WrappedKey("local-kek:///k", b"w", "7"),
-            "raw_bytes": 9,
-        },
-        {
-            "where": Coordinate("d", "r", "t", 3, "k"),
-            "reference": Remote("gs://b", "n", "1", 500, 7),
-            "wrapped": WrappedKey("local-kek:///k", b"w"),
-        },
+        (Coordinate("d", "r", "t", -1, "k"), {}, None),
+        (Expected(), {}, None),
+        (Expected("d"), {}, errors.AuthenticationError()),
+        (Expected("d"), {}, errors.KeyUnavailable("away")),
+        (
+            Coordinate("d", "r", "t", -1, "k"),
+            {
+                "reference": Inline(b"x" * 500),
+                "wrapped": WrappedKey("local-kek:///k", b"w", "7"),
+                "raw_bytes": 9,
+            },
+            None,
+        ),
+        (
+            Coordinate("d", "r", "t", 3, "k"),
+            {
+                "reference": Offloaded("gs://b", "n", "1", 500, 7, b"preamble"),
+                "wrapped": WrappedKey("local-kek:///k", b"w"),
+            },
+            None,
+        ),
+        (
+            Coordinate("d", "r", "t", 3, "k"),
+            {"reference": StateObject("gs://b", "n"), "generation": "3"},
+            None,
+        ),
     ],
 )
 @pytest.mark.parametrize("operation", ["seal", "open", "delete"])
-def test_the_audit_log_has_the_fields_that_operations_lists(caplog, operation, event):
+def test_the_audit_log_has_the_fields_that_operations_lists(caplog, operation, where, known, error):
     caplog.set_level("INFO", audit.logger.name)
-    audit.record(operation, **event)
+    with suppress(errors.SecureXComError), audit.attempt(operation, where) as tried:
+        for name, value in known.items():
+            setattr(tried, name, value)
+        if error:
+            raise error
     written = json.loads(caplog.messages[-1])
     fields = audit_fields()
     assert list(written) == list(fields)
@@ -201,6 +227,34 @@ def test_every_command_of_ours_that_is_named_exists(path, capsys):
 def anchors(path: Path) -> set[str]:
     headings = re.findall(r"^#+ (.+)$", prose(path.read_text()), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+def test_the_index_lists_every_page_and_every_decision_by_its_title():
+    index = page("docs/index.md")
+    linked = re.findall(r"\]\(([^)#\s]+\.md)\)", index)
+    assert {path.name for path in (ROOT / "docs").glob("*.md")} - {"index.md"} <= set(linked)
+    listed = index.partition("\n## Decisions\n\n")[2].partition("\n## ")[0]
+    titles = {
+        path.name: path.read_text().partition("\n")[0].removeprefix(f"# {path.name[:4]}: ")
+        for path in sorted((ROOT / "docs" / "decisions").glob("*.md"))
+    }
+    assert listed.strip().splitlines() == [
+        f"- [{name[:4]}](decisions/{name}): {title}" for name, title in titles.items()
+    ]
+
+
+def test_ci_runs_the_tests_as_the_readme_says_and_ends_with_them():
+    (command,) = re.findall(r"^pip install uv && uv run pytest.*$", page("README.md"), re.MULTILINE)
+    assert page(".ci/run").splitlines()[-1] == command
+    assert f"\n{command}\n" in page("docs/CONTRIBUTING.md")
+
+
+def test_every_path_of_a_test_that_contributing_names_exists():
+    text = page("docs/CONTRIBUTING.md").replace("{unit,contract}", "unit")
+    text = text.replace("{unit,contract,vectors,tamper,property}", "unit")
+    named = set(re.findall(r"\btests/[\w/]+(?:\.py)?", code(text)))
+    assert len(named) > 10
+    assert {name for name in named if not (ROOT / name).exists()} == set()
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))

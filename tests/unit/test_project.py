@@ -8,29 +8,32 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from importlib.resources import files
 from pathlib import Path
 
 import pytest
 
 import secure_xcom
-from secure_xcom import errors
+from secure_xcom import errors, uris
 
 PACKAGE = Path(secure_xcom.__file__).parent
+TESTS = PACKAGE.parent / "tests"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 #: What stands further down may import what stands further up, and parts side by side nothing of
 #: each other.
 ORDER = (
-    {"errors"},
+    {"errors", "forks", "text"},
     {"__init__"},
-    {"model"},
+    {"google_errors", "model", "signals", "single_flight", "threads", "uris"},
     {"audit", "format"},
     {"codecs", "keys", "stores"},
     {"layers"},
     {"settings"},
     {"stack"},
     {"airflow"},
+    {"trial"},
     {"cli"},
 )
 RANK = {part: rank for rank, parts in enumerate(ORDER) for part in parts}
@@ -38,7 +41,7 @@ RANK = {part: rank for rank, parts in enumerate(ORDER) for part in parts}
 #: Who may import Airflow: what speaks to it, and what it runs as a DAG.
 AIRFLOW = (
     *("secure_xcom/airflow/", "secure_xcom/codecs/serde"),
-    *("secure_xcom/cli/demo_dag", "secure_xcom/cli/census_dag", "secure_xcom/cli/census_trigger"),
+    "secure_xcom/trial/dags/",
 )
 #: Who may import Google's clients, and only where they are first needed.
 GOOGLE = ("secure_xcom/keys/cloud_kms", "secure_xcom/stores/gcs")
@@ -55,7 +58,6 @@ SecureXComError
         KeyUnavailable
     StoreError
         ObjectNotFound
-        GenerationMismatch
         StoreAccessDenied
         StoreUnavailable
 """
@@ -98,6 +100,138 @@ def test_imports_run_one_way():
     assert wrong == []
 
 
+def test_only_the_command_line_imports_the_trials_and_not_before_it_runs_one():
+    wrong = [
+        f"{module.relative_to(PACKAGE)} imports {name}"
+        for module in MODULES
+        for name, eager in imports(module)
+        if name.startswith("secure_xcom.trial") and part_of(module) != "trial"
+        if eager or part_of(module) != "cli"
+    ]
+    assert wrong == []
+
+
+def test_the_package_imports_no_tests():
+    # As they are named on the path that tests run with; `airflow` is the real one.
+    ours = {TESTS.name, *(path.stem for path in TESTS.iterdir())} - {"airflow"}
+    wrong = [
+        f"{module.relative_to(PACKAGE)} imports {name}"
+        for module in MODULES
+        for name, _ in imports(module)
+        if name.partition(".")[0] in ours
+    ]
+    assert wrong == []
+
+
+def test_what_tests_share_does_not_go_through_the_command_line():
+    wrong = [
+        f"{module.name} imports {name}"
+        for module in sorted((TESTS / "support").rglob("*.py"))
+        for name, _ in imports(module)
+        if name.startswith("secure_xcom.cli")
+    ]
+    assert wrong == []
+
+
+def test_three_siblings_with_one_prefix_make_a_folder():
+    siblings = Counter(
+        (module.parent / module.stem.partition("_")[0]).relative_to(PACKAGE).as_posix()
+        for module in MODULES
+        if not module.stem.startswith("_")
+    )
+    assert {prefix for prefix, count in siblings.items() if count >= 3} == set()
+
+
+#: What `uris.py` alone may do with a scheme: look for it in a text, or begin a text with it.
+TAKING_APART = frozenset(
+    ("startswith", "removeprefix", "partition", "rpartition", "split", "rsplit", "find", "index")
+) | frozenset(("compile", "match", "fullmatch", "search", "sub", "urlparse", "urlsplit"))
+SCHEMES = {name: text for name, text in vars(uris).items() if str(text).endswith("://")}
+#: That one does so until it uses `uris.py`.
+TAKE_URIS_APART = {"stores/gcs/errors.py"}
+
+
+def names_scheme(node):
+    """Whether an expression has a scheme in it, by its name or as a text."""
+    return any(
+        (isinstance(child, ast.Name) and child.id in SCHEMES)
+        or (isinstance(child, ast.Constant) and "://" in str(child.value))
+        for child in ast.walk(node)
+    )
+
+
+def handles_uri(node):
+    """Whether a piece of a program takes a URI apart or builds one; a text may show one."""
+    if isinstance(node, ast.Call):
+        name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        return name in TAKING_APART and any(map(names_scheme, node.args))
+    if isinstance(node, ast.Compare):
+        return isinstance(node.ops[0], (ast.In, ast.NotIn)) and names_scheme(node.left)
+    if isinstance(node, ast.Assign):
+        return isinstance(node.value, ast.Constant) and node.value.value in SCHEMES.values()
+    if isinstance(node, ast.BinOp):
+        return isinstance(node.op, ast.Add) and names_scheme(node.left)
+    if isinstance(node, ast.JoinedStr) and len(node.values) > 1:
+        first = getattr(node.values[0], "value", None)
+        text = SCHEMES.get(first.id, "") if isinstance(first, ast.Name) else first
+        return text in SCHEMES.values()
+    return False
+
+
+def test_only_one_module_takes_uris_apart_or_builds_them():
+    found = {
+        module.relative_to(PACKAGE).as_posix()
+        for module in MODULES
+        if any(map(handles_uri, ast.walk(ast.parse(module.read_text()))))
+    }
+    assert found == {"uris.py", *TAKE_URIS_APART}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *('uri.startswith("gs://")', "uri.startswith((GCS, FILE))", "uri.removeprefix(LEGACY)"),
+        *('uri.partition("://")', 're.compile(r"gcp-kms://(.*)")', '"://" in uri[:20]'),
+        *('_SCHEME = "gcs://"', 'GCS + "/".join(parts)', 'f"gs://{bucket}"', 'f"{FILE}{path}"'),
+    ],
+)
+def test_a_line_that_handles_uris_is_found(line):
+    assert any(map(handles_uri, ast.walk(ast.parse(line))))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(
+            'f"{uri} is no file; {FILE}/directory is"',
+            'f"gcloud storage buckets create gs://{name}"',
+        ),
+        *("scheme(uri) == GCS", 'name.removeprefix("x")', '"gs://bucket/xcom"'),
+    ],
+)
+def test_a_line_that_only_shows_one_is_not(line):
+    assert not any(map(handles_uri, ast.walk(ast.parse(line))))
+
+
+def test_no_two_classes_have_one_name():
+    names = Counter(
+        node.name
+        for module in MODULES
+        for node in ast.parse(module.read_text()).body
+        if isinstance(node, ast.ClassDef)
+    )
+    # One for each Airflow.
+    assert {name for name, count in names.items() if count > 1} == {"SecureXComBackend"}
+
+
+def test_contributing_draws_the_order():
+    page = (PACKAGE.parent / "docs" / "CONTRIBUTING.md").read_text()
+    drawn = page.partition("\n```\n")[2].partition("```")[0].splitlines()
+    # What a room does stands beside it, further off than rooms of one line from each other.
+    lines = [set(re.split(" {3,}", line)[0].split()) & set(RANK) for line in reversed(drawn)]
+    assert [line for line in lines if line] == [parts for parts in ORDER if parts != {"__init__"}]
+
+
 def test_every_part_has_its_place_in_the_order():
     assert {part_of(module) for module in MODULES} == set(RANK)
 
@@ -113,6 +247,57 @@ def test_only_those_named_import(root, allowed):
     assert {module for module in found if not module.startswith(allowed)} == set()
 
 
+VERSIONS = PACKAGE / "airflow" / "versions.py"
+#: What Airflow calls what is its own, where it is a text of ours that names it.
+PRIVATE = re.compile(r"_?AIRFLOW_|_?SUPERVISOR_COMMS|POLICY_PLUGIN_MANAGER|airflow\.[\w.]*\b_\w+")
+
+
+def private_names(tree):
+    """Give what a module names of other packages' insides: attributes, imports and texts."""
+    ours = set()
+    for module in MODULES:
+        for node in ast.walk(ast.parse(module.read_text())):
+            if isinstance(node, (*FUNCTIONS[:2], ast.ClassDef)):
+                ours.add(node.name)
+            elif isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Store):
+                ours.add(node.id if isinstance(node, ast.Name) else node.attr)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
+            if re.match(r"_(?!_)", node.attr) and node.attr not in ours:
+                yield node.attr
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("airflow"):
+            yield from (name.name for name in node.names if name.name.startswith("_"))
+            yield from re.findall(r"\._\w+", node.module)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            text = node.value if "\n" not in node.value and " " not in node.value else ""
+            yield from PRIVATE.findall(text)
+
+
+def release_tuples(tree):
+    """Give the comparisons of something with a tuple of numbers, such as `(3, 1)`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Compare):
+            for side in (node.left, *node.comparators):
+                if isinstance(side, ast.Tuple) and all(
+                    isinstance(part, ast.Constant) and type(part.value) is int for part in side.elts
+                ):
+                    yield ast.unparse(node)
+
+
+def test_airflows_own_names_and_releases_stand_in_one_room():
+    rooms = [module for module in MODULES if module.is_relative_to(PACKAGE / "airflow")]
+    found = {
+        f"{room.name}: {name}"
+        for room in rooms
+        if room != VERSIONS
+        for tree in [ast.parse(room.read_text())]
+        for name in (*private_names(tree), *release_tuples(tree))
+    }
+    # The prefix of environment variables is documented, and frames are Python's.
+    assert found - {"configuration.py: AIRFLOW_", "running.py: _current_frames"} == set()
+    assert set(private_names(ast.parse(VERSIONS.read_text()))) >= {"_xcom_arg", "_scope"}
+
+
 def test_google_is_imported_where_it_is_needed_and_not_before():
     eager = {
         (module.name, name)
@@ -121,6 +306,13 @@ def test_google_is_imported_where_it_is_needed_and_not_before():
         if at_import and name.startswith("google.")
     }
     assert eager == set()
+
+
+def test_units_lie_at_the_path_of_what_they_test():
+    units = Path(__file__).parent
+    rooms = {PACKAGE / path.parent.relative_to(units) for path in units.rglob("test_*.py")}
+    wrong = [room for room in rooms if not (room.is_dir() or room.with_suffix(".py").is_file())]
+    assert wrong == []
 
 
 def test_importing_the_package_costs_nothing():
@@ -148,10 +340,15 @@ def test_the_package_is_typed():
 
 
 def drawn(error, depth=0):
-    """Draw the tree below an error class, by indentation, in order of definition."""
+    """Draw the public tree below an error class, by indentation, in order of definition."""
     return [
         "    " * depth + error.__name__,
-        *(line for child in error.__subclasses__() for line in drawn(child, depth + 1)),
+        *(
+            line
+            for child in error.__subclasses__()
+            if child.__module__ == errors.__name__
+            for line in drawn(child, depth + 1)
+        ),
     ]
 
 

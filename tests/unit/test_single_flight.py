@@ -7,7 +7,7 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 
 import pytest
 
-from secure_xcom.keys.single_flight import SingleFlight
+from secure_xcom.single_flight import SingleFlight
 
 
 def test_what_was_dropped_while_it_was_made_is_not_kept():

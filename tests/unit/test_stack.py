@@ -15,13 +15,14 @@ from collections import Counter
 import pytest
 from support.memory import FixedKek, MemoryStore
 
-from secure_xcom import codecs
+from secure_xcom import codecs, threads
 from secure_xcom.errors import CodecError, FormatError, KeyUnavailable, ObjectNotFound
 from secure_xcom.keys.data_keys import DataKeys
+from secure_xcom.layers.cached import Cached
 from secure_xcom.layers.sealed import Sealed
 from secure_xcom.layers.threshold import Threshold
 from secure_xcom.model import Compression, Coordinate, Expected
-from secure_xcom.stack import Stack
+from secure_xcom.stack import Stack, Value
 
 KEK_URI, STORE_URI = "local-kek:///kek", "file:///store"
 COUNT = 100
@@ -87,9 +88,8 @@ class Deployment:
             trusted_instances=(),
             compression=Compression.NONE,
             max_value_bytes=1 << 20,
-            describe=False,
         )
-        return kek, Stack(sealed)
+        return kek, Stack(sealed, tells_type=False)
 
     def put(self, number, instances=COUNT):
         where = Coordinate("d", "r", "t", number % instances, f"k{number}")
@@ -99,6 +99,14 @@ class Deployment:
         reads = {number: self.put(number, instances) for number in range(COUNT)}
         self.kek, self.stack = self.process()
         return reads
+
+
+def expected(reads):
+    """Each value, and whose it is."""
+    return {
+        number: Value({"n": number}, Coordinate("d", "r", "t", asked.map_index, asked.key))
+        for number, (_, asked) in reads.items()
+    }
 
 
 @pytest.fixture
@@ -122,7 +130,8 @@ def test_values_come_in_order_whichever_comes_first(deployed):
 
     deployed.store.before = before
     values = deployed.stack.get_many(reads)
-    assert list(values.items()) == [(number, {"n": number}) for number in range(COUNT)]
+    assert list(values) == list(range(COUNT))
+    assert values == expected(reads)
     assert late == dict.fromkeys(range(COUNT), 1)
 
 
@@ -131,7 +140,7 @@ def test_objects_are_fetched_and_keys_unwrapped_side_by_side(deployed):
     fetches, unwraps = Meeting(16), Meeting(16)
     deployed.store.before = lambda _: fetches.join()
     deployed.kek.before = unwraps.join
-    assert deployed.stack.get_many(reads) == {number: {"n": number} for number in range(COUNT)}
+    assert deployed.stack.get_many(reads) == expected(reads)
 
 
 def test_threads_are_bounded(deployed):
@@ -156,7 +165,7 @@ def test_each_key_is_unwrapped_once(deployed):
     reads = deployed.put_all(instances=5)
     together = Meeting(5)
     deployed.kek.before = together.join
-    assert deployed.stack.get_many(reads) == {number: {"n": number} for number in range(COUNT)}
+    assert deployed.stack.get_many(reads) == expected(reads)
     assert sorted(deployed.kek.unwrapped.values()) == [1] * 5
     deployed.stack.get_many(reads)
     assert sum(deployed.kek.unwrapped.values()) == 5
@@ -164,7 +173,7 @@ def test_each_key_is_unwrapped_once(deployed):
 
 def test_the_first_error_names_its_element_and_ends_the_rest(deployed):
     reads = deployed.put_all()
-    del deployed.store.objects[reads[7][0]["object"]]
+    del deployed.store.held[reads[7][0]["object"]]
     failing = threading.Event()
 
     def before(name):
@@ -185,7 +194,7 @@ def test_the_first_error_names_its_element_and_ends_the_rest(deployed):
 def test_an_error_of_an_earlier_element_that_comes_later_does_not_hide_the_first(deployed):
     reads = deployed.put_all()
     for number in (0, 9):
-        del deployed.store.objects[reads[number][0]["object"]]
+        del deployed.store.held[reads[number][0]["object"]]
     deployed.store.before = lambda name: time.sleep(0.5 * (number_of(reads, name) == 0))
     with pytest.raises(ObjectNotFound) as caught:
         deployed.stack.get_many(reads)
@@ -248,22 +257,73 @@ class _TimedOut(BaseException):
     """What Airflow's timeouts raise, from the handler of a signal."""
 
 
-def test_a_timeout_waits_for_no_more_than_what_has_begun(deployed):
+@pytest.mark.parametrize("kind", [_TimedOut, TimeoutError])
+def test_a_timeout_waits_for_nothing_and_tells_what_has_begun_to_stop(deployed, kind):
     reads = deployed.put_all()
-    deployed.store.before = lambda _: time.sleep(0.5)
+    told, all_told = [], threading.Event()
+
+    def stalled(_):
+        try:
+            threads.pause(WAIT_SECONDS)
+        except threads.CalledOff:
+            told.append(1)
+            if len(told) == len(deployed.store.asked):
+                all_told.set()
+            raise
+
+    deployed.store.before = stalled
 
     def timed_out(*_):
-        raise _TimedOut
+        raise kind
 
     before = signal.signal(signal.SIGALRM, timed_out)
-    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    started = time.monotonic()
     try:
-        with pytest.raises(_TimedOut):
+        with pytest.raises(kind):
             deployed.stack.get_many(reads)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    assert len(deployed.store.asked) <= 32
+    assert time.monotonic() - started < 3
+    assert all_told.wait(3)
+    assert 0 < len(deployed.store.asked) <= 32
+
+
+def test_an_error_does_not_wait_for_a_read_that_stalls(deployed):
+    reads = deployed.put_all()
+    del deployed.store.held[reads[7][0]["object"]]
+    deployed.store.before = lambda name: (
+        threads.pause(WAIT_SECONDS) if number_of(reads, name) == 0 else None
+    )
+    started = time.monotonic()
+    with pytest.raises(ObjectNotFound):
+        deployed.stack.get_many(reads)
+    assert time.monotonic() - started < 3
+
+
+def test_a_read_that_is_called_off_reads_no_further():
+    """A long download has no wait in which it could hear of it; it looks at each block."""
+    read = []
+
+    class Endless:
+        uri = STORE_URI
+
+        def get(self, *_args, **_kwargs):
+            while True:
+                read.append(1)
+                time.sleep(0.005)
+                yield b"block"
+
+    cached = Cached(Endless(), 0)
+    crew = threads.Crew(1, "test")
+    future = crew.submit(lambda: [*cached.get("n", generation="1", length_bytes=9, crc32c=0)])
+    time.sleep(0.1)
+    crew.leave()
+    assert isinstance(future.exception(3), threads.CalledOff)
+    count = len(read)
+    time.sleep(0.1)
+    assert len(read) == count
 
 
 def test_nothing_to_read(deployed):

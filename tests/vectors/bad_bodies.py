@@ -192,6 +192,17 @@ _FRAMES: Table = {
             "raw": b"x" * (2**23 + 1),
         },
     ),
+    "single-segment-4-bytes": (
+        "The same, with a size of four bytes.",
+        {
+            "data": frames.single_segment(frames.run(b"x", 2**23 + 1), 2**23 + 1, 4),
+            "raw": b"x" * (2**23 + 1),
+        },
+    ),
+    "compression-2": (
+        "A frame under compression 2.",
+        {"data": _FRAME, "compression": 2},
+    ),
     "dictionary": (
         "A frame that needs a dictionary.",
         {"data": frames.frame(_BLOCK, descriptor=1, fields=b"\x07")},

@@ -80,7 +80,7 @@ _ENVELOPES: Table = {
 # Section 2.1.
 _KEY_BLOCKS: Table = {
     "kind-0": ("Kind 0.", {"kind": 0}),
-    "kind-2": ("Kind 2 is reserved.", {"kind": 2}),
+    "kind-2": ("Kind 2.", {"kind": 2}),
     "uri-empty": ("The KEK's URI is empty.", {"kek_uri": ""}),
     "uri-1025": ("The KEK's URI has 1,025 bytes.", {"kek_uri": "local-kek:///" + "k" * 1012}),
     "hint-513": ("The version's hint has 513 bytes.", {"version_hint": "v" * 513}),
@@ -106,7 +106,7 @@ _HEADERS: Table = {
     "suite-0": ("Suite 0.", {"suite": 0}),
     "suite-2": ("Suite 2.", {"suite": 2}),
     "scope-0": ("Scope 0.", {"scope": 0}),
-    "scope-2": ("Scope 2 is reserved.", {"scope": 2}),
+    "scope-2": ("Scope 2.", {"scope": 2}),
     "instance-256": (
         "An instance of 256 bytes.",
         {"instance": "i" * 256, "instances": ["i" * 256]},
@@ -154,7 +154,7 @@ _HEADERS: Table = {
     for kind, data in _NOT_UTF8.items()
 }
 
-# Section 8, step 4.
+# Section 8.2, step 3.
 _KEKS: Table = {
     "foreign": ("A KEK that the reader does not trust.", {"kek_uri": _OTHER_URI}),
     "case": ("A trusted URI in another case.", {"kek_uri": KEK_URI.upper()}),
@@ -167,8 +167,8 @@ _KEKS: Table = {
     "none": ("The reader trusts no KEK but another.", {"keks": {_OTHER_URI: "00" * 32}}),
 }
 
-# Section 8, step 5.
-_CONTEXTS: Table = {
+# Section 8.2, step 4: the deployment.
+_INSTANCES: Table = {
     "instance": ("Another deployment's.", {"instance": "test", "instances": ["prod"]}),
     "instance-none": ("Sealed without an instance.", {"instances": ["prod"]}),
     "instance-unasked": ("The reader has no instance.", {"instance": "prod"}),
@@ -180,6 +180,22 @@ _CONTEXTS: Table = {
         "A composed é for a decomposed one.",
         {"instance": "\u00e9", "instances": ["e\u0301"]},
     ),
+    "instance-mark": (
+        "Another deployment's state, as an XCom.",
+        {"instance": "test#task-state", "instances": ["prod"]},
+    ),
+    "instance-before-mark": (
+        "A trusted name with more behind it.",
+        {"instance": "prod2#task-state", "instances": ["prod"]},
+    ),
+}
+
+# Section 8.2, step 4: the kind and the context.
+_CONTEXTS: Table = {
+    "mark": ("A task's state.", {"instance": "prod#task-state", "instances": ["prod"]}),
+    "mark-asset": ("An asset's state.", {"instance": "#asset-state"}),
+    "mark-unknown": ("Another kind's.", {"instance": "prod#other", "instances": ["prod"]}),
+    "mark-empty": ("Nothing behind the #.", {"instance": "prod#", "instances": ["prod"]}),
     "dag": ("Another dag.", {"dag": "payments2", "asked": COORDINATE}),
     "run": ("Another run.", {"run": "manual__2026-11-22T00:00:00", "asked": COORDINATE}),
     "task": ("Another task.", {"task": "Load", "asked": COORDINATE}),
@@ -195,12 +211,15 @@ _CONTEXTS: Table = {
     ),
 }
 
-# Section 3, and section 8, steps 6 and 7.
+# Section 3, and section 8.2, steps 5 and 6.
 _KEYS: Table = {
     "wrapped-nonce": ("A bit of the wrapped key's nonce.", {"after": flip("wrapped", 0)}),
     "wrapped-text": ("A bit of the wrapped key.", {"after": flip("wrapped", 12, 7)}),
     "wrapped-tag": ("A bit of the wrapped key's tag.", {"after": flip("wrapped", 59)}),
+    "wrapped-1": ("One byte.", {"wrapped": b"\0"}),
+    "wrapped-2048": ("The longest wrapped key that a key block holds.", {"wrapped": bytes(2048)}),
     "wrapped-27": ("Fewer bytes than a nonce and a tag have.", {"wrapped": bytes(27)}),
+    "wrapped-59": ("A byte less than the wrapped key has.", {"wrapped": lambda key: key[:-1]}),
     "wrapped-61": ("A byte after the wrapped key's tag.", {"wrapped": lambda key: key + b"\0"}),
     "wrapped-by-other": ("Wrapped by another KEK than it names.", {"wrapped_by": _OTHER_URI}),
     "aad-empty": ("Wrapped without additional data.", {"aad": b""}),
@@ -246,7 +265,7 @@ _KEYS: Table = {
 }
 
 
-def from_table(section: str, expect: str, table: Table) -> Iterator[Vector]:
+def from_table(section: str, expect: str, table: Table, **common: Any) -> Iterator[Vector]:
     """The vectors of a table; the reader is asked for what stands in the envelope."""
     for name, (comment, parts) in table.items():
         changes = dict(parts)
@@ -260,7 +279,7 @@ def from_table(section: str, expect: str, table: Table) -> Iterator[Vector]:
         made = envelope(full, changes.pop("raw", VALUE), **changes)
         if after:
             made = replace(made, data=after(made))
-        yield bad(full, comment, expect, made, **members)
+        yield bad(full, comment, expect, made, **common, **members)
 
 
 def vectors() -> Iterator[Vector]:
@@ -268,5 +287,6 @@ def vectors() -> Iterator[Vector]:
     yield from from_table("key-block", "FormatError", _KEY_BLOCKS)
     yield from from_table("header", "FormatError", _HEADERS)
     yield from from_table("kek", "ConfigError", _KEKS)
+    yield from from_table("context", "ConfigError", _INSTANCES)
     yield from from_table("context", "AuthenticationError", _CONTEXTS)
     yield from from_table("key", "AuthenticationError", _KEYS)

@@ -13,7 +13,6 @@ from vectors.construct import (
     COORDINATE,
     GENERATION,
     KEK_URI,
-    OBJECT_NAME,
     STORE_URI,
     Envelope,
     inline,
@@ -58,6 +57,8 @@ class Vector:
             lines.append(f"encoded: {json.dumps(self.encoded)}")
         if self.value:
             lines.append(f"value: {self.value}")
+        if "\n" in self.row:
+            raise AssertionError(f"{self.name}: a row of several lines is not kept")
         lines.append(f"row: {self.row}")
         if self.object:
             name, generation, data = self.object
@@ -108,15 +109,16 @@ def bad(name: str, comment: str, expect: str, made: Envelope | None, **members: 
         comment: what is the matter.
         expect: the class of the error.
         made: the envelope, if there is one.
-        members: `remote` (offloaded; so is what is large), `row` (the text, or a change of the
-            row), `stored` (name, generation and bytes of the object), and members of `Vector`.
+        members: `remote` (offloaded; so is what is large), `row` (what changes the row,
+            or makes a text of it; the text itself, where there is no envelope), `stored` (name,
+            generation and bytes of the object, or None), and members of `Vector`.
     """
     row = members.pop("row", None)
     if made is None:
         return Vector(name, comment, expect, row, **members)
     remote = members.pop("remote", len(made.data) > KEPT_BYTES_MAX)
-    stored = members.pop("stored", (OBJECT_NAME, GENERATION, made.data))
-    default = offloaded(made.data) if remote else inline(made.data)
+    stored = members.pop("stored", (made.object_name, GENERATION, made.body))
+    default = offloaded(made) if remote else inline(made)
     changed = row(default) if row else default
     return Vector(
         name,

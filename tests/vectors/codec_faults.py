@@ -10,6 +10,7 @@ from vectors.case import Vector, good
 from vectors.codec_values import (
     ARRAY,
     ARROW,
+    FRAME,
     NUMBERS,
     NUMPY,
     PLAIN,
@@ -21,7 +22,7 @@ from vectors.codec_values import (
     part,
 )
 from vectors.construct import envelope
-from vectors.messagepack import Ext
+from vectors.messagepack import Ext, pack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +35,29 @@ def _described(meta: object, streams: bytes = _STREAM, zeros: bytes | None = Non
     data = document(meta)
     fill = bytes(-len(data) % 8) if zeros is None else zeros
     return struct.pack(">Q", len(data)) + data + fill + streams
+
+
+def _table(stream: bytes) -> bytes:
+    return arrow({"type": "pyarrow.Table"}, stream)
+
+
+def _claim(stream: bytes, was: int, now: int) -> bytes:
+    """A table of a stream in which a number of 64 bits is another one, wherever it stands."""
+    changed = stream.replace(struct.pack("<q", was), struct.pack("<q", now))
+    if changed == stream:
+        raise AssertionError("The stream does not hold the number.")
+    return _table(changed)
+
+
+def _level(labels: int) -> bytes:
+    """An index of one label, the first of so many."""
+    span = {"kind": "range", "range": [0, labels, 1], "name": None}
+    meta = {
+        "type": "pandas.Index",
+        "columns_of": [1, 0],
+        "index": {"kind": "multi", "levels": [[1, span]], "names": [None]},
+    }
+    return arrow(meta, library_streams.ONE_CODE)
 
 
 def _serde(text: bytes, mark: str = "", lifted: list[object] | None = None) -> bytes:
@@ -61,6 +85,19 @@ _FAULTS: tuple[tuple[str, str, int, bytes], ...] = (
     ("plain-surrogate", "A surrogate.", PLAIN, document(b"\xa3\xed\xa0\x80")),
     ("plain-key", "A key that is not text.", PLAIN, document(b"\x81\x01\x02")),
     ("plain-deep", "Lists in lists, 100,000 of them.", PLAIN, document(b"\x91" * 99_999 + b"\x90")),
+    (
+        "plain-two-arrays",
+        "Two arrays, where one value has its place.",
+        PLAIN,
+        document(pack(part(NUMPY, ARRAY)) * 2, ARRAY, ARRAY),
+    ),
+    ("plain-deep-1025", "1,025 lists in each other.", PLAIN, document(b"\x91" * 1024 + b"\x90")),
+    (
+        "plain-deep-dicts",
+        "1,025 dicts in each other.",
+        PLAIN,
+        document(b"\x81\xa1k" * 1024 + b"\x80"),
+    ),
     ("plain-trailing", "A byte after the tree.", PLAIN, document(None, b"\0")),
     ("plain-ext-0", "Extension 0.", PLAIN, document(Ext(0, b"a"))),
     ("plain-ext-7", "Extension 7.", PLAIN, document(Ext(7, b"a"))),
@@ -96,6 +133,13 @@ _FAULTS: tuple[tuple[str, str, int, bytes], ...] = (
         document(Ext(5, b"\x03<i8" + bytes(7))),
     ),
     ("plain-scalar-empty", "A scalar without a type.", PLAIN, document(Ext(5, b""))),
+    ("plain-boolean-2", "A boolean of numpy that is 2.", PLAIN, document(Ext(5, b"\x03|b1\x02"))),
+    (
+        "plain-boolean-255",
+        "A boolean of numpy that is 255.",
+        PLAIN,
+        document(Ext(5, b"\x03|b1\xff")),
+    ),
     (
         "plain-time-utc",
         "A time at no offset.",
@@ -129,6 +173,56 @@ _FAULTS: tuple[tuple[str, str, int, bytes], ...] = (
         SERDE,
         _serde(b'["MARK0","MARK0"]', "MARK", [b"a"]),
     ),
+    ("serde-leading-zero", "A place of 00.", SERDE, _serde(b'["MARK00"]', "MARK", [b"a"])),
+    (
+        "serde-leading-zero-more",
+        "A place of 01, of two.",
+        SERDE,
+        _serde(b'["MARK0","MARK01"]', "MARK", [b"a", b"b"]),
+    ),
+    (
+        "serde-digits",
+        "A place in Arabic digits.",
+        SERDE,
+        _serde('["MARK\u0660"]'.encode(), "MARK", [b"a"]),
+    ),
+    (
+        "serde-long",
+        "A mark with 5,000 digits.",
+        SERDE,
+        _serde(b'["MARK' + b"1" * 5000 + b'"]', "MARK", [b"a"]),
+    ),
+    (
+        "serde-superscript",
+        "A place in superscript digits.",
+        SERDE,
+        _serde('["MARK0","MARK\u00b9"]'.encode(), "MARK", [b"a", b"b"]),
+    ),
+    ("serde-sign", "A place with a sign.", SERDE, _serde(b'["MARK+0"]', "MARK", [b"a"])),
+    ("serde-negative", "A place of -1.", SERDE, _serde(b'["MARK-1"]', "MARK", [b"a"])),
+    ("serde-space", "A place and a space.", SERDE, _serde(b'["MARK0 "]', "MARK", [b"a"])),
+    ("serde-underscore", "A place of 0_0.", SERDE, _serde(b'["MARK0_0"]', "MARK", [b"a"])),
+    (
+        "serde-mark-goes-on",
+        "A text that begins with the mark, and goes on in letters.",
+        SERDE,
+        _serde(b'["MARK0","MARKET"]', "MARK", [b"a"]),
+    ),
+    (
+        "serde-mark-only",
+        "A text that is the mark.",
+        SERDE,
+        _serde(b'["MARK0","MARK"]', "MARK", [b"a"]),
+    ),
+    (
+        "serde-huge",
+        "A place of 5,000 digits.",
+        SERDE,
+        _serde(b'["MARK%s"]' % (b"9" * 5000), "MARK", [b"a"]),
+    ),
+    ("serde-mark-bytes", "The mark is not text.", SERDE, document([b'["MARK0"]', b"MARK", [b"a"]])),
+    ("serde-four", "Four members.", SERDE, document([b"1", "", [], None])),
+    ("serde-lifted-dict", "The lifted values are a dict.", SERDE, document([b"1", "", {}])),
     ("serde-mark-alone", "A mark and nothing lifted out.", SERDE, _serde(b"[1]", "MARK")),
     ("serde-no-mark", "A value lifted out and no mark.", SERDE, _serde(b'["0"]', "", [b"a"])),
     # Section 3.
@@ -152,6 +246,71 @@ _FAULTS: tuple[tuple[str, str, int, bytes], ...] = (
         "A stream of another length than stream_bytes.",
         ARROW,
         _described(_META | {"stream_bytes": len(_STREAM) + 8}),
+    ),
+    (
+        "arrow-length-negative",
+        "Streams of -10 bytes.",
+        ARROW,
+        _described({**_META, "stream_bytes": -10}),
+    ),
+    (
+        "arrow-length-least",
+        "Streams of -2^63 bytes.",
+        ARROW,
+        _described({**_META, "stream_bytes": -(2**63)}),
+    ),
+    (
+        "arrow-length-true",
+        "Streams of true bytes.",
+        ARROW,
+        _described({**_META, "stream_bytes": True}, b"\0"),
+    ),
+    ("arrow-version-4", "Messages of version 4.", ARROW, _table(library_streams.VERSION_4)),
+    ("arrow-no-end", "A stream without its end.", ARROW, _table(_STREAM[:-8])),
+    (
+        "arrow-nulls",
+        "1,048,577 nulls that take no bytes.",
+        ARROW,
+        _claim(library_streams.NULLS, 77, 2**20 + 1),
+    ),
+    ("arrow-nulls-negative", "-1 nulls.", ARROW, _claim(library_streams.NULLS, 77, -1)),
+    ("arrow-runs", "A run of 2^40.", ARROW, _claim(library_streams.RUNS, 77, 2**40)),
+    (
+        "arrow-no-width",
+        "2^40 rows of no bytes.",
+        ARROW,
+        _claim(library_streams.NO_WIDTH, 77, 2**40),
+    ),
+    ("arrow-range", "A level of 2^40 numbers.", ARROW, _level(2**40)),
+    (
+        "arrow-compressed",
+        "A stream with Zstandard of its own.",
+        ARROW,
+        arrow({"type": "pyarrow.Table"}, library_streams.TABLE_ZSTD),
+    ),
+    (
+        "arrow-compressed-batch",
+        "A stream with LZ4 of its own.",
+        ARROW,
+        arrow({"type": "pyarrow.RecordBatch"}, library_streams.TABLE_LZ4),
+    ),
+    (
+        "arrow-compressed-polars",
+        "A stream of polars with Zstandard of its own.",
+        ARROW,
+        arrow({"type": "polars.DataFrame"}, library_streams.POLARS_ZSTD),
+    ),
+    (
+        "arrow-compressed-pandas",
+        "The labels of a frame with LZ4 of their own.",
+        ARROW,
+        arrow(dict(FRAME), library_streams.ROWS, library_streams.LABELS_LZ4),
+    ),
+    (
+        "arrow-compressed-dictionary",
+        "Zstandard in the batch of a dictionary.",
+        ARROW,
+        arrow({"type": "pyarrow.Table"}, library_streams.DICTIONARY_ZSTD),
     ),
     # Section 4.
     ("numpy-empty", "No bytes.", NUMPY, b""),
@@ -177,6 +336,9 @@ _FAULTS: tuple[tuple[str, str, int, bytes], ...] = (
     ),
     ("numpy-claim", "2^62 elements.", NUMPY, npy("'<i2'", f"({2**62},)", NUMBERS)),
     ("numpy-negative", "A negative length.", NUMPY, npy("'<i2'", "(-6,)", NUMBERS)),
+    ("numpy-negative-twice", "Two of them.", NUMPY, npy("'<i2'", "(-2, -3)", NUMBERS)),
+    ("numpy-true", "A length of true.", NUMPY, npy("'<i2'", "(6, True)", NUMBERS)),
+    ("numpy-no-width", "2^40 elements of no bytes.", NUMPY, npy("'|V0'", f"({2**40},)", b"")),
     ("numpy-dimensions", "65 dimensions.", NUMPY, npy("'<i2'", f"{(1,) * 64 + (6,)}", NUMBERS)),
     (
         "numpy-pickle",

@@ -49,7 +49,7 @@ ARRAY = npy("'<i2'", "(6,)", NUMBERS)
 TABLE = arrow({"type": "pyarrow.Table"}, library_streams.TABLE)
 
 _TEXT = {"kind": "object", "type": "text", "marks": False}
-_FRAME = {
+FRAME = {
     "type": "pandas.DataFrame",
     "columns_of": [4, 1],
     "index": {"kind": "range", "range": [0, 3, 1], "name": None},
@@ -123,8 +123,8 @@ _VALUES: tuple[tuple[str, str, int, bytes, str], ...] = (
         "plain-look-alike",
         "A dict that looks like a row is a dict.",
         PLAIN,
-        document({"__secure_xcom__": 1, "placement": "inline", "envelope": "", "about": {}}),
-        "{'__secure_xcom__': 1, 'placement': 'inline', 'envelope': '', 'about': {}}",
+        document({"__secure_xcom__": 1, "placement": "inline", "envelope": "", "about": ""}),
+        "{'__secure_xcom__': 1, 'placement': 'inline', 'envelope': '', 'about': ''}",
     ),
     (
         "plain-bytes",
@@ -178,6 +178,13 @@ _VALUES: tuple[tuple[str, str, int, bytes, str], ...] = (
         "[numpy.int16(-2), numpy.float32(1.5), numpy.bool_(True), numpy.datetime64(1, 'ns')]",
     ),
     (
+        "plain-numpy-false",
+        "numpy's false.",
+        PLAIN,
+        document(Ext(5, b"\x03|b1\x00")),
+        "numpy.bool_(False)",
+    ),
+    (
         "plain-time",
         "A time at an offset.",
         PLAIN,
@@ -200,10 +207,17 @@ _VALUES: tuple[tuple[str, str, int, bytes, str], ...] = (
     ),
     (
         "plain-deepest",
-        "Lists in lists, 254 of them.",
+        "Lists in lists, 255 of them.",
         PLAIN,
-        document(b"\x91" * 253 + b"\x90"),
-        "functools.reduce(lambda inner, _: [inner], range(253), [])",
+        document(b"\x91" * 254 + b"\x90"),
+        "functools.reduce(lambda inner, _: [inner], range(254), [])",
+    ),
+    (
+        "plain-deepest-dicts",
+        "Dicts in dicts, 255 of them, and a text in the last.",
+        PLAIN,
+        document(b"\x81\xa1k" * 255 + b"\xa4leaf"),
+        "functools.reduce(lambda inner, _: {'k': inner}, range(255), 'leaf')",
     ),
     ("numpy", "Six numbers.", NUMPY, ARRAY, "numpy.array([0, 1, 2, 3, 4, 5], '<i2')"),
     (
@@ -266,7 +280,7 @@ _VALUES: tuple[tuple[str, str, int, bytes, str], ...] = (
         "arrow-pandas",
         "A frame of pandas: numbers, texts and times, with attributes.",
         ARROW,
-        arrow(dict(_FRAME), library_streams.ROWS, library_streams.LABELS),
+        arrow(dict(FRAME), library_streams.ROWS, library_streams.LABELS),
         (
             "with_attributes(pandas.DataFrame(dict(enumerate(([1, 2, 3], "
             "[0.5, float('nan'), -0.0], pandas.Series(['a', None, 'ü'], dtype=object), "
@@ -317,6 +331,30 @@ _VALUES: tuple[tuple[str, str, int, bytes, str], ...] = (
             ARRAY,
         ),
         "(numpy.array([0, 1, 2, 3, 4, 5], '<i2'), b'\\xff', 2**64, 'MAR')",
+    ),
+    (
+        "serde-many",
+        "Eleven values: a place of two digits.",
+        SERDE,
+        document(
+            [
+                b'{"__classname__":"builtins.tuple","__version__":1,"__data__":['
+                + b",".join(b'"MARK%d"' % place for place in range(10, -1, -1))
+                + b"]}",
+                "MARK",
+                [bytes((place,)) for place in range(11)],
+            ]
+        ),
+        "tuple(bytes((10 - place,)) for place in range(11))",
+    ),
+    (
+        "serde-empty-mark",
+        "Nothing was lifted out: no text is a mark, not even one of digits.",
+        SERDE,
+        document(
+            [b'{"__classname__":"builtins.tuple","__version__":1,"__data__":["0","","00"]}', "", []]
+        ),
+        "('0', '', '00')",
     ),
     ("bytes", "Bytes.", BYTES, b"SXCM\x01\xff", "b'SXCM\\x01\\xff'"),
     ("bytes-empty", "No bytes.", BYTES, b"", "b''"),

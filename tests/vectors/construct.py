@@ -10,7 +10,7 @@ import base64
 import hashlib
 import json
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import google_crc32c
@@ -27,7 +27,6 @@ FURTHER_BYTES = 1_048_560
 
 KEK_URI = "local-kek:///vectors/kek"
 STORE_URI = "file:///vectors/store"
-OBJECT_NAME = "dag/run/task/-1/return_value/0123456789abcdef"
 GENERATION = "1700000000000000"
 COORDINATE = {
     "dag": "payments",
@@ -86,7 +85,43 @@ class Envelope:
     raw: bytes
     codec: int
     compression: int
-    at: dict[str, int] = field(default_factory=dict)
+    instance: bytes
+    #: `where0`, `where1` and `where2` of section 7.2.
+    where: tuple[bytes, bytes, bytes]
+    at: dict[str, int]
+
+    @property
+    def preamble(self) -> bytes:
+        return self.data[: self.at["body"]]
+
+    @property
+    def header(self) -> bytes:
+        return self.data[self.at["header"] : self.at["commitment"]]
+
+    @property
+    def body(self) -> bytes:
+        return self.data[self.at["body"] :]
+
+    @property
+    def object_name(self) -> str:
+        """Section 7.1."""
+        return f"{deployment(self.instance)}/{labelled('object', self.header)}"
+
+    @property
+    def state_name(self) -> str:
+        """Section 7.2."""
+        labels = ("state-task", "state-index", "state-key")
+        parts = map(labelled, labels, self.where)
+        return "/".join((deployment(self.instance), *parts))
+
+
+def labelled(label: str, data: bytes) -> str:
+    """The names of section 7: a hash under a label of its own, in 64 digits."""
+    return hashlib.sha256(f"secure-xcom/v1/{label}\0".encode() + data).hexdigest()
+
+
+def deployment(instance: bytes) -> str:
+    return labelled("deployment", instance)[:16]
 
 
 class _Changes:
@@ -130,14 +165,16 @@ def envelope(seed: str, raw: bytes, **changes: Any) -> Envelope:
     # Section 2.2 and 3: the key comes first, since its id stands in the header.
     dek, key_id = part("dek", stream(seed + " dek", 32)), stream(seed + " key id", 16)
     salt = stream(seed + " salt", 32)
+    instance = text(part("instance", ""))
     scope = (
         bytes((part("scope", 1),))
-        + lp(text(part("instance", "")))
+        + lp(instance)
         + lp(text(part("dag", COORDINATE["dag"])))
         + lp(text(part("run", COORDINATE["run"])))
         + lp(text(part("task", COORDINATE["task"])))
         + struct.pack(">i", part("map_index", -1))
     )
+    key = lp(text(part("key", COORDINATE["key"])))
     ti_id = part("ti_id", None)
     header = part(
         "header",
@@ -145,7 +182,7 @@ def envelope(seed: str, raw: bytes, **changes: Any) -> Envelope:
         + part("key_id", key_id)
         + salt
         + scope[1:]
-        + lp(text(part("key", COORDINATE["key"])))
+        + key
         + (b"\x00" if ti_id is None else b"\x01" + ti_id),
     )
     aad = part(
@@ -192,35 +229,56 @@ def envelope(seed: str, raw: bytes, **changes: Any) -> Envelope:
     at["header"] = 5 + len(blocks[0]) + 2
     at["commitment"] = at["header"] + len(header)
     at["body"] = at["commitment"] + 32
-    return Envelope(made, dek, raw, codec, compression, at)
+    where = scope[1:-4], scope[1:], scope[1:] + key
+    return Envelope(made, dek, raw, codec, compression, instance, where, at)
 
 
 def b64(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-def inline(data: bytes) -> dict[str, Any]:
+def about(made: Envelope, place: str) -> str:
+    return f"Sealed by secure_xcom: {len(made.data)} bytes in {place}."
+
+
+def inline(made: Envelope) -> dict[str, Any]:
     """Section 7."""
     return {
+        "about": about(made, "this row"),
         "__secure_xcom__": 1,
         "placement": "inline",
-        "envelope": b64(data),
-        "about": {"kek": KEK_URI, "sealed_bytes": len(data)},
+        "envelope": b64(made.data),
     }
 
 
-def offloaded(data: bytes) -> dict[str, Any]:
+def offloaded(made: Envelope) -> dict[str, Any]:
     """Section 7."""
     return {
+        "about": about(made, STORE_URI),
         "__secure_xcom__": 1,
         "placement": "offloaded",
+        "preamble": b64(made.preamble),
         "store": STORE_URI,
-        "object": OBJECT_NAME,
+        "object": made.object_name,
         "generation": GENERATION,
-        "length_bytes": len(data),
-        "crc32c": b64(struct.pack(">I", google_crc32c.value(data))),
-        "about": {"kek": KEK_URI, "sealed_bytes": len(data)},
+        "length_bytes": len(made.body),
+        "crc32c": crc32c(made.body),
     }
+
+
+def state(made: Envelope, kind: str) -> dict[str, Any]:
+    """Section 7.2."""
+    store = f"{STORE_URI}/~state/{kind}"
+    return {
+        "about": about(made, store),
+        "__secure_xcom_state__": 1,
+        "store": store,
+        "object": made.state_name,
+    }
+
+
+def crc32c(data: bytes) -> str:
+    return b64(struct.pack(">I", google_crc32c.value(data)))
 
 
 def row_text(row: object) -> str:

@@ -40,9 +40,10 @@ def frame(
     return MAGIC + bytes((descriptor, window)) + fields + blocks
 
 
-def single_segment(blocks: bytes, content_bytes: int) -> bytes:
-    """A frame that states its content's size, in eight bytes, and has no window of its own."""
-    return MAGIC + bytes((0b1110_0000,)) + struct.pack("<Q", content_bytes) + blocks
+def single_segment(blocks: bytes, content_bytes: int, size_bytes: int = 8) -> bytes:
+    """A frame that states its content's size, in four or eight bytes, and has no other window."""
+    descriptor = {4: 0b1010_0000, 8: 0b1110_0000}[size_bytes]
+    return MAGIC + bytes((descriptor,)) + content_bytes.to_bytes(size_bytes, "little") + blocks
 
 
 def skippable(data: bytes) -> bytes:

@@ -23,6 +23,7 @@ from vectors import (  # noqa: E402
     codec_faults,
     codec_values,
     good,
+    orders,
     states,
 )
 
@@ -37,7 +38,16 @@ MANIFEST = FILES / "MANIFEST"
 
 def vectors() -> Iterator[Vector]:
     """Each vector there is, made anew."""
-    modules = (good, codec_values, bad_envelopes, bad_bodies, bad_rows, codec_faults, states)
+    modules = (
+        good,
+        codec_values,
+        bad_envelopes,
+        bad_bodies,
+        bad_rows,
+        orders,
+        codec_faults,
+        states,
+    )
     return chain.from_iterable(module.vectors() for module in modules)
 
 

@@ -11,7 +11,9 @@ from vectors.construct import (
     COORDINATE,
     FIRST_BYTES,
     FURTHER_BYTES,
+    GENERATION,
     KEK_URI,
+    STORE_URI,
     envelope,
     kek,
     row_text,
@@ -126,6 +128,16 @@ def _compressed() -> Iterator[Vector]:
             b"abc",
             frames.single_segment(frames.raw_blocks(b"abc"), 3),
         ),
+        "single-segment-8-mib": (
+            "A content of 8 MiB that is its own window.",
+            b"x" * 2**23,
+            frames.single_segment(frames.run(b"x", 2**23), 2**23),
+        ),
+        "single-segment-4-bytes": (
+            "A frame that states its content's size in four bytes.",
+            b"abc",
+            frames.single_segment(frames.raw_blocks(b"abc"), 3, 4),
+        ),
         "dictionary-0": (
             "A dictionary id of 0 stands for none.",
             b"abc",
@@ -142,24 +154,41 @@ def _compressed() -> Iterator[Vector]:
 
 def _placements() -> Iterator[Vector]:
     name = "good-offloaded"
-    yield good(name, "An offloaded envelope.", envelope(name, stream(name, 5000)), remote=True)
+    yield good(name, "An offloaded body.", envelope(name, stream(name, 5000)), remote=True)
+    name = "good-offloaded-shortest"
+    made = envelope(name, b"")
+    yield good(name, "A body of 312 bytes.", made, remote=True)
+    name = "good-offloaded-instance"
+    made = envelope(name, b"value", instance="prod-eu")
+    comment = "The first part of the name is the deployment's."
+    yield good(name, comment, made, remote=True, instances=["prod-eu"])
     name = "good-offloaded-zeros"
+    made = envelope(name, bytes(5000))
     yield good(
         name,
-        "The checksum is of what lies in the store; any characters a name may have.",
-        envelope(name, bytes(5000)),
+        "The checksum is of what lies in the store; the largest number of a generation.",
+        made,
         remote=True,
-        row=lambda row: row | {"object": "Az09-._~%2F/a../%", "generation": "9" * 20},
-        stored=("Az09-._~%2F/a../%", "9" * 20, envelope(name, bytes(5000)).data),
+        row=lambda row: row | {"generation": "9" * 20},
+        stored=(made.object_name, "9" * 20, made.body),
+    )
+    name = "good-offloaded-restored"
+    made = envelope(name, stream(name, 300))
+    yield good(
+        name,
+        "The row's generation is gone; the live object has the bytes that were written.",
+        made,
+        remote=True,
+        stored=(made.object_name, GENERATION + "0", made.body),
     )
     name = "good-row-order"
     yield good(
         name,
-        "Members in another order, white space, escapes, anything in about.",
+        "Members in another order, white space, escapes, any text in about.",
         envelope(name, stream(name, 9)),
         row=lambda row: (
-            ' {"about": {"kek": null, "x": [1.5, {"__secure_xcom__": 2}]},\t'
-            f'"envelope":"{row["envelope"]}","placement":"\\u0069nline","__secure_xcom__":1}} '
+            f' {{"envelope":"{row["envelope"]}","placement":"\\u0069nline","__secure_xcom__":1,\t'
+            '"\\u0061bout": "{\\"__secure_xcom__\\":2} \\ud83e\\uddfe é"}\t '
         ),
     )
     name = "good-about-empty"
@@ -167,7 +196,7 @@ def _placements() -> Iterator[Vector]:
         name,
         "Nothing in about.",
         envelope(name, stream(name, 9)),
-        row=lambda row: row_text(row | {"about": {}}),
+        row=lambda row: row_text(row | {"about": ""}),
     )
 
 
@@ -182,6 +211,10 @@ def _readers() -> Iterator[Vector]:
     name = "good-trusted-instance"
     made = envelope(name, b"value", instance="old")
     yield good(name, "An instance that reads accept.", made, instances=["new", "older", "old"])
+    name = "good-trusted-store"
+    stores = ["gs://vectors/primary", STORE_URI]
+    made = envelope(name, b"value")
+    yield good(name, "A store that reads accept.", made, remote=True, stores=stores)
     name = "good-trusted-kek"
     uri = "gcp-kms://projects/p/locations/l/keyRings/r/cryptoKeys/k"
     made = envelope(name, b"value", kek_uri=uri, version_hint="3")
@@ -191,6 +224,9 @@ def _readers() -> Iterator[Vector]:
     uri = "local-kek:///" + "k" * (1024 - 13)
     made = envelope(name, b"value", kek_uri=uri, version_hint="v" * 512)
     yield good(name, "The longest URI and hint.", made, keks={uri: kek(uri).hex()})
+    name = "good-key-block-shortest"
+    made = envelope(name, b"value", kek_uri="k")
+    yield good(name, "A URI of one byte.", made, keks={"k": kek("k").hex()})
     name = "good-max-value-bytes"
     made = envelope(name, stream(name, 1000))
     yield good(

@@ -15,6 +15,7 @@ import json
 import re
 import struct
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import google_crc32c
@@ -32,6 +33,11 @@ else:
     from backports import zstd
 
 
+XCOM_TAG = "__secure_xcom__"
+STATE_TAG = "__secure_xcom_state__"
+PREAMBLE_BYTES_MAX = 12_329
+
+
 class Refused(Exception):  # noqa: N818 - an answer, not a fault of this program
     """The error class that section 8 asks for stands in `args`."""
 
@@ -42,105 +48,137 @@ def check(holds: object, otherwise: str) -> None:
 
 
 def read(vector: Vector, data: bytes | None) -> tuple[int, int, bytes]:
-    """Sections 7 and 8. `data` is the object of the vector, if there is one."""
-    reference = state(vector) if vector.state else row(vector.row)
-    limit = 12_329 + body_bytes(vector.max_value_bytes + vector.max_value_bytes // 256 + 270)
-    if "envelope" in reference:
-        envelope = reference["envelope"]
-        check(len(envelope) <= limit, "FormatError")
+    """Section 8.2. `data` is the object of the vector, if there is one."""
+    row = parsed(vector.row)
+    if vector.state and STATE_TAG in row:
+        payload_bytes = read_state(vector, row, data)
     else:
-        check(reference["length_bytes"] <= limit, "FormatError")
-        check(reference["store"] in vector.stores, "ConfigError")
-        name, generation, _ = vector.object or ("", "", b"")
-        check(name == reference["object"], "ObjectNotFound")
-        check(generation == reference["generation"], "GenerationMismatch")
-        envelope = data or b""
-        check(len(envelope) == reference["length_bytes"], "AuthenticationError")
-        check(
-            struct.pack(">I", google_crc32c.value(envelope)) == reference["crc32c"],
-            "AuthenticationError",
-        )
-    return open_envelope(vector, envelope)
+        payload_bytes = read_xcom(vector, row, data)
+    return payload(vector, payload_bytes)
 
 
-def state(vector: Vector) -> dict[str, Any]:
-    """Section 7.1."""
-    found = parsed(vector.row)
-    if "__secure_xcom_state__" not in found:
-        return row(vector.row)
-    check(set(found) == {"__secure_xcom_state__", "store", "folder"}, "FormatError")
-    check(type(found["__secure_xcom_state__"]) is int, "FormatError")
-    check(found["__secure_xcom_state__"] == 1, "FormatError")
-    check(type(found["store"]) is str and type(found["folder"]) is str, "FormatError")
-    check(found["folder"].endswith("/"), "FormatError")
-    check_name(found["folder"][:-1])
-    check(found["store"] in vector.stores, "ConfigError")
-    name, generation, data = vector.object or ("", "", b"")
-    check(name.startswith(found["folder"]), "ObjectNotFound")
-    crc32c = struct.pack(">I", google_crc32c.value(data))
-    length = len(data)
-    return {
-        "store": found["store"],
-        "object": name,
-        "generation": generation,
-        "length_bytes": length,
-        "crc32c": crc32c,
-    }
+def read_xcom(vector: Vector, row: dict[str, Any], data: bytes | None) -> bytes:
+    """An XCom; and an inline state, which has the same form."""
+    # Step 1.
+    check_reference(row)
+    limit = longest_body(vector)
+    if row["placement"] == "inline":
+        envelope = base64_bytes(row["envelope"])
+        check(len(envelope) <= limit + PREAMBLE_BYTES_MAX, "FormatError")
+        preamble, body = split(envelope)
+        check_body_bytes(len(body))
+        return open_body(content_key(vector, preamble), preamble.hh, body)
+    check(not vector.state, "FormatError")
+    check_body_bytes(row["length_bytes"])
+    check(row["length_bytes"] <= limit, "FormatError")
+    check(row["store"] in vector.stores, "ConfigError")
+    # Step 2.
+    preamble, rest = split(base64_bytes(row["preamble"]))
+    check(not rest, "FormatError")
+    name = f"{deployment(preamble)}/{labelled('object', preamble.header)}"
+    check(row["object"] == name, "AuthenticationError")
+    # Steps 3 to 6.
+    key = content_key(vector, preamble)
+    # Step 7: whatever its generation, the object of that name is read.
+    body = stored(vector, name, data)
+    check(len(body) == row["length_bytes"], "AuthenticationError")
+    # Step 8.
+    opened = open_body(key, preamble.hh, body)
+    checksum = struct.pack(">I", google_crc32c.value(body))
+    check(checksum == base64_bytes(row["crc32c"]), "AuthenticationError")
+    return opened
+
+
+def read_state(vector: Vector, row: dict[str, Any], data: bytes | None) -> bytes:
+    """Section 7.2: a state that is an object."""
+    # Step 1, and the object right after it.
+    check_members(row, {"about", STATE_TAG, "store", "object"}, STATE_TAG)
+    check_text(row, "about", "store", "object")
+    check(re.fullmatch("[0-9a-f]{16}(/[0-9a-f]{64}){3}", row["object"]), "FormatError")
+    suffix = f"/~state/{vector.state}"
+    check(row["store"] in [store + suffix for store in vector.stores], "ConfigError")
+    envelope = stored(vector, row["object"], data)
+    check(len(envelope) <= longest_body(vector) + PREAMBLE_BYTES_MAX, "FormatError")
+    # Step 2.
+    preamble, body = split(envelope)
+    check_body_bytes(len(body))
+    task = preamble.scope[: len(preamble.scope) - 4]
+    key = struct.pack(">H", len(preamble.context["key"].encode()))
+    where = preamble.scope + key + preamble.context["key"].encode()
+    parts = (
+        deployment(preamble),
+        labelled("state-task", task),
+        labelled("state-index", preamble.scope),
+        labelled("state-key", where),
+    )
+    check(row["object"] == "/".join(parts), "AuthenticationError")
+    # Steps 3 to 6, and 8.
+    return open_body(content_key(vector, preamble), preamble.hh, body)
+
+
+def stored(vector: Vector, name: str, data: bytes | None) -> bytes:
+    found, _, _ = vector.object or ("", "", b"")
+    check(found == name, "ObjectNotFound")
+    return data or b""
 
 
 def parsed(text: str) -> dict[str, Any]:
-    """A row is one JSON object, and no member stands twice."""
+    """Section 7: a row is one JSON object, and no member stands twice."""
 
     def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         check(len(dict(pairs)) == len(pairs), "FormatError")
         return dict(pairs)
 
+    def no_number(_: str) -> None:
+        raise Refused("FormatError")
+
     try:
-        found = json.loads(text, object_pairs_hook=members)
-    except ValueError:
+        found = json.loads(
+            text, object_pairs_hook=members, parse_float=no_number, parse_constant=no_number
+        )
+    except (ValueError, RecursionError):
         raise Refused("FormatError") from None
     check(type(found) is dict, "FormatError")
     return dict(found)
 
 
-def row(text: str) -> dict[str, Any]:
+def check_reference(row: dict[str, Any]) -> None:
     """Section 7."""
-    found = parsed(text)
-    check(type(found.get("__secure_xcom__")) is int, "FormatError")
-    check(found["__secure_xcom__"] == 1, "FormatError")
-    check(found.get("placement") in ("inline", "offloaded"), "FormatError")
-    named = {"__secure_xcom__", "placement", "about"}
-    remote = {"store", "object", "generation", "length_bytes", "crc32c"}
-    inline = found["placement"] == "inline"
-    check(set(found) == named | ({"envelope"} if inline else remote), "FormatError")
-    check(type(found["about"]) is dict, "FormatError")
-    if inline:
-        return {"envelope": base64_bytes(found["envelope"])}
-    for member in ("store", "object", "generation"):
-        check(type(found[member]) is str, "FormatError")
-    check_name(found["object"])
-    check(re.fullmatch("[1-9][0-9]{0,19}", found["generation"]), "FormatError")
-    check(type(found["length_bytes"]) is int, "FormatError")
-    check(1 <= found["length_bytes"] <= 1_099_528_417_633, "FormatError")
-    found["crc32c"] = base64_bytes(found["crc32c"])
-    check(len(found["crc32c"]) == 4, "FormatError")
-    return found
+    inline = {"about", XCOM_TAG, "placement", "envelope"}
+    offloaded = {"about", XCOM_TAG, "placement", "preamble", "store", "object", "generation"}
+    offloaded |= {"length_bytes", "crc32c"}
+    check(row.get("placement") in ("inline", "offloaded"), "FormatError")
+    if row["placement"] == "inline":
+        check_members(row, inline, XCOM_TAG)
+        check_text(row, "about", "envelope")
+        base64_bytes(row["envelope"])
+        return
+    check_members(row, offloaded, XCOM_TAG)
+    check_text(row, "about", "preamble", "store", "object", "generation", "crc32c")
+    base64_bytes(row["preamble"])
+    check(re.fullmatch("[0-9a-f]{16}/[0-9a-f]{64}", row["object"]), "FormatError")
+    check(re.fullmatch("[1-9][0-9]{0,19}", row["generation"]), "FormatError")
+    check(type(row["length_bytes"]) is int, "FormatError")
+    check(len(base64_bytes(row["crc32c"])) == 4, "FormatError")
 
 
-def check_name(name: str) -> None:
-    segments = name.split("/")
-    check(len(name) <= 800, "FormatError")
-    check(all(re.fullmatch(r"[A-Za-z0-9.\-_~%]+", segment) for segment in segments), "FormatError")
-    check(not any(segment.startswith(".") for segment in segments), "FormatError")
+def check_members(row: dict[str, Any], names: set[str], tag: str) -> None:
+    check(set(row) == names, "FormatError")
+    check(type(row[tag]) is int and row[tag] == 1, "FormatError")
 
 
-def base64_bytes(text: object) -> bytes:
-    check(type(text) is str, "FormatError")
+def check_text(row: dict[str, Any], *names: str) -> None:
+    check(all(type(row[name]) is str for name in names), "FormatError")
+    halves = re.compile("[\ud800-\udfff]")
+    check(not any(halves.search(row[name]) for name in names), "FormatError")
+
+
+def base64_bytes(text: str) -> bytes:
     try:
-        data = base64.b64decode(str(text).encode(), validate=True)
+        data = base64.b64decode(text.encode(), validate=True)
     except binascii.Error:
         raise Refused("FormatError") from None
-    check(base64.b64encode(data) == str(text).encode(), "FormatError")
+    check(base64.b64encode(data) == text.encode(), "FormatError")
     return data
 
 
@@ -148,6 +186,26 @@ def body_bytes(payload_bytes: int) -> int:
     """Section 4."""
     further = max(0, payload_bytes - 1_048_520)
     return 40 + payload_bytes + 16 * (1 + (further + 1_048_559) // 1_048_560)
+
+
+def check_body_bytes(length: int) -> None:
+    """Section 4: a length that no payload makes."""
+    check(312 <= length <= body_bytes(2**40), "FormatError")
+    check(not 1 <= length % 1_048_576 <= 16, "FormatError")
+
+
+def longest_body(vector: Vector) -> int:
+    """Section 8.2, step 1."""
+    return body_bytes(vector.max_value_bytes + vector.max_value_bytes // 256 + 270)
+
+
+def labelled(label: str, data: bytes) -> str:
+    """Section 7.1."""
+    return hashlib.sha256(b"secure-xcom/v1/" + label.encode() + b"\0" + data).hexdigest()
+
+
+def deployment(preamble: Preamble) -> str:
+    return labelled("deployment", preamble.instance.encode())[:16]
 
 
 class Cursor:
@@ -173,8 +231,28 @@ class Cursor:
             raise Refused("FormatError") from None
 
 
-def open_envelope(vector: Vector, envelope: bytes) -> tuple[int, int, bytes]:
-    """Sections 2 and 3."""
+@dataclass
+class Preamble:
+    """Section 2."""
+
+    kek_uri: str
+    wrapped: bytes
+    header: bytes
+    key_id: bytes
+    salt: bytes
+    #: From the instance to the map index, as `where1` of section 7.2.
+    scope: bytes
+    instance: str
+    context: dict[str, Any]
+    commitment: bytes
+
+    @property
+    def hh(self) -> bytes:
+        return hashlib.sha256(self.header).digest()
+
+
+def split(envelope: bytes) -> tuple[Preamble, bytes]:
+    """Section 2: the preamble, and what follows it."""
     cursor = Cursor(envelope)
     check(cursor.take(5) == b"SXCM\x01", "FormatError")
     block = Cursor(cursor.lp(1, 4096))
@@ -199,27 +277,38 @@ def open_envelope(vector: Vector, envelope: bytes) -> tuple[int, int, bytes]:
     check(mark in (b"\x00", b"\x01"), "FormatError")
     header.take(16 if mark == b"\x01" else 0)
     check(not header.data, "FormatError")
-
     commitment = cursor.take(32)
-    body = cursor.data
-    check(len(body) >= 312, "FormatError")
-    check(not 1 <= len(body) % 1_048_576 <= 16, "FormatError")
+    preamble = Preamble(
+        kek_uri, wrapped, header_bytes, key_id, salt, scope, instance, context, commitment
+    )
+    return preamble, cursor.data
 
-    check(kek_uri in vector.keks, "ConfigError")
-    mark = f"#{vector.state}-state" if vector.state else ""
-    check(instance in [own + mark for own in vector.instances], "AuthenticationError")
+
+def content_key(vector: Vector, preamble: Preamble) -> bytes:
+    """Section 8.2, steps 3 to 6, and section 3."""
+    check(preamble.kek_uri in vector.keks, "ConfigError")
+    own, mark, kind = preamble.instance.partition("#")
+    check(own in vector.instances, "ConfigError")
+    expected_mark = f"#{vector.state}-state" if vector.state else ""
+    check(mark + kind == expected_mark, "AuthenticationError")
     for name, value in vector.asked.items():
-        check(context[name] == value, "AuthenticationError")
+        check(preamble.context[name] == value, "AuthenticationError")
 
-    aad = b"secure-xcom/v1/dek\x00" + hashlib.sha256(b"\x01" + scope).digest() + key_id
-    check(len(wrapped) == 60, "AuthenticationError")
-    dek = aead_open(bytes.fromhex(vector.keks[kek_uri]), wrapped[:12], wrapped[12:], aad)
+    scope_hash = hashlib.sha256(b"\x01" + preamble.scope).digest()
+    aad = b"secure-xcom/v1/dek\x00" + scope_hash + preamble.key_id
+    check(len(preamble.wrapped) == 60, "AuthenticationError")
+    kek = bytes.fromhex(vector.keks[preamble.kek_uri])
+    dek = aead_open(kek, preamble.wrapped[:12], preamble.wrapped[12:], aad)
     check(len(dek) == 32, "AuthenticationError")
-    hh = hashlib.sha256(header_bytes).digest()
-    expected = HKDF(SHA256(), 32, salt, b"secure-xcom/v1/commit\x00" + hh).derive(dek)
-    check(hmac.compare_digest(expected, commitment), "AuthenticationError")
-    content_key = HKDF(SHA256(), 32, salt, b"secure-xcom/v1/content\x00" + hh).derive(dek)
-    return payload(vector, open_body(content_key, hh, body))
+    commitment = derived("commit", dek, preamble)
+    check(hmac.compare_digest(commitment, preamble.commitment), "AuthenticationError")
+    return derived("content", dek, preamble)
+
+
+def derived(label: str, dek: bytes, preamble: Preamble) -> bytes:
+    """Section 3."""
+    info = b"secure-xcom/v1/" + label.encode() + b"\0" + preamble.hh
+    return HKDF(SHA256(), 32, preamble.salt, info).derive(dek)
 
 
 def aead_open(key: bytes, nonce: bytes, ciphertext: bytes, aad: bytes | None) -> bytes:
@@ -267,9 +356,11 @@ def one_frame(data: bytes, raw_len: int) -> bytes:
     if not data[4] & 0x20:
         window = (1 << 10 + (data[5] >> 3)) * (8 + data[5] % 8) // 8
         check(window <= 2**23, "FormatError")
-    elif data[4] >> 6 == 3:
+    else:
         at = 5 + (0, 1, 2, 4)[data[4] & 3]
-        check(int.from_bytes(data[at : at + 8], "little") <= 2**23, "FormatError")
+        size = (1, 2, 4, 8)[data[4] >> 6]
+        # RFC 8878 adds 256 to a size of two bytes, which the bound need not know.
+        check(int.from_bytes(data[at : at + size], "little") <= 2**23, "FormatError")
     decompressor = zstd.ZstdDecompressor()
     try:
         content = decompressor.decompress(data, max_length=raw_len + 1)

@@ -9,13 +9,11 @@ decision 0091 has the measurements.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Iterable
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from secure_xcom import audit, codecs
+from secure_xcom import audit, codecs, forks, signals
 from secure_xcom.airflow import metrics
 from secure_xcom.airflow.masking import maskers
 from secure_xcom.airflow.masking.index import MOST_CHARACTERS, MOST_TEXTS, Index, spellings
@@ -29,10 +27,13 @@ from secure_xcom.airflow.masking.running import (
     supervisor,
 )
 from secure_xcom.errors import ConfigError
-from secure_xcom.model import Expected, Payload
+from secure_xcom.model import Coordinate, Expected, Payload
 
 if TYPE_CHECKING:
     from secure_xcom.settings import Settings
+
+#: Whose value it is, as far as that is known.
+Where: TypeAlias = Coordinate | Expected
 
 log = logging.getLogger("secure_xcom")
 
@@ -53,18 +54,18 @@ class _Pulled:
         self.is_strict = settings.strict
         self.is_complete = True
         self._index = Index(settings.unmasked_texts)
-        self._waiting: list[tuple[Payload, Expected]] = []
+        self._waiting: list[tuple[Payload, Where]] = []
         self._waiting_bytes = 0
         self._is_building = False
-        self._unsaid: tuple[Expected, str] | None = None
+        self._unsaid: tuple[Where, str] | None = None
         self._told: set[str] = set()
         self.lock = threading.RLock()
         self.attached = maskers.Attached(self)
 
-    def keep(self, payload: Payload, expected: Expected) -> None:
+    def keep(self, payload: Payload, where: Where) -> None:
         """Keep an encoded value for the first line that is logged."""
         with self.lock:
-            self._waiting.append((payload, expected))
+            self._waiting.append((payload, where))
             self._waiting_bytes += payload.raw_bytes
             # Where reads may have to be refused, what there is has to be known at once.
             if self._waiting_bytes > _MOST_WAITING_BYTES or (
@@ -73,13 +74,16 @@ class _Pulled:
                 self._build()
         self._say()
         if payload.raw_bytes <= _TOLD_BYTES and (to := supervisor()) is not None:
-            with suppress(Exception):  # all that Python writes is masked without it
+            try:
                 self._tell(to, codecs.contents(payload))
+            except Exception as error:  # all that Python writes is masked without it
+                if signals.is_callers(error):
+                    raise
 
-    def add(self, values: Iterable[object], expected: Expected) -> None:
+    def add(self, values: Iterable[object], where: Where) -> None:
         """Take the texts of values that are not encoded."""
         with self.lock:
-            self._add(values, expected)
+            self._add(values, where)
         self._say()
 
     def spans(self, line: str) -> list[tuple[int, int]]:
@@ -108,50 +112,61 @@ class _Pulled:
             self.spans("")
         return not self.is_complete and not is_over(self.owner)
 
+    def start_child(self) -> None:
+        """After a fork, in the child: a thread that held the lock, or built, is not there."""
+        self.lock = threading.RLock()
+        self._is_building = False
+
     def _build(self) -> None:
         self._is_building = True
         try:
-            for payload, expected in self._waiting:
-                self._add_payload(payload, expected)
+            # What a time-out interrupts waits for the next line.
+            while self._waiting:
+                payload, where = self._waiting[0]
+                self._add_payload(payload, where)
+                del self._waiting[0]
+                self._waiting_bytes -= payload.raw_bytes
         finally:
             self._is_building = False
-            self._waiting.clear()
-            self._waiting_bytes = 0
 
-    def _add_payload(self, payload: Payload, expected: Expected) -> None:
+    def _add_payload(self, payload: Payload, where: Where) -> None:
         try:
             value = codecs.contents(payload)
-        except Exception as error:  # noqa: BLE001 - nothing that goes wrong here fails the task
-            self._exceeded(expected, f"a value could not be read ({type(error).__name__})")
+        except Exception as error:  # nothing that goes wrong here fails the task
+            if signals.is_callers(error):
+                raise
+            self._exceeded(where, f"a value could not be read ({type(error).__name__})")
         else:
-            self._add([value], expected)
+            self._add([value], where)
 
-    def _add(self, values: Iterable[object], expected: Expected) -> None:
+    def _add(self, values: Iterable[object], where: Where) -> None:
         if not self.is_complete:
             return
         try:
             fits = self._index.add(leaves(values))
-        except Exception as error:  # noqa: BLE001 - as above
-            self._exceeded(expected, f"a value could not be read ({type(error).__name__})")
+        except Exception as error:  # as above
+            if signals.is_callers(error):
+                raise
+            self._exceeded(where, f"a value could not be read ({type(error).__name__})")
             return
         if not fits:
             self._exceeded(
-                expected,
+                where,
                 f"more was pulled than can be masked, which is {MOST_TEXTS:,} texts and "
                 f"{MOST_CHARACTERS:,} characters of them",
             )
 
-    def _exceeded(self, expected: Expected, why: str) -> None:
+    def _exceeded(self, where: Where, why: str) -> None:
         if self.is_complete:
             self.is_complete = False
-            self._unsaid = expected, why
+            self._unsaid = where, why
 
     def _say(self) -> None:
         """Say once that not all is masked; not under the lock, for a handler has one, too."""
         said, self._unsaid = self._unsaid, None
         if said is None:
             return
-        expected, why = said
+        where, why = said
         with maskers.speaking():
             log.warning(
                 "Pulled values are masked in part only: %s. %s",
@@ -162,7 +177,7 @@ class _Pulled:
                 else "What is logged of them from here on may stand in clear. Pull less in one "
                 "task, or log nothing of it; with strict = true such lines are withheld.",
             )
-            audit.record("mask", expected)
+            audit.exceeded(where)
         metrics.count("masking_exceeded")
 
     def _tell(self, to: Any, value: object) -> None:  # noqa: ANN401 - a class of Airflow 3
@@ -182,25 +197,25 @@ class _Process:
     pulled: _Pulled | None = None
 
 
-def keep(payload: Payload, expected: Expected, settings: Settings) -> None:
+def keep(payload: Payload, where: Where, settings: Settings) -> None:
     """Mask the texts of an encoded value from here on, if this process runs code of users.
 
     Raises:
         ConfigError: under `strict`, a daemon has opened more than can be masked.
     """
     if (pulled := _pulled(settings)) is not None:
-        pulled.keep(payload, expected)
+        pulled.keep(payload, where)
         _check(pulled)
 
 
-def mask(values: Iterable[object], expected: Expected, settings: Settings) -> None:
+def mask(values: Iterable[object], where: Where, settings: Settings) -> None:
     """Do the same for values that did not come encoded.
 
     Raises:
         ConfigError: under `strict`, a daemon has opened more than can be masked.
     """
     if (pulled := _pulled(settings)) is not None:
-        pulled.add(values, expected)
+        pulled.add(values, where)
         _check(pulled)
 
 
@@ -220,6 +235,8 @@ def _attached(now: Owner, settings: Settings) -> _Pulled | None:
     try:
         _Process.pulled = _Pulled(now, settings)
     except Exception as error:
+        if signals.is_callers(error):
+            raise
         if settings.strict:
             raise ConfigError(
                 "strict is on, and pulled values cannot be masked in logs: this version of Airflow "
@@ -268,10 +285,8 @@ def hides(text: str) -> bool:
         attached.detach()
 
 
-def _in_child() -> None:
-    """Go on masking in a task's child; a thread that held the lock is not there."""
+@forks.run_in_children
+def _go_on() -> None:
+    """Go on masking in a task's child."""
     if _Process.pulled is not None:
-        _Process.pulled.lock = threading.RLock()
-
-
-os.register_at_fork(after_in_child=_in_child)
+        _Process.pulled.start_child()

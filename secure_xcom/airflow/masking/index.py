@@ -59,8 +59,9 @@ class Index:
                 if len(texts) >= MOST_TEXTS or characters > MOST_CHARACTERS:
                     return False
                 self._characters = characters
-                texts.add(text)
+                # First, for a time-out may come in between, and what was not added comes again.
                 self._note_length(text[:SHORTEST], len(text))
+                texts.add(text)
         return True
 
     def _note_length(self, head: str, length: int) -> None:

@@ -13,11 +13,10 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from importlib import import_module
 from typing import Any, Protocol
 
+from secure_xcom.airflow import versions
 from secure_xcom.airflow.masking.index import joined, replaced
-from secure_xcom.airflow.rendered import is_airflow_3
 
 #: What stands in the place of a text, as Airflow has it.
 HIDDEN = "***"
@@ -66,7 +65,7 @@ class Attached:
         self._undo: list[Callable[[], None]] = []
         for masker in _maskers():
             self._attach(masker)
-        if is_airflow_3():
+        if versions.is_airflow_3():
             _mask_events()
         for stream in (sys.stdout, sys.stderr):
             self._mask_stream(stream)
@@ -295,14 +294,11 @@ def _withheld(text: str) -> str:
 def _maskers() -> list[Any]:
     """Give the maskers of this process.
 
-    Airflow 3 has one for its server as well. The DAG processor of Airflow 2 configures its logging
-    a second time, and what its handlers have then is not what Airflow itself takes for its masker.
+    The DAG processor of Airflow 2 configures its logging a second time, and what its handlers have
+    then is not what Airflow itself takes for its masker.
     """
-    modules = [_module()]
-    if "airflow._shared.secrets_masker" in sys.modules:
-        modules.append(sys.modules["airflow._shared.secrets_masker"])
-    found = [module._secrets_masker() for module in modules]  # noqa: SLF001 - held by a test
-    kinds = tuple(module.SecretsMasker for module in modules)
+    own, kinds = versions.maskers()
+    found = [*own]
     for logger in (logging.getLogger(), *logging.Logger.manager.loggerDict.values()):
         for filterer in (logger, *getattr(logger, "handlers", ())):
             found += (one for one in getattr(filterer, "filters", ()) if isinstance(one, kinds))
@@ -311,9 +307,4 @@ def _maskers() -> list[Any]:
 
 def redact(text: str) -> str:
     """Have the masker of this process redact a text."""
-    return str(_module().redact(text))
-
-
-def _module() -> Any:
-    name = "airflow.sdk._shared" if is_airflow_3() else "airflow.utils.log"
-    return import_module(f"{name}.secrets_masker")
+    return str(versions.secrets_masker().redact(text))

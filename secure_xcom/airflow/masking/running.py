@@ -7,13 +7,12 @@ callbacks, listeners, triggers and links of users, and are one owner each.
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 from enum import Enum
 from typing import Any, TypeAlias
 
-from secure_xcom.airflow.rendered import is_airflow_3
+from secure_xcom.airflow import versions
 
 
 class Whole(Enum):
@@ -56,8 +55,8 @@ _DAEMONS = (
 
 def owner() -> Owner | None:
     """Give whose values are opened in this process now; None if it is neither task nor daemon."""
-    if is_airflow_3():
-        comms = _comms()
+    if versions.is_airflow_3():
+        comms = versions.supervisor_comms()
         if comms is not None:
             if _is_in_process(comms):
                 return comms  # type: ignore[no-any-return]
@@ -67,7 +66,7 @@ def owner() -> Owner | None:
         if task is not None:
             return task if _runs_in_process() else Whole.TASK
         # From the end of its code to that of the process: callbacks, and errors that are logged.
-        if "AIRFLOW_CTX_TASK_ID" in os.environ and _main_stack() & _TASK:
+        if versions.has_run_task() and _main_stack() & _TASK:
             return Whole.TASK
     if _runs_in_process():
         return _BETWEEN
@@ -83,8 +82,8 @@ def is_over(known: Owner) -> bool:
     """Whether an owner has come to its end, so that what it pulled is no longer masked."""
     if isinstance(known, Whole):
         return False
-    if is_airflow_3():
-        comms = _comms()
+    if versions.is_airflow_3():
+        comms = versions.supervisor_comms()
         # While the test supervisor answers the task, there is none.
         return comms is not known if comms is not None else not _runs_in_process()
     task = _current_task()
@@ -93,11 +92,9 @@ def is_over(known: Owner) -> bool:
 
 def supervisor() -> Any:  # noqa: ANN401 - a class of Airflow 3
     """Give what a task of Airflow 3 writes its output to, in a process of its own; else None."""
-    return _comms() if is_airflow_3() and (_RUNNER, "main") in _main_stack() else None
-
-
-def _comms() -> Any:  # noqa: ANN401 - a class of Airflow 3
-    return getattr(sys.modules.get(_RUNNER), "SUPERVISOR_COMMS", None)
+    if versions.is_airflow_3() and (_RUNNER, "main") in _main_stack():
+        return versions.supervisor_comms()
+    return None
 
 
 def _is_in_process(comms: object) -> bool:
@@ -105,10 +102,10 @@ def _is_in_process(comms: object) -> bool:
 
 
 def _current_task() -> tuple[object, ...] | None:
-    contexts = getattr(sys.modules.get("airflow.models.taskinstance"), "_CURRENT_CONTEXT", None)
-    if not contexts:
+    context = versions.task_context()
+    if context is None:
         return None
-    instance = contexts[-1].get("ti")
+    instance = context.get("ti")
     names = ("dag_id", "task_id", "run_id", "map_index", "try_number")
     return tuple(getattr(instance, name, None) for name in names)
 

@@ -25,7 +25,7 @@ except ImportError:
 
 from reading_trigger import EndingTrigger, ReadingTrigger
 
-from secure_xcom.airflow import core
+from secure_xcom.airflow.process import process
 
 CANARY = os.environ.get("CANARY", "")
 UTC = dt.timezone.utc  # noqa: UP017 - this file runs on older Pythons, too
@@ -100,12 +100,12 @@ def live():  # noqa: C901 - many small tasks
         found = {}
         for policy in ("deny", "warn", "allow"):
             os.environ["AIRFLOW__SECURE_XCOM__UNSEALED_READS"] = policy
-            core._process.forget()
+            process.forget()
             try:
                 found[policy] = ti.xcom_pull(task_ids="ended")
             except Exception as error:  # noqa: BLE001 - noted
                 found[policy] = type(error).__name__
-        found["control key"] = ti.xcom_pull(task_ids="ended", key="_link_page")
+        found["clear key"] = ti.xcom_pull(task_ids="ended", key="_link_page")
         return found
 
     Ended(task_id="ended") >> read_what_the_trigger_wrote()

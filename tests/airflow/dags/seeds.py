@@ -174,10 +174,10 @@ class unsealed_reads:  # noqa: N801 - a context manager
         self._set("deny")
 
     def _set(self, policy):
-        from secure_xcom.airflow import core
+        from secure_xcom.airflow.process import process
 
         os.environ["AIRFLOW__SECURE_XCOM__UNSEALED_READS"] = policy
-        core._process.forget()
+        process.forget()
 
 
 def _create_over_rest(dag_id, task_id, run_id, key, value):

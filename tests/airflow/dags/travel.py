@@ -104,10 +104,11 @@ def travel():
         ti.xcom_push("other", {"who": "source", "secret": CANARY})
         ti.xcom_push("tuple", (1, "two"))
         ti.xcom_push("trigger_run_id", "in clear")
+        ti.xcom_push("large", large("written over"))
         try:
             ti.xcom_push("_link_forged", {"__secure_xcom__": 1})
         except Exception as error:
-            note("push of a tagged value under a control key", type(error).__name__)
+            note("push of a tagged value under a clear key", type(error).__name__)
         return {"small": {"card": CANARY, "rows": [1, 2.5, None, True]}, "large": large("kept")}
 
     @task
@@ -133,7 +134,7 @@ def travel():
         note("pull of two map indexes", list(ti.xcom_pull(task_ids="square", map_indexes=[2, 0])))
         note("pull of a key", ti.xcom_pull(task_ids="source", key="other")["who"])
         note("pull of None", ti.xcom_pull(task_ids="source", key="nothing"))
-        note("pull of a control key", ti.xcom_pull(task_ids="source", key="trigger_run_id"))
+        note("pull of a clear key", ti.xcom_pull(task_ids="source", key="trigger_run_id"))
         note("pull of what is not there", ti.xcom_pull(task_ids="source", key="absent"))
         note("pull of what a failed try pushed", ti.xcom_pull(task_ids="source", key="first try"))
         note("pull of a tuple", repr(ti.xcom_pull(task_ids="source", key="tuple")))
@@ -208,7 +209,7 @@ def travel():
             )
         with moved(plain_row, ("source", -1, "trigger_run_id")):
             attempt(
-                "sealed row under a control key",
+                "sealed row under a clear key",
                 lambda: ti.xcom_pull(task_ids="source", key="trigger_run_id"),
             )
         note("put back", list(squares))

@@ -15,8 +15,9 @@ from types import SimpleNamespace
 import airflow
 import pytest
 
-from secure_xcom.airflow import core
+from secure_xcom.airflow import clear_keys, reading
 from secure_xcom.airflow.backend import SecureXComBackend
+from secure_xcom.airflow.process import process
 
 VERSION = tuple(int(part) for part in airflow.__version__.split(".")[:2])
 
@@ -33,9 +34,9 @@ def _fresh():
 
 
 def _forget():
-    core._process.forget()
-    core._clear_keys.cache_clear()
-    core._warn_once.cache_clear()
+    process.forget()
+    clear_keys.first.cache_clear()
+    reading._warn_once.cache_clear()
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from airflow.sdk.execution_time.comms import (
 )
 
 from secure_xcom.airflow.backend import SecureXComBackend
-from secure_xcom.errors import AuthenticationError, GenerationMismatch, UnsealedError
+from secure_xcom.errors import AuthenticationError, ObjectNotFound, UnsealedError
 from secure_xcom.stack import Stack
 
 
@@ -89,15 +89,15 @@ async def test_many(supervisor):
         await SecureXComBackend.aget_all(**everything)
 
 
-async def test_an_error_names_its_element_of_all(supervisor, configure):
+async def test_an_error_names_its_element_of_all(supervisor, deployment, configure):
     configure(unsealed_reads="allow", threshold_bytes=0)
     for index in range(5):
         await SecureXComBackend.aset("k", index, **where(map_index=index))
     rows = supervisor.rows["t", "k"]
     rows[0], rows[1] = "plain", "plain, too"
-    rows[3] = {**rows[3], "generation": "1"}
+    (deployment.store / rows[3]["object"]).unlink()
     everything = {name: value for name, value in WHERE.items() if name != "map_index"}
-    with pytest.raises(GenerationMismatch) as caught:
+    with pytest.raises(ObjectNotFound) as caught:
         await SecureXComBackend.aget_all(**everything)
     assert caught.value.__notes__ == ["This was element 3."]
 
@@ -119,7 +119,7 @@ async def test_concurrent_pushes_and_pulls_keep_apart(supervisor):
     assert values == [f"value {n}" for n in range(50)]
 
 
-async def test_a_control_key_passes_in_clear(supervisor):
+async def test_a_clear_key_passes_in_clear(supervisor):
     await SecureXComBackend.aset("skipmixin_key", {"followed": ["a"]}, **where())
     assert supervisor.rows["t", "skipmixin_key"][-1] == {"followed": ["a"]}
     assert await SecureXComBackend.aget_one(**asked(key="skipmixin_key")) == {"followed": ["a"]}

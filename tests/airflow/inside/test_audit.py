@@ -11,8 +11,9 @@ import pytest
 from conftest import VERSION, WHERE, pull, push
 
 from secure_xcom import audit
-from secure_xcom.airflow import core, rendered
+from secure_xcom.airflow import deleting, rendered
 from secure_xcom.airflow.backend import SecureXComBackend
+from secure_xcom.airflow.process import process
 from secure_xcom.errors import ConfigError, SecureXComError
 from secure_xcom.model import Expected
 
@@ -49,7 +50,7 @@ def test_what_passes_has_one_line_each(deployment, lines):
     assert lines() == [("seal", "ok", None, "k"), ("open", "ok", None, "k")]
 
 
-def test_control_keys_have_none(deployment, lines):
+def test_clear_keys_have_none(deployment, lines):
     assert pull(push("x", key="skipmixin_key"), key="skipmixin_key") == "x"
     assert lines() == []
 
@@ -69,9 +70,9 @@ def test_a_push_that_fails_before_it_is_sealed(deployment, configure, lines):
 
 
 def test_a_push_that_strict_refuses(deployment, lines, monkeypatch):
-    settings, stack = core._process.current()
+    settings, stack = process.current()
     strict = dataclasses.replace(settings, strict=True)
-    monkeypatch.setattr(core._process, "current", lambda: (strict, stack))
+    monkeypatch.setattr(process, "current", lambda: (strict, stack))
 
     def missing():
         raise ConfigError("no place known")
@@ -116,6 +117,6 @@ def test_a_row_of_airflow_2_that_is_no_proper_json(deployment, configure, lines,
 
 
 def test_a_deletion_that_is_refused(deployment, lines):
-    core.purge({"__secure_xcom__": 1, "placement": "offloaded"}, Expected("d", key="k"))
-    core.purge({"card": CANARY}, Expected("d", key="k"))
+    deleting.delete_object({"__secure_xcom__": 1, "placement": "offloaded"}, Expected("d", key="k"))
+    deleting.delete_object({"card": CANARY}, Expected("d", key="k"))
     assert lines() == [("refuse", "refused", "FormatError", "k")]

@@ -9,9 +9,10 @@ from types import SimpleNamespace
 import pytest
 from conftest import WHERE, stored
 
-from secure_xcom.airflow import configuration, core, legacy
+from secure_xcom.airflow import configuration, legacy, reading
 from secure_xcom.airflow.backend import SecureXComBackend
 from secure_xcom.errors import AuthenticationError, ObjectNotFound, UnsealedError
+from secure_xcom.model import Expected
 
 VALUE = {"card": "4000 0012 3456 7899", "rows": [1, 2.5, None, True]}
 
@@ -50,8 +51,8 @@ def bucket(base, monkeypatch):
 def pull(row, **where):
     """Read a plain row, with what this version's read of one task instance tells of it."""
     result = SimpleNamespace(value=stored(row), **{**WHERE, **where})
-    expected = core.Expected(**{**WHERE, **where})
-    return core.read(core.Read(row, expected, lambda: stock().deserialize_value(result)))
+    expected = Expected(**{**WHERE, **where})
+    return reading.read(row, expected, lambda _: stock().deserialize_value(result)).value
 
 
 def stock():

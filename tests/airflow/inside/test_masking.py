@@ -8,6 +8,7 @@ import io
 import json
 import logging
 import os
+import signal
 import sys
 import threading
 from decimal import Decimal
@@ -17,6 +18,7 @@ from types import SimpleNamespace
 import pytest
 from conftest import VERSION, pull, push
 
+from secure_xcom import codecs
 from secure_xcom.airflow import masking
 from secure_xcom.airflow.masking import index, maskers, running
 from secure_xcom.errors import ConfigError
@@ -235,6 +237,30 @@ def test_an_index_is_made_at_the_first_line(deployment, running_task):
     assert not pulled._waiting
 
 
+def test_what_a_time_out_interrupts_is_masked_at_the_next_line(
+    deployment, running_task, monkeypatch
+):
+    def time_out(*_):
+        raise TimeoutError
+
+    contents = codecs.contents
+
+    def interrupted(payload):
+        monkeypatch.setattr(codecs, "contents", contents)
+        signal.raise_signal(signal.SIGALRM)
+
+    former = signal.signal(signal.SIGALRM, time_out)
+    try:
+        pull(push([CANARY, "x" * 9000]))
+        pull(push("another text"))
+        monkeypatch.setattr(codecs, "contents", interrupted)
+        with pytest.raises(TimeoutError):
+            redact(CANARY)
+    finally:
+        signal.signal(signal.SIGALRM, former)
+    assert redact(f"{CANARY}, another text") == "***, ***"
+
+
 def test_what_is_kept_until_then_has_a_bound(deployment, running_task, monkeypatch):
     monkeypatch.setattr(masking, "_MOST_WAITING_BYTES", 10_000)
     pull(push([CANARY, "x" * 3000]))
@@ -329,20 +355,16 @@ def test_the_budget_has_characters_too(deployment, running_task, monkeypatch):
 @pytest.fixture
 def strict(monkeypatch):
     """Have masking see strict, without what else it asks for."""
-    from secure_xcom.airflow import core  # noqa: PLC0415
-
-    current = core._process.current
     keep = masking.keep
 
-    def strictly(payload, expected, settings):
+    def strictly(payload, where, settings):
         keep(
             payload,
-            expected,
+            where,
             SimpleNamespace(strict=True, unmasked_texts=settings.unmasked_texts),
         )
 
     monkeypatch.setattr(masking, "keep", strictly)
-    return current
 
 
 @pytest.mark.usefixtures("deployment", "running_task", "small_budget", "strict")

@@ -32,7 +32,7 @@ def _again():
 
 def forget():
     policy._is_configured.cache_clear()
-    policy._is_hushed.cache_clear()
+    policy._hides_return_values.cache_clear()
 
 
 def tasks():

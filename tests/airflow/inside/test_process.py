@@ -10,7 +10,7 @@ import threading
 
 from conftest import pull, push
 
-from secure_xcom.airflow import core
+from secure_xcom.airflow.process import process
 
 FIRST = """
 import sys
@@ -22,7 +22,7 @@ except ImportError:
 assert XCom is SecureXComBackend, XCom
 ours = {name for name in sys.modules if name.startswith("secure_xcom")}
 # Of keys and stores, those parts alone that have to see each fork (`preload.py`).
-allowed = {"", ".forking", ".blocks", ".gcs_errors", ".gcs_wire"}
+allowed = {"", ".gcs", ".gcs.client"}
 parts = ("secure_xcom.stack", "secure_xcom.codecs", "secure_xcom.keys", "secure_xcom.stores")
 light = {part + rest for part in parts[2:] for rest in allowed}
 heavy = {name for name in ours if name.startswith(parts)} - light
@@ -43,15 +43,15 @@ def test_the_class_is_imported_without_settings_and_before_airflow_asks():
 
 def test_a_child_starts_with_a_stack_of_its_own(deployment):
     row = push("value")
-    mine = core._process.current()[1]
+    mine = process.current()[1]
 
     def in_child():
-        assert core._process._current is None
+        assert process._current is None
         assert pull(row) == "value"
-        assert core._process.current()[1] is not mine
+        assert process.current()[1] is not mine
 
     assert outcome(in_child) == 0
-    assert core._process.current()[1] is mine
+    assert process.current()[1] is mine
 
 
 def test_a_child_forked_while_the_parent_builds_is_not_stuck(deployment):
@@ -59,7 +59,7 @@ def test_a_child_forked_while_the_parent_builds_is_not_stuck(deployment):
     held = threading.Event()
 
     def hold():
-        with core._process._building:
+        with process._building:
             held.set()
             release.wait()
 
@@ -79,7 +79,7 @@ def test_threads_that_start_at_once_share_one_stack(deployment):
 
     def build():
         start.wait()
-        stacks.append(core._process.current()[1])
+        stacks.append(process.current()[1])
 
     threads = [threading.Thread(target=build) for _ in range(8)]
     for thread in threads:

@@ -141,7 +141,7 @@ def test_an_unsealed_value_that_is_read_counts_too(configure):
     assert stored(operator) == {"first": SEALED, "second": "x", "third": None, "fourth": None}
 
 
-def test_a_control_key_does_not_count():
+def test_a_clear_key_does_not_count():
     operator = make(first="{{ pull() }}")
     operator.render_template_fields(
         {"pull": lambda: pull({"followed": ["b"]}, key="skipmixin_key")}

@@ -11,7 +11,8 @@ from airflow.models.variable import Variable
 from airflow.utils.session import create_session
 from conftest import VERSION, pull, push
 
-from secure_xcom.airflow import configuration, core
+from secure_xcom.airflow import configuration, versions
+from secure_xcom.airflow.process import process
 from secure_xcom.errors import ConfigError, KeyServiceError, SecureXComError
 
 
@@ -34,7 +35,7 @@ def placement(row):
 
 
 def test_the_section_of_airflow_cfg_counts(tmp_path, deployment, configure):
-    conf = configuration._conf()
+    conf = versions.config()
     configure(store_uri=None)
     conf.read_string(f"[secure_xcom]\nstore_uri = file://{tmp_path}\nthreshold_bytes = 7\n")
     try:
@@ -109,11 +110,11 @@ def test_a_new_threshold_counts_for_the_next_process(deployment, variables):
 def test_settings_are_looked_up_again_after_their_time(deployment, configure, variables):
     configure(settings_ttl_seconds=0)
     row = push("small")
-    _, before = core._process.current()
-    assert core._process.current()[1] is before
+    _, before = process.current()
+    assert process.current()[1] is before
     variables(SECURE_XCOM='{"threshold_bytes": 0}')
     assert placement(push("small")) == "offloaded"
-    assert core._process.current()[1] is not before
+    assert process.current()[1] is not before
     variables(SECURE_XCOM='{"threshold_bytes": -1}')
     assert placement(push("small" * 100_000)) == "inline"
     assert pull(row) == "small"

@@ -94,7 +94,7 @@ else:
 
 @pytest.fixture
 def _slow(monkeypatch):
-    for method in ("put", "get"):
+    for method in ("create", "get"):
         stock = getattr(Directory, method)
 
         def slowly(*args, stock=stock, **kwargs):

@@ -1,4 +1,4 @@
-"""The state store: texts that are written over and over come back, sealed, newest first."""
+"""The state store: texts that are written over and over come back, sealed, as written last."""
 
 from __future__ import annotations
 
@@ -6,17 +6,22 @@ import asyncio
 import dataclasses
 import inspect
 import json
+import logging
 import os
 import subprocess
 import sys
+import traceback
 from uuid import uuid4
 
 import pytest
 from conftest import VERSION
 
-from secure_xcom.airflow import core
+from secure_xcom import audit
+from secure_xcom.airflow import states
+from secure_xcom.airflow.process import process
 from secure_xcom.errors import (
     AuthenticationError,
+    CodecError,
     ConfigError,
     FormatError,
     ObjectNotFound,
@@ -31,7 +36,7 @@ from airflow.sdk.execution_time.context import AssetStateStoreAccessor, TaskStat
 from airflow.sdk.state import AssetScope, BaseStoreBackend, TaskScope
 
 from secure_xcom.airflow.state_store import SecureStateStoreBackend, _of_asset, _of_task
-from secure_xcom.cli.inspect_input import STATE_REFERENCE
+from secure_xcom.model import Expected
 
 TASK = TaskScope("dag", "run", "task", 3)
 ASSET = AssetScope(name="orders")
@@ -42,7 +47,7 @@ VALUES = [None, True, 7, 2.5, "text", [1, [2]], {"a": {"b": CANARY}}, CANARY * 1
 @pytest.fixture
 def backend(deployment):
     assert deployment is not None
-    core._built_states.cache_clear()
+    states.states.cache_clear()
     return SecureStateStoreBackend()
 
 
@@ -90,7 +95,7 @@ def test_the_reference_of_an_object_is_the_same_for_every_write(side, configure,
     other = to_ref(value=3, key="other", scope=scope)
     assert first == second != other
     assert (from_ref(first), from_ref(other)) == (2, 3)
-    assert len(deployment.objects()) == 2, "the older object was left"
+    assert len(deployment.objects()) == 2, "each write takes the place of the former one"
 
 
 def test_a_row_in_the_database_stays_readable_when_a_short_value_follows_a_long_one(
@@ -271,9 +276,9 @@ def test_strict_refuses_states_that_are_read_without_a_word_of_where(side, monke
 
 
 def be_strict(monkeypatch):
-    settings, stack = core._process.current()
+    settings, stack = process.current()
     strict = dataclasses.replace(settings, strict=True)
-    monkeypatch.setattr(core._process, "current", lambda: (strict, stack))
+    monkeypatch.setattr(process, "current", lambda: (strict, stack))
 
 
 @pytest.mark.parametrize("accessor", [of_task(), AssetStateStoreAccessor(name="orders")])
@@ -302,11 +307,13 @@ def test_under_another_backend_or_none_the_accessors_are_as_they_were(served, co
 
 def test_the_accessors_are_bound():
     """Fails when Airflow renames what `state_store` wraps or looks at."""
+    from secure_xcom.cli.inspect.subject import STATE_REFERENCE  # noqa: PLC0415
+
     for accessor in (TaskStateStoreAccessor, AssetStateStoreAccessor):
         assert hasattr(accessor.get, "__wrapped__")
         assert hasattr(accessor, "aget") == hasattr(getattr(accessor, "aget", None), "__wrapped__")
-    assert _of_task(of_task(), "k").task_id == "task"
-    assert _of_asset(AssetStateStoreAccessor(name="orders"), "k").task_id == "orders"
+    assert _of_task(of_task(), "k").where.task_id == "task"
+    assert _of_asset(AssetStateStoreAccessor(name="orders"), "k").where.task_id == "orders"
     assert context._get_worker_state_store_backend() is None
     assert context._wrap_external_ref("row") == {STATE_REFERENCE: "row"}  # for `inspect`
 
@@ -330,31 +337,32 @@ raise SystemExit(0 if name in sys.modules else "the accessors are not bound")
 
 def test_a_state_is_no_xcom_and_a_tasks_state_no_assets(backend, configure):
     configure(threshold_bytes=-1)
-    states = sides(backend)
+    both = sides(backend)
     rows = {
-        kind: to_ref(value=1, key="k", scope=scope) for kind, (scope, to_ref, _) in states.items()
+        kind: to_ref(value=1, key="k", scope=scope) for kind, (scope, to_ref, _) in both.items()
     }
     with pytest.raises(AuthenticationError):
-        states["asset"][2](rows["task"])
+        both["asset"][2](rows["task"])
     with pytest.raises(AuthenticationError):
-        states["task"][2](rows["asset"])
-    _, stack = core._process.current()
+        both["task"][2](rows["asset"])
+    _, stack = process.current()
     for row in rows.values():
         with pytest.raises(AuthenticationError):
-            stack.get(json.loads(row), core.Expected())
+            stack.get(json.loads(row), Expected())
 
 
 def test_rows_that_are_none_of_ours(side, configure):
-    _, _, from_ref = side
+    scope, to_ref, from_ref = side
     for row in ('{"a": 1}', '"text"', "7"):
         with pytest.raises(UnsealedError):
             from_ref(row)
-    folder = {"__secure_xcom_state__": 1, "store": "file:///elsewhere", "folder": "a/b/"}
+    configure(threshold_bytes=0)
+    row = json.loads(to_ref(value=1, key="k", scope=scope))
     with pytest.raises(ConfigError):
-        from_ref(json.dumps(folder))
-    for change in ({"folder": "../x/"}, {"folder": "a"}, {"more": 1}, {"__secure_xcom_state__": 2}):
+        from_ref(json.dumps(row | {"store": "file:///elsewhere"}))
+    for change in ({"object": "../x"}, {"object": "a"}, {"more": 1}, {"__secure_xcom_state__": 2}):
         with pytest.raises(FormatError):
-            from_ref(json.dumps(folder | change))
+            from_ref(json.dumps(row | change))
     configure(unsealed_reads="allow")
     assert from_ref('{"a": 1}') == {"a": 1}
     with pytest.raises(FormatError) as refused:
@@ -371,3 +379,61 @@ def test_a_missing_object_raises_and_is_not_none(side, configure, deployment):
         path.unlink()
     with pytest.raises(ObjectNotFound):
         from_ref(stored)
+
+
+@pytest.mark.parametrize("policy", ["deny", "warn", "allow"])
+@pytest.mark.parametrize("more", ['"placement":"inline"', '"n":NaN', '"store":1,"store":2'])
+def test_what_carries_our_tag_is_strict_json_or_refused(side, configure, policy, more, lines):
+    scope, to_ref, from_ref = side
+    for threshold_bytes in (0, -1):
+        configure(threshold_bytes=threshold_bytes, unsealed_reads=policy)
+        row = to_ref(value=CANARY, key="k", scope=scope)
+        for broken in (f"{row[:-1]},{more},{more}}}", "{" + more + "," + more + "," + row[1:]):
+            lines.clear()
+            with pytest.raises(FormatError):
+                from_ref(broken)
+            (line,) = lines
+            assert '"operation": "refuse"' in line
+        assert from_ref(row) == CANARY
+
+
+@pytest.fixture
+def lines():
+    """The lines of the audit log."""
+    written = []
+    handler = logging.Handler()
+    handler.emit = lambda record: written.append(record.getMessage())
+    audit.logger.addHandler(handler)
+    yield written
+    audit.logger.removeHandler(handler)
+
+
+def test_what_json_does_not_hold_is_refused_with_its_line(side, lines):
+    scope, to_ref, _ = side
+    circle = [CANARY]
+    circle.append(circle)
+    deep = CANARY
+    for _ in range(100_000):
+        deep = [deep]
+    for value in (object(), {CANARY: {1, 2}}, {(1, 2): CANARY}, circle, deep):
+        with pytest.raises(CodecError) as refused:
+            to_ref(value=value, key="k", scope=scope)
+        assert CANARY not in "".join(traceback.format_exception(refused.value))
+    assert len(lines) == 5
+    assert all('"outcome": "failed"' in line and CANARY not in line for line in lines)
+
+
+def test_a_deep_state_is_read_from_a_deeper_stack(side):
+    scope, to_ref, from_ref = side
+    value = CANARY
+    for _ in range(400):
+        value = [value]
+    row = to_ref(value=value, key="k", scope=scope)
+
+    def below(frames):
+        return from_ref(row) if frames == 0 else below(frames - 1)
+
+    found = below(600)
+    while isinstance(found, list):
+        (found,) = found
+    assert found == CANARY

@@ -1,4 +1,4 @@
-"""What `strict` refuses while tasks run; `unit/test_settings.py` has the settings."""
+"""What `strict` refuses while tasks run; `unit/settings/test_settings.py` has the settings."""
 # ruff: noqa: ARG001 - fixtures are asked for by name
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import pytest
 from airflow import settings as airflow_settings
 from conftest import WHERE, push, stored
 
-from secure_xcom.airflow import core, policy, rendered
+from secure_xcom.airflow import policy, reading, rendered
 from secure_xcom.airflow.backend import SecureXComBackend
+from secure_xcom.airflow.process import process
 from secure_xcom.errors import ConfigError, SecureXComError, UnsealedError
 from secure_xcom.model import Expected
 
@@ -21,15 +22,15 @@ from secure_xcom.model import Expected
 def strict(deployment, configure):
     """Switch it on in this process, whose key is no Cloud KMS key all the same."""
     configure(instance="prod-eu")
-    settings, _ = core._process.current()
-    core._process._current = core._process._current._replace(
+    settings, _ = process.current()
+    process._current = process._current._replace(
         settings=dataclasses.replace(settings, strict=True), until=time.monotonic() + 3600
     )
 
 
 def read(row, **where):
     expected = Expected(**{**WHERE, **where})
-    return core.read(core.Read(row, expected, lambda: row))
+    return reading.read(row, expected, lambda row: row).value
 
 
 def test_with_all_measures_in_place_values_pass(strict):

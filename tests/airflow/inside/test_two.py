@@ -24,8 +24,9 @@ from airflow.utils.session import create_session
 from airflow.utils.sqlalchemy import prohibit_commit
 from airflow.utils.types import DagRunType
 
-from secure_xcom.airflow import core
+from secure_xcom.airflow import overwriting
 from secure_xcom.airflow.backend import SecureXComBackend
+from secure_xcom.airflow.process import process
 from secure_xcom.errors import AuthenticationError, UnsealedError
 
 RUN = "manual__1"
@@ -74,7 +75,7 @@ def test_a_push_leaves_the_callers_session_alone(deployment, run):
         changed.external_trigger = not changed.external_trigger
         # The settings are looked up in here, and with them a Variable.
         XCom.set("k", {"v": 1}, task_id="a", dag_id="two", run_id=RUN, session=session)
-        assert core._process._current is not None
+        assert process._current is not None
         assert pending in session
         assert changed in session
         assert session.in_transaction()
@@ -91,7 +92,7 @@ def test_the_schedulers_guard_against_commits_is_not_tripped(deployment, configu
         session.add(Variable(key="SECURE_XCOM", val=json.dumps(uris)))
     with create_session() as session:
         XCom.set("k", "value", task_id="a", dag_id="two", run_id=RUN, session=session)
-    core._process.forget()
+    process.forget()
     with create_session() as session, prohibit_commit(session) as guard:
         ti = session.merge(run["a", -1])
         assert ti.xcom_pull(task_ids="a", key="k", session=session) == "value"
@@ -107,9 +108,9 @@ def test_a_listing_shows_a_description_and_asks_nobody(deployment, run, configur
         shown = {xcom.task_id: xcom.value for xcom in session.query(XCom).filter_by(key="k")}
     assert shown["a"].startswith("Sealed by secure_xcom: ")
     assert "in this row" in shown["a"]
-    assert f"file://{deployment.store}/two/{RUN}/b/-1/k/" in shown["b"]
-    assert core._process._current is None
-    assert all(len(text) < 250 for text in shown.values())
+    assert f"in file://{deployment.store}, under key file {deployment.kek}." in shown["b"]
+    assert process._current is None
+    assert all(len(text) < 400 for text in shown.values())
 
 
 def test_a_listing_survives_every_row(deployment, run):
@@ -143,11 +144,88 @@ def test_clearing_a_task_deletes_its_objects(deployment, run, configure):
         XCom.set("k", "value", task_id=task_id, dag_id="two", run_id=RUN)
     assert len(deployment.objects()) == 2
     run["a", -1].clear_xcom_data()
-    assert [path.relative_to(deployment.store).parts[2] for path in deployment.objects()] == ["b"]
+    [left] = deployment.objects()
+    [row] = raw("b")
+    assert left == deployment.store / row["object"]
     with create_session() as session:
         XCom.delete(session.query(XCom).filter_by(task_id="b").all(), session)
     assert deployment.objects() == []
     assert raw("a") == raw("b") == []
+
+
+@pytest.fixture
+def offloaded(deployment, run, configure, monkeypatch):
+    """Push a value that has an object, in a process that has pushed nothing before."""
+    monkeypatch.setattr(overwriting, "_pushed", overwriting._Pushed())
+    configure(threshold_bytes=0)
+    XCom.set("k", "former", task_id="a", dag_id="two", run_id=RUN)
+    return deployment.objects
+
+
+def write_over(session):
+    XCom.set("k", "next", task_id="a", dag_id="two", run_id=RUN, session=session)
+
+
+def clear(session):
+    XCom.purge(session.query(XCom).filter_by(task_id="a").one(), session)
+
+
+@pytest.mark.parametrize("change", [write_over, clear])
+def test_an_object_goes_once_the_row_is_gone_for_good(offloaded, change):
+    [former] = offloaded()
+    with create_session() as session:
+        change(session)
+        session.begin_nested().commit()
+        assert former in offloaded(), "to release a savepoint commits nothing"
+        session.commit()
+        assert former not in offloaded()
+
+
+@pytest.mark.parametrize("change", [write_over, clear])
+@pytest.mark.parametrize("end", ["rollback", "close", "savepoint", "expired"])
+def test_an_object_stays_with_a_row_that_stays(offloaded, change, end):
+    [former] = offloaded()
+    with create_session() as session:
+        if end == "savepoint":
+            savepoint = session.begin_nested()
+            change(session)
+            savepoint.rollback()
+            session.commit()
+        else:
+            change(session)
+            session.close() if end in ("close", "expired") else session.rollback()
+        if end == "expired":
+            # The same session, with a transaction that knows nothing of the one before.
+            session.query(DagRun).count()
+            session.commit()
+        session.commit()
+    assert former in offloaded()
+    assert XCom.get_one(run_id=RUN, task_id="a", dag_id="two", key="k") == "former"
+
+
+def test_a_push_without_a_session_is_committed_when_it_returns(offloaded):
+    XCom.set("k", "next", task_id="a", dag_id="two", run_id=RUN)
+    [left] = offloaded()
+    [row] = raw("a")
+    assert left.name == row["object"].rpartition("/")[2]
+
+
+def test_the_settings_are_read_without_the_session_that_has_just_ended(
+    offloaded, configure, deployment
+):
+    """What is deleted after a commit may look Variables up, and must not disturb who committed."""
+    uris = {"kek_uri": f"local-kek://{deployment.kek}", "store_uri": f"file://{deployment.store}"}
+    configure(kek_uri=None, store_uri=None, threshold_bytes=0)
+    with create_session() as session:
+        session.add(Variable(key="SECURE_XCOM", val=json.dumps(uris)))
+    with create_session() as session:
+        clear(session)
+        session.query(XCom).delete()
+        session.commit()
+        assert offloaded() == []
+        session.add(Variable(key="after", val="1"))
+    with create_session() as session:
+        assert session.query(Variable).filter_by(key="after").count() == 1
 
 
 def test_a_row_whose_coordinate_was_changed_is_refused(deployment, run):

@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from types import SimpleNamespace
 
 import pytest
 from conftest import VERSION, WHERE, pull, push
 
+from secure_xcom.airflow import deleting
 from secure_xcom.airflow.backend import SecureXComBackend
-from secure_xcom.errors import FormatError, SecureXComError, UnsealedError
+from secure_xcom.errors import CodecError, FormatError, SecureXComError, UnsealedError
+from secure_xcom.model import Expected
 
 if VERSION < (3, 0):
     from airflow.models.xcom import BaseXCom
@@ -47,6 +50,58 @@ def test_a_warning_comes_once_for_a_dag_and_key(deployment, configure, caplog):
     texts = [record.getMessage() for record in caplog.records if record.name == "secure_xcom"]
     assert [text.partition(" of DAG")[0] for text in texts] == ["XCom a", "XCom b"]
     assert "canary" not in caplog.text
+
+
+#: Line breaks of each kind, a terminal's escape, and one that turns the reading direction.
+FORGED = "k\n2026 WARNING forged\r\x1b[31m\x85\u2028\u202e"
+
+
+def test_a_key_stays_in_its_line(deployment, configure, caplog):
+    configure(unsealed_reads="warn")
+    with caplog.at_level(logging.WARNING, "secure_xcom"):
+        assert pull("plain", key=FORGED, dag_id=FORGED) == "plain"
+        deleting.delete_object({"__secure_xcom__": 1}, Expected(FORGED, FORGED, FORGED, -1, FORGED))
+    texts = [record.getMessage() for record in caplog.records if record.name == "secure_xcom"]
+    configure(unsealed_reads="deny")
+    with pytest.raises(UnsealedError) as refused:
+        pull("plain", key=FORGED)
+    for text in (*texts, str(refused.value)):
+        assert "2026 WARNING forged" in text
+        assert text.isprintable()
+    assert len(texts) == 2
+
+
+@pytest.mark.parametrize("key", ["k", "clear"])
+def test_what_the_stock_backend_raises_is_an_error_of_ours(deployment, configure, monkeypatch, key):
+    configure(unsealed_reads="allow", clear_keys="clear")
+
+    def fail(*_, **__):
+        raise ImportError("4111 was not found in allow list")
+
+    row = push("plain", key="clear")
+    name = "airflow.utils.json.XComDecoder.decode"
+    if VERSION >= (3, 0):
+        name = "airflow.sdk.bases.xcom.BaseXCom.deserialize_value"
+    with monkeypatch.context() as patched:
+        patched.setattr(name, fail)
+        with pytest.raises(CodecError, match="ImportError") as refused:
+            pull(row, key=key)
+    assert "4111" not in "".join(traceback.format_exception(refused.value))
+
+
+def test_a_value_that_raises_under_a_clear_key_is_an_error_of_ours(deployment, configure):
+    configure(clear_keys="clear")
+
+    class Evil(dict):
+        def items(self):
+            raise ValueError("4111")
+
+        values = __iter__ = __contains__ = keys = items
+
+    for value in (Evil(a=1), [Evil(a=1)], object()):
+        with pytest.raises(CodecError) as refused:
+            push(value, key="clear")
+        assert "4111" not in "".join(traceback.format_exception(refused.value))
 
 
 @pytest.mark.parametrize("policy", ["deny", "warn", "allow"])

@@ -1,0 +1,227 @@
+"""Which Airflow this is, and every private name of Airflow's that is used.
+
+Support for a new version begins here. `tests/airflow/inside/test_versions.py` asks each version for
+all of these, and `tests/unit/test_project.py` holds that they stand nowhere else.
+"""
+# ruff: noqa: ANN401, SLF001, PLC0415 - Airflow's own objects, of whatever version, at first use
+
+from __future__ import annotations
+
+import os
+import sys
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, NamedTuple
+
+#: What of Airflow 3 says that Variables are looked up in the database, as its own daemons do.
+_PROCESS_CONTEXT = "_AIRFLOW_PROCESS_CONTEXT"
+_TASK_RUNNER = "airflow.sdk.execution_time.task_runner"
+
+
+@cache
+def is_installed() -> bool:
+    """Whether there is an Airflow in this environment."""
+    return find_spec("airflow") is not None
+
+
+@cache
+def is_airflow_3() -> bool:
+    """Whether tasks run on Airflow's Task SDK."""
+    return find_spec("airflow.sdk") is not None
+
+
+def config() -> Any:
+    """Give the parser of airflow.cfg."""
+    try:
+        from airflow.sdk.configuration import conf
+    except ImportError:
+        from airflow.configuration import conf
+    return conf
+
+
+def variable(name: str) -> Any:
+    """Look a Variable up; None if there is none.
+
+    Raises:
+        Exception: whatever Airflow raises if it cannot tell.
+    """
+    if is_airflow_3():
+        from airflow.sdk import Variable
+
+        return Variable.get(name, default=None)
+    from airflow.models import Variable
+
+    return Variable.get(name, default_var=None)  # type: ignore[call-arg] # noqa: AIR311
+
+
+def google_hook() -> Any:
+    """Give the class of the Google provider that takes credentials from connections.
+
+    Raises:
+        ImportError: the provider is not installed.
+    """
+    # Never at the top of a module: on 2.10 the provider imports XComs while this package is
+    # imported.
+    return import_module("airflow.providers.google.common.hooks.base_google").GoogleBaseHook
+
+
+def object_storage_path(path: str) -> Any:
+    """Give a path of Airflow's object storage."""
+    module = "airflow.sdk" if is_airflow_3() else "airflow.io.path"
+    return import_module(module).ObjectStoragePath(path)
+
+
+def is_policy(module: Any) -> bool:
+    """Whether Airflow has loaded a module as a cluster policy into this process."""
+    settings: Any = import_module("airflow.settings")
+    if hasattr(settings, "get_policy_plugin_manager"):  # from 3.2 on
+        manager = settings.get_policy_plugin_manager()
+    else:
+        manager = settings.POLICY_PLUGIN_MANAGER
+    return bool(manager and manager.is_registered(module))
+
+
+def load_task_runner() -> None:
+    """Import what runs a task on Airflow 3; a task's process has done so long before."""
+    if is_airflow_3():
+        import_module(_TASK_RUNNER)
+
+
+def is_supervised() -> bool:
+    """Whether this process is a task's on Airflow 3, which asks its supervisor."""
+    return supervisor_comms() is not None
+
+
+def supervisor_comms() -> Any:
+    """Give what a task or a trigger of Airflow 3 asks its supervisor through; None elsewhere."""
+    return getattr(sys.modules.get(_TASK_RUNNER), "SUPERVISOR_COMMS", None)
+
+
+def task_context() -> Any:
+    """Give the context of the task whose code runs in this process of Airflow 2; None elsewhere."""
+    contexts = getattr(sys.modules.get("airflow.models.taskinstance"), "_CURRENT_CONTEXT", None)
+    return contexts[-1] if contexts else None
+
+
+def has_run_task() -> bool:
+    """Whether the code of a task has begun in this process of Airflow 2."""
+    return "AIRFLOW_CTX_TASK_ID" in os.environ
+
+
+def use_database() -> None:
+    """Have a process of Airflow 3 that is no task look up Variables in the metadata database."""
+    if is_airflow_3():
+        os.environ.setdefault(_PROCESS_CONTEXT, "server")
+
+
+def secrets_masker() -> Any:
+    """Give the module whose masker the log of a task goes through."""
+    name = "airflow.sdk._shared" if is_airflow_3() else "airflow.utils.log"
+    return import_module(f"{name}.secrets_masker")
+
+
+class Maskers(NamedTuple):
+    """Airflow's maskers: those that it takes for its own, and their classes."""
+
+    own: list[Any]
+    kinds: tuple[type, ...]
+
+
+def maskers() -> Maskers:
+    """Give the maskers of this process; Airflow 3 has one for its server as well."""
+    modules = [secrets_masker()]
+    if "airflow._shared.secrets_masker" in sys.modules:
+        modules.append(sys.modules["airflow._shared.secrets_masker"])
+    return Maskers(
+        [module._secrets_masker() for module in modules],
+        tuple(module.SecretsMasker for module in modules),
+    )
+
+
+def stats() -> Any:
+    """Give what Airflow counts its metrics with."""
+    is_in_sdk = is_airflow_3() and find_spec("airflow.sdk.observability")  # from 3.2 on
+    name = "airflow.sdk.observability.stats" if is_in_sdk else "airflow.stats"
+    return import_module(name).Stats
+
+
+class AirflowFunction(NamedTuple):
+    """A function of Airflow's, by what holds it and what it is called there."""
+
+    owner: Any
+    name: str
+
+
+def rendering_of_fields() -> list[AirflowFunction]:
+    """Give what renders the template fields of a task; an owner is None where it is not there."""
+    names = (
+        ("airflow.sdk.definitions._internal.templater", "Templater"),
+        ("airflow.sdk.definitions._internal.abstractoperator", "AbstractOperator"),
+    )
+    if not is_airflow_3():
+        names = (
+            ("airflow.template.templater", "Templater"),
+            ("airflow.models.abstractoperator", "AbstractOperator"),
+        )
+    return [
+        AirflowFunction(getattr(import_module(module), owner, None), "_do_render_template_fields")
+        for module, owner in names
+    ]
+
+
+def rendering_of_mapped_tasks() -> AirflowFunction:
+    """Give what expands a mapped task, and renders it."""
+    name = "sdk.definitions" if is_airflow_3() else "models"
+    module = import_module(f"airflow.{name}.mappedoperator")
+    return AirflowFunction(getattr(module, "MappedOperator", None), "render_template_fields")
+
+
+def serialization_of_fields() -> AirflowFunction | None:
+    """Give what makes rendered fields what is stored of them; None where no task runs.
+
+    On Airflow 3 a function of a task, on Airflow 2 a method of the row.
+    """
+    if not is_airflow_3():
+        module = import_module("airflow.models.renderedtifields")
+        return AirflowFunction(module.RenderedTaskInstanceFields, "_redact")
+    runner = sys.modules.get(_TASK_RUNNER)
+    return None if runner is None else AirflowFunction(runner, "_serialize_rendered_fields")
+
+
+class SequenceSource(NamedTuple):
+    """What a lazy sequence reads."""
+
+    dag_id: str
+    run_id: str
+    task_id: str
+    key: str
+
+
+def source_of(sequence: Any) -> SequenceSource:
+    """Give what a lazy sequence of Airflow 3 reads."""
+    argument = sequence._xcom_arg
+    return SequenceSource(
+        argument.operator.dag_id, sequence._ti.run_id, argument.operator.task_id, argument.key
+    )
+
+
+def select_rows_by(select: Any) -> None:
+    """Have lazy sequences of Airflow 2 that were pickled select their rows anew by this."""
+    sequence: Any = import_module("airflow.models.xcom").LazyXComSelectSequence
+    sequence._rebuild_select = staticmethod(select)
+
+
+def scope_of(accessor: Any) -> Any:
+    """Give the scope of a task's accessor to its states (from 3.3 on)."""
+    return accessor._scope
+
+
+def asset_of(accessor: Any) -> tuple[str | None, str | None]:
+    """Give name and URI of the asset of an accessor to its states (from 3.3 on)."""
+    return accessor._name, accessor._uri
+
+
+def worker_state_store() -> Any:
+    """Give the instance of the configured backend of state stores (from 3.3 on)."""
+    return import_module("airflow.sdk.execution_time.context")._get_worker_state_store_backend()

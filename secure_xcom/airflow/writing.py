@@ -1,0 +1,86 @@
+"""A push, on every version of Airflow; `v2` and `v3` say what a call knows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from uuid import UUID
+
+from secure_xcom import audit
+from secure_xcom.airflow import clear_keys, overwriting, rendered
+from secure_xcom.airflow.naming import named
+from secure_xcom.airflow.process import process
+from secure_xcom.errors import CodecError, ConfigError, FormatError, SecureXComError
+from secure_xcom.format.reference import TAG, is_tagged
+from secure_xcom.model import Coordinate, Expected
+
+
+def write(
+    value: object,
+    where: Expected,
+    serialize: Callable[[object], object],
+    *,
+    ti_id: UUID | None = None,
+) -> object:
+    """Give what the row is to hold: the value sealed, or in clear under a clear key.
+
+    Args:
+        value: what the task pushed.
+        where: the coordinate; only a clear key may do without the rest of it.
+        serialize: Airflow's own serialisation, to parsed JSON.
+        ti_id: the task instance's id, where Airflow tells it.
+
+    Raises:
+        SecureXComError: any of the tree; nothing readable was written.
+    """
+    with audit.failure("seal", where):
+        if clear_keys.is_clear(where.key, clear_keys.first()):
+            return _in_clear(value, where, serialize)
+        coordinate = _coordinate(where, ti_id)
+        settings, stack = process.current()
+        if clear_keys.is_clear(where.key, settings.clear_keys):
+            return _in_clear(value, where, serialize)
+        if settings.strict:
+            _check_measures()
+    row = stack.put(value, coordinate)
+    overwriting.note(coordinate, row)
+    return row
+
+
+def _check_measures() -> None:
+    """Check what `strict` needs of this process, beside the settings."""
+    from secure_xcom.airflow import policy  # noqa: PLC0415 - for strict alone
+
+    if not policy.is_active():
+        raise ConfigError(
+            "strict is on, but Airflow has not loaded the cluster policy of secure_xcom, which "
+            "keeps return values out of logs. Nothing is written. Install the package with its "
+            "entry points (pip install secure-xcom), on every worker, and not as files on a path."
+        )
+    rendered.ensure()
+
+
+def _in_clear(value: object, where: Expected, serialize: Callable[[object], object]) -> object:
+    try:
+        row = serialize(value)
+        if not (is_tagged(value) or is_tagged(row)):
+            return row
+        reason = f"must not carry the member {TAG}"
+    except SecureXComError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a value's own methods run here, and quote contents
+        reason = f"has to be one that Airflow serialises ({type(error).__name__})"
+    raise CodecError(
+        f"XCom {named(where)} has a clear key (`clear_keys`) and passes in clear, where a value "
+        f"{reason}. Push it under another key."
+    )
+
+
+def _coordinate(where: Expected, ti_id: UUID | None) -> Coordinate:
+    if where.dag_id and where.run_id and where.task_id and where.key:
+        map_index = -1 if where.map_index is None else where.map_index
+        return Coordinate(where.dag_id, where.run_id, where.task_id, map_index, where.key, ti_id)
+    missing = [name for name in ("dag_id", "run_id", "task_id", "key") if not getattr(where, name)]
+    raise FormatError(
+        f"A value is sealed for one place, and serialize_value was not told its "
+        f"{', '.join(missing)}. Push with ti.xcom_push, or hand in the whole coordinate."
+    )

@@ -1,0 +1,125 @@
+"""Google's client for Cloud Storage, and what a process needs of it.
+
+It brings credentials, proxies, certificates and addresses. Nothing of Google's is imported before
+the first call: it costs half a second of CPU.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING, TypeAlias
+
+from secure_xcom import forks
+
+if TYPE_CHECKING:
+    from google.auth.credentials import Credentials
+    from google.cloud.storage import Client  # type: ignore[import-untyped]
+    from requests import Session
+
+    MakeClient: TypeAlias = Callable[[Credentials | None], Client]
+
+#: A batch of reads has no more threads than this (`stack.py`).
+_CONNECTIONS = 32
+
+#: What the first request imports: the client, and where default credentials come from.
+_MODULES = (
+    "google.cloud.storage",
+    "google.auth.compute_engine",
+    "google.oauth2.credentials",
+    "google.oauth2.service_account",
+    "secure_xcom.stores.gcs.sockets",
+)
+
+#: Held while Google's modules are imported: a fork in the middle of it would leave the child a
+#: module lock that nobody opens.
+_importing = threading.RLock()
+os.register_at_fork(
+    before=_importing.acquire,
+    after_in_parent=_importing.release,
+    after_in_child=_importing.release,
+)
+
+
+def load() -> None:
+    """Import what the first request would.
+
+    Raises:
+        ImportError: the client is not installed.
+    """
+    with _importing:
+        for name in _MODULES:
+            import_module(name)
+
+
+def make_client(credentials: Credentials | None) -> Client:
+    """The real client. Without credentials it looks for application default credentials."""
+    with _importing:
+        from google.cloud.storage import Client  # noqa: PLC0415
+
+    # No request made here needs a project, which default credentials may lack.
+    return Client(project=None, credentials=credentials)
+
+
+class Connection:
+    """What a process needs to reach the service: its client's session, and an address."""
+
+    def __init__(self, client: Client) -> None:
+        from secure_xcom.stores.gcs.sockets import pace  # noqa: PLC0415
+
+        # None of these has had a public name in any version since the first.
+        self.http: Session = client._http  # noqa: SLF001
+        connection = client._connection  # noqa: SLF001
+        self.base_url = str(connection.get_api_base_url_for_mtls()).rstrip("/")
+        pace(self.http, _CONNECTIONS)
+        if tokens := getattr(self.http, "_auth_request_session", None):
+            pace(tokens, _CONNECTIONS)
+        _ask_environment_once(self.http, self.base_url)
+
+
+def _ask_environment_once(http: Session, url: str) -> None:
+    """Take a session's proxies and certificates from the environment now, for all its requests.
+
+    Left to itself it goes through the whole environment for each one, which takes some
+    microseconds for each variable that is set.
+    """
+    from requests.utils import get_environ_proxies  # noqa: PLC0415
+
+    if not http.trust_env:
+        return
+    http.proxies = {**get_environ_proxies(url), **http.proxies}
+    if http.verify is True:
+        bundles = (os.environ.get("REQUESTS_CA_BUNDLE"), os.environ.get("CURL_CA_BUNDLE"))
+        http.verify = next(filter(None, bundles), True)
+    http.trust_env = False
+
+
+class SharedClient:
+    """The way to the service, made at its first use in each process; threads may share it.
+
+    Args:
+        credentials: used instead of the application default credentials.
+        make_client: used instead of `make_client`.
+    """
+
+    def __init__(
+        self, credentials: Credentials | None, make_client: MakeClient | None = None
+    ) -> None:
+        self._credentials = credentials
+        self._make_client = make_client
+        self.forget()
+        forks.run_in_children(self.forget)
+
+    def forget(self) -> None:
+        """Start afresh: a connection that two processes write to mixes up their requests."""
+        self._lock = threading.Lock()
+        self._made: Connection | None = None
+
+    def connection(self) -> Connection:
+        """The session of a client, and an address."""
+        with self._lock:
+            if self._made is None:
+                self._made = Connection((self._make_client or make_client)(self._credentials))
+            return self._made
