@@ -19,7 +19,7 @@ import pytest
 from conftest import VERSION, pull, push
 
 from secure_xcom import codecs
-from secure_xcom.airflow import masking
+from secure_xcom.airflow import masking, versions
 from secure_xcom.airflow.masking import index, maskers, running
 from secure_xcom.errors import ConfigError
 
@@ -237,9 +237,10 @@ def test_an_index_is_made_at_the_first_line(deployment, running_task):
     assert not pulled._waiting
 
 
-def test_what_a_time_out_interrupts_is_masked_at_the_next_line(
-    deployment, running_task, monkeypatch
-):
+@pytest.fixture
+def timed_out(monkeypatch):
+    """Have a signal's handler raise while the next index is made."""
+
     def time_out(*_):
         raise TimeoutError
 
@@ -248,17 +249,30 @@ def test_what_a_time_out_interrupts_is_masked_at_the_next_line(
     def interrupted(payload):
         monkeypatch.setattr(codecs, "contents", contents)
         signal.raise_signal(signal.SIGALRM)
+        return contents(payload)
 
     former = signal.signal(signal.SIGALRM, time_out)
-    try:
-        pull(push([CANARY, "x" * 9000]))
-        pull(push("another text"))
-        monkeypatch.setattr(codecs, "contents", interrupted)
-        with pytest.raises(TimeoutError):
-            redact(CANARY)
-    finally:
-        signal.signal(signal.SIGALRM, former)
+    yield lambda: monkeypatch.setattr(codecs, "contents", interrupted)
+    signal.signal(signal.SIGALRM, former)
+
+
+def test_what_a_time_out_interrupts_is_masked_at_the_next_line(
+    deployment, running_task, captured, timed_out
+):
+    pull(push([CANARY]))
+    pull(push("another text"))
+    timed_out()
+    with pytest.raises(TimeoutError):
+        captured.log.info("here is %s", CANARY)
+    assert captured.records == []
     assert redact(f"{CANARY}, another text") == "***, ***"
+
+
+def test_airflow_swallows_a_time_out_and_the_line_is_hidden(deployment, running_task, timed_out):
+    pull(push([CANARY]))
+    timed_out()
+    assert redact(f"a {CANARY} b") == "***"
+    assert redact(f"a {CANARY} b") == "a *** b"
 
 
 def test_what_is_kept_until_then_has_a_bound(deployment, running_task, monkeypatch):
@@ -315,15 +329,8 @@ def small_budget(monkeypatch):
 @pytest.fixture
 def counted(monkeypatch):
     """Collect the metrics that Airflow is told of."""
-    from secure_xcom.airflow import metrics  # noqa: PLC0415
-
     names = []
-    module = "airflow.stats" if VERSION < (3, 2) else "airflow.sdk.observability.stats"
-    stats = SimpleNamespace(Stats=SimpleNamespace(incr=names.append))
-    imported = metrics.import_module
-    monkeypatch.setattr(
-        metrics, "import_module", lambda name: stats if name == module else imported(name)
-    )
+    monkeypatch.setattr(versions, "stats", lambda: SimpleNamespace(incr=names.append))
     return names
 
 

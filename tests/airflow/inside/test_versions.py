@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from types import SimpleNamespace
 from uuid import uuid4
 
@@ -56,6 +57,8 @@ def test_the_masker():
 
 
 def test_metrics():
+    name = "airflow.stats" if VERSION < (3, 2) else "airflow.sdk.observability.stats"
+    assert versions.stats() is import_module(name).Stats
     assert callable(versions.stats().incr)
 
 
