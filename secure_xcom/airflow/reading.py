@@ -123,7 +123,8 @@ def note_opened(unsealed: list[object], where: Expected, settings: Settings) -> 
     """Keep what a task gets out of rendered fields, and what the stack did not open out of logs."""
     rendered.note_opened()
     if unsealed and settings.mask_pulled_values:
-        masking.mask(unsealed, where, settings)
+        with audit.failure("open", where):
+            masking.mask(unsealed, where, settings)
 
 
 def _keep(settings: Settings) -> Keep | None:

@@ -362,16 +362,14 @@ def test_the_budget_has_characters_too(deployment, running_task, monkeypatch):
 @pytest.fixture
 def strict(monkeypatch):
     """Have masking see strict, without what else it asks for."""
-    keep = masking.keep
+    for name in ("keep", "mask"):
+        function = getattr(masking, name)
 
-    def strictly(payload, where, settings):
-        keep(
-            payload,
-            where,
-            SimpleNamespace(strict=True, unmasked_texts=settings.unmasked_texts),
-        )
+        def strictly(what, where, settings, function=function):
+            posture = SimpleNamespace(strict=True, unmasked_texts=settings.unmasked_texts)
+            function(what, where, posture)
 
-    monkeypatch.setattr(masking, "keep", strictly)
+        monkeypatch.setattr(masking, name, strictly)
 
 
 @pytest.mark.usefixtures("deployment", "running_task", "small_budget", "strict")
@@ -597,6 +595,20 @@ def test_under_strict_a_daemon_opens_no_more_than_it_masks(
         pull(push([f"text number {n}" for n in range(5)]))
     with pytest.raises(ConfigError):
         pull(push("another text"))
+
+
+@pytest.mark.usefixtures("deployment", "masker", "small_budget", "strict")
+def test_nor_of_what_was_not_sealed(monkeypatch, configure, caplog):
+    configure(unsealed_reads="allow")
+    be_nobody(monkeypatch, ("airflow.cli.commands.triggerer_command", "triggerer"))
+    assert pull(["a text"]) == ["a text"]
+    with caplog.at_level(logging.WARNING), pytest.raises(ConfigError, match="more was opened"):
+        pull([f"text number {n}" for n in range(5)])
+    lines = [json.loads(r.getMessage()) for r in caplog.records if r.name == "secure_xcom.audit"]
+    assert [(line["operation"], line["outcome"]) for line in lines] == [
+        ("mask", "exceeded"),
+        ("refuse", "refused"),
+    ]
 
 
 @pytest.mark.skipif(VERSION >= (3, 0), reason="Airflow 2")
