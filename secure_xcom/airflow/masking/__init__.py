@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from secure_xcom import audit, codecs, forks, signals
+from secure_xcom import audit, forks, signals
 from secure_xcom.airflow import metrics
 from secure_xcom.airflow.masking import maskers
 from secure_xcom.airflow.masking.index import MOST_CHARACTERS, MOST_TEXTS, Index, spellings
@@ -75,7 +75,7 @@ class _Pulled:
         self._say()
         if payload.raw_bytes <= _TOLD_BYTES and (to := supervisor()) is not None:
             try:
-                self._tell(to, codecs.contents(payload))
+                self._tell(to, _contents(payload))
             except Exception as error:  # all that Python writes is masked without it
                 if signals.is_callers(error):
                     raise
@@ -131,7 +131,7 @@ class _Pulled:
 
     def _add_payload(self, payload: Payload, where: Where) -> None:
         try:
-            value = codecs.contents(payload)
+            value = _contents(payload)
         except Exception as error:  # nothing that goes wrong here fails the task
             if signals.is_callers(error):
                 raise
@@ -189,6 +189,12 @@ class _Pulled:
 
             to.send(MaskSecret(value=texts))
             self._told.update(texts)
+
+
+def _contents(payload: Payload) -> object:
+    from secure_xcom import codecs  # noqa: PLC0415 - every daemon of Airflow imports this module
+
+    return codecs.contents(payload)
 
 
 class _Process:
