@@ -34,7 +34,8 @@ from secure_xcom.model import (
 
 logger = logging.getLogger("secure_xcom.audit")
 
-Operation: TypeAlias = Literal["seal", "open", "delete"]
+#: `mask` is written by `exceeded` alone.
+Operation: TypeAlias = Literal["seal", "open", "delete", "mask"]
 
 #: Which command opens or deletes, and for which user; None where it is Airflow itself.
 _actor: ContextVar[str | None] = ContextVar("secure_xcom_actor", default=None)
@@ -94,16 +95,25 @@ def refused(
     return error
 
 
+def exceeded(where: Coordinate | Expected) -> None:
+    """Write the line that more was opened than can be masked in logs."""
+    _record("mask", Attempt(where), None)
+
+
 def _record(operation: Operation, tried: Attempt, error: SecureXComError | None) -> None:
     """Write one line. A read or a deletion that was not to be trusted is a `refuse`."""
     is_refused = isinstance(error, _REFUSALS)
-    level = logging.WARNING if error else logging.INFO
+    is_exceeded = operation == "mask"
+    outcome = (
+        "refused" if is_refused else "failed" if error else "exceeded" if is_exceeded else "ok"
+    )
+    level = logging.INFO if outcome == "ok" else logging.WARNING
     if not logger.isEnabledFor(level):
         return
     event: dict[str, object] = {
         "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "operation": "refuse" if is_refused and operation != "seal" else operation,
-        "outcome": "refused" if is_refused else "failed" if error else "ok",
+        "outcome": outcome,
         "actor": _actor.get(),
         "dag_id": tried.where.dag_id,
         "run_id": tried.where.run_id,

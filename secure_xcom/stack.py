@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, InvalidStateError, wait
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from secure_xcom import audit, codecs
 from secure_xcom.errors import SecureXComError
@@ -25,10 +25,13 @@ from secure_xcom.threads import Crew
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
 
-    from secure_xcom.model import Expected
+    from secure_xcom.model import Expected, Payload
     from secure_xcom.settings import Settings
     from secure_xcom.stores.protocol import Store
 
+
+#: What gets an encoded value, and whose it is, authenticated.
+Keep: TypeAlias = "Callable[[Payload, Coordinate], None]"
 
 #: Reads of one batch wait for the network side by side, in at most this many threads.
 _READERS = 32
@@ -69,8 +72,13 @@ class Stack:
             told = payload if self._tells_type else None
             return to_row(reference, about(reference, wrapped.kek_uri, told))
 
-    def get(self, row: object, expected: Expected) -> Value:
+    def get(self, row: object, expected: Expected, keep: Keep | None = None) -> Value:
         """The value that a tagged row stands for, if it is what was asked for.
+
+        Args:
+            row: the parsed row.
+            expected: the coordinate, as far as it is known.
+            keep: gets the encoded value before it is decoded.
 
         Raises:
             SecureXComError: any of the tree; nothing of the value was released.
@@ -78,13 +86,16 @@ class Stack:
         with audit.attempt("open", expected) as attempt:
             opened = self._sealed.get(from_row(row), expected, attempt)
             attempt.where, attempt.raw_bytes = opened.coordinate, opened.payload.raw_bytes
-        return _decoded(opened, expected)
+        return _decoded(opened, expected, keep)
 
-    def get_many(self, reads: Mapping[int, tuple[object, Expected]]) -> dict[int, Value]:
+    def get_many(
+        self, reads: Mapping[int, tuple[object, Expected]], keep: Keep | None = None
+    ) -> dict[int, Value]:
         """The values of many tagged rows, in order, fetched and opened side by side.
 
         Args:
             reads: by the element's number, which an error names.
+            keep: gets each encoded value before it is decoded, in this thread.
 
         Raises:
             SecureXComError: the first failure, with a note that names its element. Whatever is
@@ -118,7 +129,7 @@ class Stack:
                     error.add_note(_element(failing))
                     raise error
                 try:
-                    values[index] = _decoded(payload.result(), reads[index][1])
+                    values[index] = _decoded(payload.result(), reads[index][1], keep)
                 except SecureXComError as error:
                     error.add_note(_element(index))
                     raise
@@ -148,10 +159,12 @@ class Stack:
                 attempt.generation = self._sealed.delete(reference, expected)
 
 
-def _decoded(opened: Opened, expected: Expected) -> Value:
+def _decoded(opened: Opened, expected: Expected, keep: Keep | None) -> Value:
     held, coordinate = [opened.payload], opened.coordinate
     del opened  # so that nobody here holds the bytes while the value is made of them
     with audit.failure("open", expected):
+        if keep is not None:
+            keep(held[0], coordinate)
         return Value(codecs.decode(held.pop()), coordinate)
 
 

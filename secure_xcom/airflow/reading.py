@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from secure_xcom import audit
@@ -24,7 +24,7 @@ from secure_xcom.text import escaped
 
 if TYPE_CHECKING:
     from secure_xcom.settings import Settings
-    from secure_xcom.stack import Stack
+    from secure_xcom.stack import Keep, Stack
 
 log = logging.getLogger("secure_xcom")
 
@@ -56,10 +56,11 @@ def read(row: object, where: Expected, deserialize: Deserialize) -> Pulled:
         return Pulled(_in_clear(row, where, deserialize), None)
     settings, stack = current
     if is_tagged(row):
-        pulled = Pulled(*stack.get(row, where))
+        pulled, unsealed = Pulled(*stack.get(row, where, _keep(settings))), []
     else:
         pulled = Pulled(_unsealed(row, where, deserialize, settings), None)
-    note_opened([pulled.value], settings)
+        unsealed = [pulled.value]
+    note_opened(unsealed, where, settings)
     return pulled
 
 
@@ -84,12 +85,12 @@ def read_many(rows: Sequence[object], where: Expected, deserialize: Deserialize)
         for position, row in enumerate(rows)
         if not is_tagged(row)
     }
+    unsealed = [value for value, _ in pulled.values()]
     sealed = {position: (row, where) for position, row in enumerate(rows) if position not in pulled}
-    for position, opened in stack.get_many(sealed).items():
+    for position, opened in stack.get_many(sealed, _keep(settings)).items():
         pulled[position] = Pulled(*opened)
-    in_order = [pulled[position] for position in range(len(rows))]
-    note_opened([value for value, _ in in_order], settings)
-    return in_order
+    note_opened(unsealed, where, settings)
+    return [pulled[position] for position in range(len(rows))]
 
 
 def _current(where: Expected) -> tuple[Settings, Stack] | None:
@@ -118,11 +119,17 @@ def settings_for_states() -> Settings:
     return process.current()[0]
 
 
-def note_opened(values: list[object], settings: Settings) -> None:
-    """Keep what a task gets out of rendered fields and logs."""
+def note_opened(unsealed: list[object], where: Expected, settings: Settings) -> None:
+    """Keep what a task gets out of rendered fields, and what the stack did not open out of logs."""
     rendered.note_opened()
-    if settings.mask_pulled_values:
-        masking.mask(values)
+    if unsealed and settings.mask_pulled_values:
+        with audit.failure("open", where):
+            masking.mask(unsealed, where, settings)
+
+
+def _keep(settings: Settings) -> Keep | None:
+    """Give what keeps encoded values for the masker, if it is to mask them."""
+    return partial(masking.keep, settings=settings) if settings.mask_pulled_values else None
 
 
 def _in_clear(row: object, where: Expected, deserialize: Deserialize) -> object:

@@ -158,7 +158,7 @@ def _opened(kind: str, stored: str) -> JsonValue:
         reading.check_policy(where, settings)
         text = stored
     value = _parsed(text, where)
-    reading.note_opened([value], settings)
+    reading.note_opened([value], where, settings)
     return value
 
 
@@ -269,7 +269,7 @@ def _checked(asked: _Asked, value: JsonValue, default: JsonValue) -> JsonValue:
         with audit.failure("open", asked.where):
             settings = reading.settings_for_states()
         reading.check_policy(asked.where, settings)
-        reading.note_opened([value], settings)
+        reading.note_opened([value], asked.where, settings)
     return value
 
 

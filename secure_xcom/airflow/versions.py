@@ -90,7 +90,23 @@ def load_task_runner() -> None:
 
 def is_supervised() -> bool:
     """Whether this process is a task's on Airflow 3, which asks its supervisor."""
-    return getattr(sys.modules.get(_TASK_RUNNER), "SUPERVISOR_COMMS", None) is not None
+    return supervisor_comms() is not None
+
+
+def supervisor_comms() -> Any:
+    """Give what a task or a trigger of Airflow 3 asks its supervisor through; None elsewhere."""
+    return getattr(sys.modules.get(_TASK_RUNNER), "SUPERVISOR_COMMS", None)
+
+
+def task_context() -> Any:
+    """Give the context of the task whose code runs in this process of Airflow 2; None elsewhere."""
+    contexts = getattr(sys.modules.get("airflow.models.taskinstance"), "_CURRENT_CONTEXT", None)
+    return contexts[-1] if contexts else None
+
+
+def has_run_task() -> bool:
+    """Whether the code of a task has begun in this process of Airflow 2."""
+    return "AIRFLOW_CTX_TASK_ID" in os.environ
 
 
 def use_database() -> None:
@@ -103,6 +119,31 @@ def secrets_masker() -> Any:
     """Give the module whose masker the log of a task goes through."""
     name = "airflow.sdk._shared" if is_airflow_3() else "airflow.utils.log"
     return import_module(f"{name}.secrets_masker")
+
+
+class Maskers(NamedTuple):
+    """Airflow's maskers: those that it takes for its own, and their classes."""
+
+    own: list[Any]
+    kinds: tuple[type, ...]
+
+
+def maskers() -> Maskers:
+    """Give the maskers of this process; Airflow 3 has one for its server as well."""
+    modules = [secrets_masker()]
+    if "airflow._shared.secrets_masker" in sys.modules:
+        modules.append(sys.modules["airflow._shared.secrets_masker"])
+    return Maskers(
+        [module._secrets_masker() for module in modules],
+        tuple(module.SecretsMasker for module in modules),
+    )
+
+
+def stats() -> Any:
+    """Give what Airflow counts its metrics with."""
+    is_in_sdk = is_airflow_3() and find_spec("airflow.sdk.observability")  # from 3.2 on
+    name = "airflow.sdk.observability.stats" if is_in_sdk else "airflow.stats"
+    return import_module(name).Stats
 
 
 class AirflowFunction(NamedTuple):

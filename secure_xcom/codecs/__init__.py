@@ -7,7 +7,7 @@ serialisation, whose results are those of Airflow's default backend. Nothing is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from secure_xcom.codecs import plain, serde
 from secure_xcom.codecs.document import Encoded
@@ -16,7 +16,7 @@ from secure_xcom.codecs.source import Source, as_bytes_view
 from secure_xcom.errors import CodecError, FormatError, SecureXComError
 from secure_xcom.model import Buffer, CodecId, Payload
 
-__all__ = ["decode", "encode"]
+__all__ = ["contents", "decode", "encode"]
 
 
 def encode(value: object) -> Payload:
@@ -70,9 +70,29 @@ def decode(payload: Payload) -> object:
     codec, source = payload.codec, Source(payload.buffers)
     # A caller that has let go of it too does not hold the bytes while the value is made of them.
     del payload
+    return _translated(_decode, codec, source)
+
+
+def contents(payload: Payload) -> object:
+    """What a value was made of: the same leaves, in plain containers, arrays and tables.
+
+    No class but those of libraries that codecs know is made, and none of Airflow's code runs.
+
+    Raises:
+        FormatError: the bytes are not what the codec writes.
+        CodecError: the value needs a library that is not here, or more memory or stack than there
+            is.
+    """
+    if payload.codec is CodecId.SERDE:
+        return _translated(serde.contents, Source(payload.buffers))
+    return decode(payload)
+
+
+def _translated(read: Callable[..., object], *args: object) -> object:
+    """Call what reads, with errors that are ours and quote nothing."""
     fault: SecureXComError
     try:
-        return _decode(codec, source)
+        return read(*args)
     except SecureXComError:
         raise
     except (MemoryError, RecursionError) as error:

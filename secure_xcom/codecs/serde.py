@@ -203,31 +203,48 @@ def decode(source: Source) -> object:
         FormatError: it is not what `encode` writes.
         CodecError: Airflow does not restore it, or a library is missing.
     """
+    return _read(source, _value)
+
+
+def contents(source: Source) -> object:
+    """The JSON that Airflow made of the value, and what was lifted out of it; none of it restored.
+
+    Raises:
+        FormatError: it is not what `encode` writes.
+        CodecError: a library is missing.
+    """
+    return _read(source, lambda text, _, values: [_tree(text), *values])
+
+
+def _read(source: Source, make: Callable[[bytes, str, list[object]], object]) -> object:
     match plain.decode(source):
         case [bytes(text), str(prefix), list(values)] if bool(prefix) == bool(values):
             pass
         case _:
             raise FormatError("The encoded value is not one of Airflow's serialisation.")
     try:
-        return with_stack(_value, text, prefix, values)
+        return with_stack(make, text, prefix, values)
     except RecursionError:
         pass
     raise FormatError("The encoded value is nested deeper than a whole stack of Python's.")
 
 
-def _value(text: bytes, prefix: str, values: list[object]) -> object:
-    fault: Exception | None = None
+def _tree(text: bytes) -> object:
     try:
-        tree = json.loads(text.decode("utf-8"))
+        return json.loads(text.decode("utf-8"))
     except ValueError:
-        tree, fault = None, FormatError("The encoded value is not JSON.")
-    if fault:
-        raise fault
+        pass
+    raise FormatError("The encoded value is not JSON.")
+
+
+def _value(text: bytes, prefix: str, values: list[object]) -> object:
+    tree = _tree(text)
     if values:
         left = {f"{prefix}{index}": part for index, part in enumerate(values)}
         tree = _put_back(tree, prefix, left)
         if left:
             raise FormatError("The encoded value does not use everything that it carries.")
+    fault: Exception
     try:
         return _restored(tree)
     except RecursionError:

@@ -265,10 +265,20 @@ class Settings:
         default=True,
         metadata=_row(
             kinds.switch(),
-            "Whether the texts of what a task pulls are given to Airflow's masker, which puts *** "
-            "in their place in the task's log: texts of 5 to 8,192 characters, numbers of 9 digits "
-            "and more, at most 128 of them and 16,384 characters for a task.",
+            "Whether *** is put in the place of what a task pulls in that task's log: texts of 5 "
+            "characters and more, whole numbers of 9 digits and more, at most 1,000,000 of them "
+            "and 67,108,864 characters for a task.",
             "false",
+        ),
+    )
+    unmasked_texts: tuple[str, ...] = field(
+        default=(),
+        metadata=_row(
+            kinds.listing("texts, each as it stands in a value", bool),
+            "Texts that are never masked, such as the names of states and countries that tasks "
+            "pull beside what is secret. A longer text that holds one of them is masked.",
+            "completed, Germany",
+            tuning=True,
         ),
     )
     log_return_values: bool = field(

@@ -286,16 +286,15 @@ def release_tuples(tree):
 
 def test_airflows_own_names_and_releases_stand_in_one_room():
     rooms = [module for module in MODULES if module.is_relative_to(PACKAGE / "airflow")]
-    # `masking` is on its way there.
-    others = [room for room in rooms if room != VERSIONS and "masking" not in room.as_posix()]
     found = {
         f"{room.name}: {name}"
-        for room in others
+        for room in rooms
+        if room != VERSIONS
         for tree in [ast.parse(room.read_text())]
         for name in (*private_names(tree), *release_tuples(tree))
     }
-    # The prefix of environment variables is documented.
-    assert found - {"configuration.py: AIRFLOW_"} == set()
+    # The prefix of environment variables is documented, and frames are Python's.
+    assert found - {"configuration.py: AIRFLOW_", "running.py: _current_frames"} == set()
     assert set(private_names(ast.parse(VERSIONS.read_text()))) >= {"_xcom_arg", "_scope"}
 
 

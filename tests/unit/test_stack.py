@@ -6,6 +6,7 @@ first would wait in vain.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -16,7 +17,7 @@ import pytest
 from support.memory import FixedKek, MemoryStore
 
 from secure_xcom import codecs, threads
-from secure_xcom.errors import CodecError, FormatError, KeyUnavailable, ObjectNotFound
+from secure_xcom.errors import CodecError, ConfigError, FormatError, KeyUnavailable, ObjectNotFound
 from secure_xcom.keys.data_keys import DataKeys
 from secure_xcom.layers.cached import Cached
 from secure_xcom.layers.sealed import Sealed
@@ -328,3 +329,36 @@ def test_a_read_that_is_called_off_reads_no_further():
 
 def test_nothing_to_read(deployed):
     assert deployed.stack.get_many({}) == {}
+
+
+def test_what_is_opened_is_kept_as_it_was_encoded_with_whose_it_is(deployed):
+    row, asked = deployed.put(7)
+    kept = []
+
+    def keep(payload, where):
+        kept.append((codecs.decode(payload), where, threading.current_thread()))
+
+    unsure = Expected(key=asked.key)
+    assert deployed.stack.get(row, unsure, keep).value == {"n": 7}
+    assert deployed.stack.get_many({0: (row, unsure)}, keep)[0].value == {"n": 7}
+    whose = Coordinate("d", "r", "t", 7, "k7")
+    assert kept == [({"n": 7}, whose, threading.current_thread())] * 2
+
+
+def test_what_may_not_be_kept_is_not_decoded(deployed, monkeypatch, caplog):
+    def keep(*_):
+        raise ConfigError("no more")
+
+    monkeypatch.setattr(codecs, "decode", lambda _: pytest.fail("it was decoded"))
+    row, asked = deployed.put(7)
+    with caplog.at_level("INFO", "secure_xcom.audit"):
+        caplog.clear()
+        with pytest.raises(ConfigError, match="no more"):
+            deployed.stack.get(row, asked, keep)
+        with pytest.raises(ConfigError, match="no more"):
+            deployed.stack.get_many({0: (row, asked)}, keep)
+    lines = [json.loads(record.getMessage()) for record in caplog.records]
+    assert [(line["operation"], line["outcome"]) for line in lines] == [
+        ("open", "ok"),
+        ("refuse", "refused"),
+    ] * 2

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import signal
 import time
+from types import SimpleNamespace
 
 import pytest
 from conftest import WHERE, push
 
 from secure_xcom.airflow import configuration, deleting, masking, versions
+from secure_xcom.airflow.masking import running
 from secure_xcom.model import Expected
 from secure_xcom.stores.file import Directory
 
@@ -61,9 +63,13 @@ def test_from_the_look_for_a_variable(monkeypatch, mine):
 
 
 def test_from_the_masker(monkeypatch, mine):
-    monkeypatch.setattr(masking, "_in_task", lambda: True)
-    monkeypatch.setattr(masking, "_chosen", slowly)
-    expect(mine, lambda: masking.mask(["text"]))
+    monkeypatch.setattr(masking, "owner", lambda: running.Whole.TASK)
+    monkeypatch.setattr(masking, "leaves", slowly)
+    settings = SimpleNamespace(strict=False, unmasked_texts=())
+    try:
+        expect(mine, lambda: masking.mask(["text"], Expected(), settings))
+    finally:
+        masking.forget()
 
 
 def test_from_the_thread_that_settings_are_looked_up_in(monkeypatch, mine):

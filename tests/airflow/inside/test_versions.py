@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from types import SimpleNamespace
 from uuid import uuid4
 
@@ -47,6 +48,31 @@ def test_policies():
 def test_the_masker():
     assert callable(versions.secrets_masker().mask_secret)
     assert callable(versions.secrets_masker().redact)
+    own, kinds = versions.maskers()
+    assert own
+    for masker in own:
+        assert isinstance(masker, kinds)
+        assert callable(masker.filter)
+        assert hasattr(masker, "replacer")
+
+
+def test_metrics():
+    name = "airflow.stats" if VERSION < (3, 2) else "airflow.sdk.observability.stats"
+    assert versions.stats() is import_module(name).Stats
+    assert callable(versions.stats().incr)
+
+
+@pytest.mark.skipif(AIRFLOW_3, reason="a task is told by its supervisor there")
+def test_the_task_of_a_process(monkeypatch):
+    from airflow.models import taskinstance  # noqa: PLC0415
+
+    assert versions.task_context() is None
+    context = {"ti": object()}
+    with taskinstance.set_current_context(context):
+        assert versions.task_context() is context
+    assert not versions.has_run_task()
+    monkeypatch.setenv("AIRFLOW_CTX_TASK_ID", "t")
+    assert versions.has_run_task()
 
 
 def test_what_renders_fields_and_stores_them():
@@ -67,6 +93,7 @@ def test_supervised_processes(monkeypatch):
     runner = sys.modules["airflow.sdk.execution_time.task_runner"]
     monkeypatch.setattr(runner, "SUPERVISOR_COMMS", object(), raising=False)
     assert versions.is_supervised()
+    assert versions.supervisor_comms() is runner.SUPERVISOR_COMMS
     monkeypatch.delattr(runner, "SUPERVISOR_COMMS")
     assert not versions.is_supervised()
 

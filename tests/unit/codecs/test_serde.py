@@ -17,7 +17,8 @@ import pydantic
 import pytest
 from support.sameness import assert_same
 
-from secure_xcom.codecs import decode, document, encode, plain
+from secure_xcom.codecs import contents, decode, document, encode, plain
+from secure_xcom.codecs import serde as codec
 from secure_xcom.errors import CodecError, FormatError
 from secure_xcom.model import CodecId, Payload
 
@@ -247,3 +248,19 @@ def test_a_class_of_a_module_that_is_gone_is_an_error_that_says_so():
 def test_a_document_that_is_no_serialisation_is_refused(tree):
     with pytest.raises(FormatError):
         decode(serde(*tree))
+
+
+def test_contents_are_the_leaves_and_no_class_is_made(monkeypatch):
+    payload = encode([Point([CARD], np.arange(2)), Own(b"beef")])
+    assert payload.codec is CodecId.SERDE
+    monkeypatch.setattr(codec, "_restored", lambda _: pytest.fail("it was restored"))
+    tree, array = contents(payload)
+    assert CARD in json.dumps(tree)
+    assert b"beef".hex() in json.dumps(tree)
+    assert_same(array, np.arange(2))
+
+
+@pytest.mark.parametrize("text", [b"{", b"\xff", b"[" * 1_000_000])
+def test_contents_that_are_no_json_are_refused(text):
+    with pytest.raises(FormatError):
+        contents(serde(text, "", []))

@@ -101,6 +101,7 @@ def test_the_variable_is_over_the_section_for_tuning_settings():
         "cache_max_bytes",
         "kms_deadline_seconds",
         "store_deadline_seconds",
+        "unmasked_texts",
     } == TUNING
     settings = load(
         {**WORKING, "threshold_bytes": "1", "cache_max_bytes": "2"},
