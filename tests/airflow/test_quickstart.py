@@ -29,8 +29,8 @@ def test_the_quickstart_works_as_it_is_written(home):
 
     # The last command listed what lies in the store: the long value alone.
     [stored] = [line for line in done.stdout.splitlines() if line.startswith(f"{home.path}/xcom/")]
-    assert "/records/" in stored
     rows = {task_id: row for (task_id, _, _), row in xcoms(home).items()}
+    assert stored == f"{home.path}/xcom/{rows['records']['object']}"
     assert rows["customer"]["placement"] == "inline"
     assert rows["records"]["placement"] == "offloaded"
     for where in (raw_xcoms(home), Path(stored).read_bytes()):
