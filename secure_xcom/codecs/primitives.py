@@ -48,6 +48,8 @@ def _is_flat(arrow_type: Untyped) -> bool:
     types = need("pyarrow").types
     return bool(
         types.is_primitive(arrow_type)
+        # pandas before 2.2 has no long texts.
+        or types.is_string(arrow_type)
         or types.is_large_string(arrow_type)
         or types.is_large_binary(arrow_type)
         or types.is_fixed_size_binary(arrow_type)
