@@ -65,6 +65,7 @@ class Stack:
         with audit.attempt("seal", coordinate) as attempt:
             # A new key is wrapped while the value is encoded, sealed and uploaded.
             key = self._sealed.key_for(coordinate)
+            attempt.correlation_id = key.correlation_id
             payload = codecs.encode(value)
             attempt.raw_bytes = payload.raw_bytes
             attempt.reference = reference = self._sealed.put(payload, coordinate, key)

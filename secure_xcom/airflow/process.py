@@ -9,7 +9,9 @@ import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from secure_xcom import forks
+from secure_xcom import audit, forks
+from secure_xcom.airflow import versions
+from secure_xcom.audit import sinks
 
 if TYPE_CHECKING:
     from secure_xcom.settings import Settings
@@ -47,6 +49,7 @@ class Process:
 
         # Airflow answers these; a lock held meanwhile could wait for its event loop for ever.
         settings = configuration.read()
+        audit.configure(settings.audit_log, required=settings.strict)
         if known is not None and known.settings == settings:
             stack = known.stack
         else:
@@ -63,4 +66,5 @@ class Process:
 
 
 process = Process()
+sinks.level_min = versions.log_level_min
 forks.run_in_children(process.forget)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from functools import cache, partial
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from secure_xcom import audit
 from secure_xcom.airflow import clear_keys, masking, rendered
@@ -93,6 +93,22 @@ def read_many(rows: Sequence[object], where: Expected, deserialize: Deserialize)
     return [pulled[position] for position in range(len(rows))]
 
 
+def of_row(result: object) -> Expected:
+    """What a row, or the part of one that was selected, says of which XCom it is."""
+
+    def known(name: str, kind: type) -> Any:  # noqa: ANN401 - a member of that type, or None
+        value = getattr(result, name, None)
+        return value if isinstance(value, kind) else None
+
+    return Expected(
+        known("dag_id", str),
+        known("run_id", str),
+        known("task_id", str),
+        known("map_index", int),
+        known("key", str),
+    )
+
+
 def _current(where: Expected) -> tuple[Settings, Stack] | None:
     """Give settings and stack, once what is opened will be kept out of rendered fields.
 
@@ -106,6 +122,7 @@ def _current(where: Expected) -> tuple[Settings, Stack] | None:
         if clear_keys.is_clear(where.key, settings.clear_keys):
             return None
         check_coordinate(where, settings)
+        audit.check()
     return settings, stack
 
 
@@ -116,7 +133,9 @@ def settings_for_states() -> Settings:
         ConfigError: a setting is wrong, or nothing can be kept out of rendered fields.
     """
     rendered.ensure()
-    return process.current()[0]
+    settings = process.current()[0]
+    audit.check()
+    return settings
 
 
 def note_opened(unsealed: list[object], where: Expected, settings: Settings) -> None:

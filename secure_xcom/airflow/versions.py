@@ -7,11 +7,13 @@ all of these, and `tests/unit/test_project.py` holds that they stand nowhere els
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, NamedTuple
 
 #: What of Airflow 3 says that Variables are looked up in the database, as its own daemons do.
@@ -98,6 +100,62 @@ def supervisor_comms() -> Any:
     return getattr(sys.modules.get(_TASK_RUNNER), "SUPERVISOR_COMMS", None)
 
 
+def log_level_min() -> int:
+    """Give the least level that reaches the log of a task that is supervised.
+
+    On Airflow 3 the supervisor writes the log, and up to 3.1 by the configured level.
+    """
+    return logging.getLogger().level if is_supervised() else logging.NOTSET
+
+
+def log_as_supervised_task(pipe: int) -> None:
+    """Have this process of Airflow 3 log as one of a task does, to what its supervisor reads."""
+    load_task_runner()
+    sys.modules[_TASK_RUNNER].SUPERVISOR_COMMS = object()  # type: ignore[attr-defined]
+    log = import_module("airflow.sdk.log")
+    log.reset_logging()
+    log.configure_logging(
+        json_output=True, output=os.fdopen(pipe, "wb", buffering=0), sending_to_supervisor=True
+    )
+
+
+def supervise_log(sent: bytes, path: Path) -> None:
+    """Write what a task of Airflow 3 sent its supervisor into its log, as a supervisor does."""
+    structlog = import_module("structlog")
+    supervisor = import_module("airflow.sdk.execution_time.supervisor")
+    processors = import_module("airflow.sdk.log").logging_processors(json_output=True)
+    with path.open("wb") as file:
+        logger = structlog.wrap_logger(
+            structlog.BytesLogger(file), processors=processors, logger_name="task"
+        ).bind()
+        reader = supervisor.process_log_messages_from_subprocess((logger,))
+        next(reader)
+        for line in sent.splitlines():
+            reader.send(line)
+
+
+def _task_handlers() -> list[Any]:
+    """Airflow 2's own handlers of tasks' logs: each holds one that writes, once it has a task."""
+    import_module("airflow.settings")  # it configures logging
+    return [
+        handler
+        for handler in logging.getLogger("airflow.task").handlers
+        if hasattr(handler, "set_context") and hasattr(handler, "handler")
+    ]
+
+
+def has_task_log() -> bool:
+    """Whether tasks of Airflow 2 log by a handler of Airflow's own."""
+    return bool(_task_handlers())
+
+
+def log_as_task(path: Path) -> None:
+    """Have this process of Airflow 2 log as one of a task does, into this file."""
+    for handler in _task_handlers():
+        handler.handler = logging.FileHandler(path)
+        handler.handler.setFormatter(handler.formatter)
+
+
 def task_context() -> Any:
     """Give the context of the task whose code runs in this process of Airflow 2; None elsewhere."""
     contexts = getattr(sys.modules.get("airflow.models.taskinstance"), "_CURRENT_CONTEXT", None)
@@ -113,6 +171,18 @@ def use_database() -> None:
     """Have a process of Airflow 3 that is no task look up Variables in the metadata database."""
     if is_airflow_3():
         os.environ.setdefault(_PROCESS_CONTEXT, "server")
+
+
+def xcom_operations(models: Any) -> Any:
+    """Give the class that has the methods of Airflow 3's model of XComs."""
+    # From 3.4 on the model itself is only made once it is asked for.
+    return getattr(models, "_XComOperations", None) or models.XComModel
+
+
+def xcom_table() -> Any:
+    """Give the table of XComs."""
+    models = import_module("airflow.models.xcom")
+    return (models.XComModel if is_airflow_3() else models.BaseXCom).__table__
 
 
 def secrets_masker() -> Any:

@@ -57,6 +57,7 @@ def _check_measures() -> None:
             "entry points (pip install secure-xcom), on every worker, and not as files on a path."
         )
     rendered.ensure()
+    audit.check()
 
 
 def _in_clear(value: object, where: Expected, serialize: Callable[[object], object]) -> object:

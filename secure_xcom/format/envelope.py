@@ -144,6 +144,15 @@ def key_aad(scope: bytes, key_id: bytes) -> bytes:
     return b"secure-xcom/v1/dek\x00" + hashlib.sha256(scope).digest() + key_id
 
 
+def correlation_id(aad: bytes) -> str:
+    """A random name for a data key, of 32 hexadecimal digits, by which logs find it again.
+
+    A hash of its additional data, in which the key's id has 128 random bits: it tells nothing of
+    the scope to whoever has not the envelope.
+    """
+    return hashlib.sha256(b"secure-xcom/correlation\x00" + aad).hexdigest()[:32]
+
+
 def marshal_header(header: Header) -> bytes:
     """Section 2.2.
 

@@ -18,7 +18,7 @@ from cachetools import TTLCache
 
 from secure_xcom import forks
 from secure_xcom.errors import ConfigError
-from secure_xcom.format.envelope import DATA_KEY_BYTES, KEY_ID_BYTES, key_aad
+from secure_xcom.format.envelope import DATA_KEY_BYTES, KEY_ID_BYTES, correlation_id, key_aad
 from secure_xcom.keys.protocol import Kek
 from secure_xcom.model import WrappedKey
 from secure_xcom.single_flight import SingleFlight
@@ -41,6 +41,8 @@ class SealingKey:
     key_id: bytes
     data_key: bytes = field(repr=False)
     _wrapping: Future[WrappedKey]
+    #: By which the audit log and that of Cloud KMS name the key.
+    correlation_id: str = ""
 
     def wrapped(self) -> WrappedKey:
         """The form in which the key travels; waits for it.
@@ -164,7 +166,7 @@ class DataKeys:
         data_key = self._random(DATA_KEY_BYTES)
         aad = key_aad(scope, key_id)
         wrapping = start(lambda: self._kek.wrap(data_key, aad), "secure-xcom-wrap")
-        return SealingKey(key_id, data_key, wrapping)
+        return SealingKey(key_id, data_key, wrapping, correlation_id(aad))
 
 
 def _digest(*parts: bytes) -> bytes:

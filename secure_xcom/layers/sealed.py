@@ -201,6 +201,7 @@ class Sealed:
         self._below.store(reference.store_uri)
         preamble = envelope.parse_whole_preamble(reference.preamble)
         header = preamble.unverified_header
+        attempt.unverified_claim = header.coordinate
         if reference.name != names.object_name(header.instance, preamble.header_bytes):
             raise AuthenticationError
         key = self.unwrapped(preamble, expected, attempt)
@@ -230,9 +231,11 @@ class Sealed:
             ConfigError: its KEK or its deployment is not trusted.
             AuthenticationError: it was sealed for another place.
         """
-        attempt.wrapped = preamble.unverified_wrapped
-        self._keys.check_trusted(preamble.unverified_wrapped)
         header = preamble.unverified_header
+        wrapped, aad = self._wrapping(preamble)
+        attempt.wrapped, attempt.unverified_claim = wrapped, header.coordinate
+        attempt.correlation_id = envelope.correlation_id(aad)
+        self._keys.check_trusted(wrapped)
         deployment, sign, kind = header.instance.partition("#")
         if deployment not in self._trusted:
             raise ConfigError(
@@ -243,7 +246,6 @@ class Sealed:
             )
         if sign + kind != self._mark or not expected.matches(header.coordinate):
             raise AuthenticationError
-        wrapped, aad = self._wrapping(preamble)
         return lambda: self._keys.for_opening(wrapped, aad)
 
     def opened(

@@ -117,6 +117,7 @@ class States:
     ) -> tuple[bytes, list[bytes]]:
         """The preamble and the body of a state. It is held whole, and its key is wrapped by now."""
         key = self._sealed.key_for(coordinate)
+        attempt.correlation_id = key.correlation_id
         payload = codecs.encode(text)
         attempt.raw_bytes = payload.raw_bytes
         sealing = self._sealed.seal(payload, coordinate, key)

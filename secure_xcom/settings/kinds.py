@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from secure_xcom.audit.sinks import STANDARD_ERROR, TASK_LOG
 from secure_xcom.errors import ConfigError
 from secure_xcom.uris import PREFIX_CHARACTERS_MAX, BucketPrefix, parse_kek, parse_store
 
@@ -46,6 +48,13 @@ def is_instance(name: str) -> bool:
 def is_connection(name: str) -> bool:
     """Whether `name` has the form of an Airflow connection id, or is empty."""
     return _CONNECTION.fullmatch(name) is not None
+
+
+def is_audit_sink(place: str) -> bool:
+    """Whether `place` is where lines of the audit log can go: a name, or the path of a file."""
+    if place in (TASK_LOG, STANDARD_ERROR):
+        return True
+    return place.isprintable() and place.startswith("/") and place == os.path.normpath(place) != "/"
 
 
 def is_pattern(pattern: str) -> bool:

@@ -40,6 +40,8 @@ def _against_strict(values: Mapping[str, Any]) -> Iterator[str]:
         # What is not set has a default that strict is content with, or implies.
         if values.get(name, allowed) not in (allowed, None):
             yield f"{name} is set to what strict refuses; leave it out"
+    if values.get("audit_log", (None,)) == ():
+        yield "audit_log is empty, and strict needs a line for each value"
     if values.get("instance", "") == "":
         yield "instance is not set, and strict needs the deployment's name in every sealed value"
     if "" in (values.get("trusted_instances") or ()):

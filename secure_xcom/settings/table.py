@@ -292,6 +292,19 @@ class Settings:
             section_only=True,
         ),
     )
+    audit_log: tuple[str, ...] = field(
+        default=("task-log",),
+        metadata=_row(
+            kinds.listing(
+                "places, each task-log, stderr or the absolute path of a file", kinds.is_audit_sink
+            ),
+            "Where the lines of the audit log go, whatever levels Airflow's logging has: task-log "
+            "is the log of the task, or of the process elsewhere; stderr is standard error, as "
+            "JSON for Cloud Logging; and a file is appended to. Several at once. An empty list "
+            "switches the audit log off.",
+            "stderr, /var/log/airflow/secure-xcom.jsonl",
+        ),
+    )
     require_cloud_kms: bool = field(
         default=False,
         metadata=_row(
@@ -307,8 +320,8 @@ class Settings:
             kinds.switch(),
             "The whole regulated posture at once: Cloud KMS only, an instance name, unsealed rows "
             "and former backends' rows refused, reads refused that do not say which XCom they "
-            "want, pulled values masked, the cluster policy active. A setting that contradicts it "
-            "is an error.",
+            "want, pulled values masked, the cluster policy active, a line of the audit log for "
+            "each value. A setting that contradicts it is an error.",
             "true",
         ),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import signal
@@ -22,6 +23,9 @@ from secure_xcom.errors import (
 )
 from secure_xcom.keys.cloud_kms import kek as cloud_kms
 from secure_xcom.keys.cloud_kms.kek import CloudKms
+from secure_xcom.model import Coordinate, Expected
+from secure_xcom.settings import load
+from secure_xcom.stack import build
 
 DATA_KEY = bytes(range(200, 232))
 AAD = b"additional data"
@@ -79,6 +83,33 @@ def test_requests_carry_their_checksums(kms, monkeypatch):
     refusal(KeyServiceError, lambda: kek.wrap(DATA_KEY, AAD))
     refusal(KeyServiceError, lambda: kek.unwrap(wrapped, AAD))
     assert kms.traffic.calls() == {"Encrypt": 3, "Decrypt": 3}
+
+
+def test_a_random_id_goes_with_each_request_into_the_service_s_audit_log(kms, caplog, monkeypatch):
+    """Where Cloud Audit Logs show `x-goog-request-reason`; nothing of the coordinate does."""
+    monkeypatch.setattr(cloud_kms, "make_client", kms.make_client)
+    where = Coordinate("payments", "manual__2026-11-22", "load", -1, "return_value")
+    section = {"kek_uri": URI, "store_uri": "file:///nowhere", "threshold_bytes": "-1"}
+    settings = load(section, None, None)
+
+    def stack():
+        return build(settings)
+
+    row = stack().put("value", where)
+    other = stack().put("value", where)
+    assert stack().get(row, Expected.exactly(where)).value == "value"
+    lines = [json.loads(text) for text in caplog.messages if text.startswith('{"time"')]
+    sealed, sealed_again, opened = [line["correlation_id"] for line in lines]
+    reasons = [
+        (entry["methodName"], entry["requestMetadata"]["requestAttributes"]["reason"])
+        for entry in kms.audit_log
+    ]
+    assert reasons == [("Encrypt", sealed), ("Encrypt", sealed_again), ("Decrypt", opened)]
+    assert sealed == opened != sealed_again
+    assert re.fullmatch("[0-9a-f]{32}", sealed)
+    shown = json.dumps(kms.audit_log)
+    assert [text for text in ("payments", "manual", "load", "return_value") if text in shown] == []
+    assert other != row
 
 
 @pytest.mark.parametrize("field", ["ciphertext", "additional_authenticated_data"])

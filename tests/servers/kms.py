@@ -147,6 +147,8 @@ class KmsServer:
     def __init__(self, directory: Path | None = None) -> None:
         self.traffic = Traffic(CORRUPTIONS)
         self.environment: dict[str, str] = {}
+        #: What Cloud Audit Logs would hold of each call, as far as tests look at it.
+        self.audit_log: list[dict[str, object]] = []
         #: The fields that came without a checksum.
         self.unchecked: list[str] = []
         self._directory = directory
@@ -352,7 +354,19 @@ class KmsServer:
     def _guarded(self, name: str, serve):
         def guarded(request: object, context: grpc.ServicerContext) -> object:
             encrypted = context.auth_context().get("transport_security_type") == [b"ssl"]
-            token = dict(context.invocation_metadata()).get("authorization", "")
+            metadata = dict(context.invocation_metadata())
+            token = metadata.get("authorization", "")
+            reason = metadata.get("x-goog-request-reason")
+            self.audit_log.append(
+                {
+                    "methodName": name,
+                    "resourceName": getattr(request, "name", ""),
+                    "requestMetadata": {
+                        "callerSuppliedUserAgent": metadata.get("user-agent", ""),
+                        "requestAttributes": {} if reason is None else {"reason": reason},
+                    },
+                }
+            )
             if encrypted and not token.startswith("Bearer "):
                 raise Refused(grpc.StatusCode.UNAUTHENTICATED, "The request has no credentials.")
             if (permission := PERMISSIONS.get(name)) in self._denied:

@@ -27,6 +27,7 @@ NAMES = (
     "policy",
     "rendered_fields",
     "masking",
+    "audit_log",
     "strict",
     "credentials",
     "key.kind",

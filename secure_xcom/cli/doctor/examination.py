@@ -13,7 +13,7 @@ from contextlib import redirect_stdout
 from typing import TYPE_CHECKING
 
 from secure_xcom.airflow import configuration, diagnosis
-from secure_xcom.cli.doctor import airflow, key, libraries, store
+from secure_xcom.cli.doctor import airflow, key, libraries, store, trail
 from secure_xcom.cli.doctor import settings as settings_checks
 from secure_xcom.cli.doctor.check import Check, failed, passed, refused
 from secure_xcom.errors import ConfigError
@@ -69,8 +69,12 @@ def _checks(retention_days: int | None) -> Iterator[Check]:
         *airflow.safely("masking", lambda: airflow.masking(settings)),
     ]
     yield from measures
+    audited = list(trail.checks(settings))
+    yield from audited
     yield settings_checks.strict(
-        settings, measures=all(check.status == "pass" for check in measures)
+        settings,
+        measures=all(check.status == "pass" for check in measures)
+        and all(check.status != "fail" for check in audited),
     )
     yield from services(settings, lambda: configuration.credentials(settings), retention_days)
 

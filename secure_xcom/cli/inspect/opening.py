@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import getpass
 import json
-import logging
 import math
 import os
+import socket
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import AbstractContextManager, contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, Any, cast
 
 from secure_xcom import audit
+from secure_xcom.audit.sinks import STANDARD_ERROR, TASK_LOG
 from secure_xcom.cli.inspect import stores
 from secure_xcom.cli.inspect.report import Report
 from secure_xcom.cli.inspect.subject import File, Object, Row
@@ -30,11 +31,13 @@ from secure_xcom.format.envelope import PREAMBLE_BYTES_MAX
 from secure_xcom.format.reference import dumps, state_to_row, to_row
 from secure_xcom.layers.sealed import body_bytes_max
 from secure_xcom.layers.states import text_of
-from secure_xcom.model import Expected, Inline, StateObject
+from secure_xcom.model import Coordinate, Expected, Inline, StateObject
 from secure_xcom.stores.file import write_all
 
-#: Nothing is expected of where it belongs: the person who asks sees what it says.
-_ANYWHERE = Expected()
+if TYPE_CHECKING:
+    from google.auth.credentials import Credentials
+
+    from secure_xcom.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,40 +50,90 @@ class Readable:
     data: bytes = field(repr=False)
 
 
-def open_(given: Row | Object | File, report: Report, output: Path | None) -> Readable:
+def open_(
+    given: Row | Object | File, asked: Expected, report: Report, output: Path | None, reason: str
+) -> Readable:
     """Open a value, and write it to a file if one is named.
 
-    Each attempt leaves a line in the audit log, on standard error as well.
+    Each attempt leaves a line in the audit log, on standard error as well, before anything of the
+    value is shown or written.
+
+    Args:
+        given: the row, the object or the file.
+        asked: which XCom it is to be, as far as whoever asks has said it.
+        report: what was found without a key.
+        output: the file, if one is named.
+        reason: why it is opened, as the audit log says it.
 
     Raises:
         SecureXComError: any of the tree; nothing of the value was shown or written.
     """
-    with _audited(), _new_file(output) as file:
+    with _new_file(output) as file:
         with redirect_stdout(sys.stderr):
-            opened = _written(_value(given, report))
+            opened = _written(_value(given, asked, report, reason))
         if file is not None:
             _write(file, opened.data, cast("Path", output))
     return opened
 
 
-def _value(given: Row | Object | File, report: Report) -> object:
+def _value(given: Row | Object | File, asked: Expected, report: Report, reason: str) -> object:
+    claim = _claim(report)
+    with _acting(reason), audit.failure("open", asked, claim):
+        settings = stores.settings(with_key=True)
+    # A command has no log of a task.
+    places = [place for place in settings.audit_log if place not in (TASK_LOG, STANDARD_ERROR)]
+    with _acting(reason, *places):
+        with audit.failure("open", asked, claim):
+            audit.check()
+            if settings.strict and not reason:
+                raise ConfigError(
+                    "strict is on, and a value is opened for a reason that the audit log keeps: "
+                    "say it with --reason, such as the number of a ticket."
+                )
+            row = _row(given, report, settings.max_value_bytes)
+            credentials = stores.credentials(settings)
+        return _opened(row, asked, report, settings, credentials)
+
+
+def _opened(
+    row: Mapping[str, object],
+    asked: Expected,
+    report: Report,
+    settings: Settings,
+    credentials: Credentials | None,
+) -> object:
     from secure_xcom.stack import build, build_states  # noqa: PLC0415 - for this alone
 
-    with audit.failure("open", _ANYWHERE):
-        settings = stores.settings(with_key=True)
-        row = _row(given, report, settings.max_value_bytes)
-        credentials = stores.credentials(settings)
-        if report.state is None:
-            stack = build(settings, credentials)
-        else:
-            states = build_states(settings, report.state, credentials)
     if report.state is None:
-        return stack.get(row, _ANYWHERE).value
-    opened = states.from_row(dumps(row).decode(), _ANYWHERE)
-    with audit.failure("open", _ANYWHERE), suppress(ValueError, RecursionError):
+        with audit.failure("open", asked, _claim(report)):
+            stack = build(settings, credentials)
+        return stack.get(row, asked).value
+    with audit.failure("open", asked, _claim(report)):
+        states = build_states(settings, report.state, credentials)
+    opened = states.from_row(dumps(row).decode(), asked)
+    with audit.failure("open", asked), suppress(ValueError, RecursionError):
         # What these errors hold is the state itself.
         return json.loads(text_of(opened.payload))
     raise FormatError("The state is not JSON.")
+
+
+def _acting(reason: str, *places: str) -> AbstractContextManager[None]:
+    """Have the audit log name who asks, and where; standard error has its lines in any case."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):
+        user = str(os.getuid())
+    host = socket.gethostname()
+    return audit.acting(f"inspect:{user}", (STANDARD_ERROR, *places), host=host, reason=reason)
+
+
+def _claim(report: Report) -> Coordinate | None:
+    """Where an envelope says that it belongs, if it could be read."""
+    said = report.envelope or {}
+    if "key" not in said:
+        return None
+    names = ("dag_id", "run_id", "task_id", "map_index", "key")
+    return Coordinate(*(cast("Any", said[name]) for name in names))
 
 
 def _row(given: Row | Object | File, report: Report, max_value_bytes: int) -> Mapping[str, object]:
@@ -143,29 +196,6 @@ def _is_json(value: object) -> bool:
     if type(value) is float:
         return math.isfinite(value)
     return value is None or type(value) in (str, int, bool)
-
-
-@contextmanager
-def _audited() -> Iterator[None]:
-    """Have the audit log on standard error, with the name of who asks."""
-    try:
-        user = getpass.getuser()
-    except (OSError, KeyError):
-        user = str(os.getuid())
-    handler = logging.StreamHandler(sys.stderr)
-    before = audit.logger.level, audit.logger.propagate, audit.logger.disabled
-    audit.logger.addHandler(handler)
-    # Airflow's own handler would write it to standard output as well.
-    audit.logger.setLevel(logging.INFO)
-    audit.logger.propagate = False
-    audit.logger.disabled = False
-    try:
-        with audit.acting(f"inspect:{user}"):
-            yield
-    finally:
-        audit.logger.removeHandler(handler)
-        audit.logger.setLevel(before[0])
-        audit.logger.propagate, audit.logger.disabled = before[1:]
 
 
 @contextmanager

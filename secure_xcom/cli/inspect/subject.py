@@ -19,6 +19,7 @@ from secure_xcom.errors import ConfigError, FormatError
 from secure_xcom.format.body import BODY_HEADER_BYTES
 from secure_xcom.format.envelope import MAGIC, PREAMBLE_BYTES_MAX
 from secure_xcom.format.reference import claimed, is_tagged
+from secure_xcom.model import Expected
 from secure_xcom.uris import FILE, GCS, LEGACY, scheme
 
 #: A longer row is not looked at; `threshold_bytes` keeps such values out of rows.
@@ -86,6 +87,26 @@ def given(argument: str) -> Row | Object | File:
         f"{argument[:200]!r} is no file. Name a file, an object (gs://… or file:///…), or give the "
         "row itself as JSON; with - it is read from standard input."
     )
+
+
+def stored(asked: Expected) -> Row:
+    """Give the row of an XCom as the metadata database has it.
+
+    Raises:
+        ConfigError: there is no Airflow here, its database cannot be asked, or has no such row.
+        FormatError: it is too long, or says twice what a row says once.
+    """
+    from secure_xcom.airflow import database  # noqa: PLC0415 - only where it is asked for
+
+    found = database.row(asked)
+    if found is None:
+        raise ConfigError(
+            f"The metadata database has no XCom {asked.key!r} of dag {asked.dag_id!r}, run "
+            f"{asked.run_id!r}, task {asked.task_id!r}, map index {asked.map_index}."
+        )
+    if len(found) > ROW_BYTES_MAX:
+        raise FormatError(f"The row is too long: {ROW_BYTES_MAX} bytes are looked at, and no more.")
+    return _row("the metadata database", found)
 
 
 def _exists(path: Path) -> bool:

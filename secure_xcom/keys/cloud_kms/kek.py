@@ -21,7 +21,7 @@ import google_crc32c
 
 from secure_xcom import forks, threads
 from secure_xcom.errors import AuthenticationError, ConfigError, KeyServiceError
-from secure_xcom.format.envelope import DATA_KEY_BYTES
+from secure_xcom.format.envelope import DATA_KEY_BYTES, correlation_id
 from secure_xcom.keys.cloud_kms.errors import (
     DECRYPT,
     ENCRYPT,
@@ -150,7 +150,9 @@ class CloudKms:
         }
 
         def encrypt(client: KeyManagementServiceClient, seconds: float) -> WrappedKey:
-            answer = client.encrypt(request=request, retry=None, timeout=seconds)
+            answer = client.encrypt(
+                request=request, retry=None, timeout=seconds, metadata=_reason(aad)
+            )
             return WrappedKey(self._uri, answer.ciphertext, _version(answer, self._key_name))
 
         return self.call(ENCRYPT, encrypt)
@@ -166,7 +168,9 @@ class CloudKms:
         }
 
         def decrypt(client: KeyManagementServiceClient, seconds: float) -> bytes:
-            answer = client.decrypt(request=request, retry=None, timeout=seconds)
+            answer = client.decrypt(
+                request=request, retry=None, timeout=seconds, metadata=_reason(aad)
+            )
             return _plaintext(answer)
 
         data_key = self.call(DECRYPT, decrypt)
@@ -242,6 +246,15 @@ class CloudKms:
                 transport = logging.getLogger(type(self._client.transport).__module__)
                 transport.addFilter(_above_debug)
             return self._client
+
+
+def _reason(aad: bytes) -> list[tuple[str, str]]:
+    """The header whose text Cloud Audit Logs show as `requestMetadata.requestAttributes.reason`.
+
+    See https://cloud.google.com/apis/docs/system-parameters and
+    https://cloud.google.com/logging/docs/reference/audit/auditlog/rest/Shared.Types/AuditLog.
+    """
+    return [("x-goog-request-reason", correlation_id(aad))]
 
 
 def _version(answer: EncryptResponse, key_name: str) -> str:

@@ -10,6 +10,7 @@ import getpass
 import io
 import json
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -25,9 +26,11 @@ from vectors.case import load
 from secure_xcom.airflow import versions
 from secure_xcom.cli import main
 from secure_xcom.cli.inspect import clear, opening, stores, subject
+from secure_xcom.cli.inspect.opening import Readable
 from secure_xcom.errors import ConfigError, FormatError, SecureXComError
 from secure_xcom.format.envelope import parse_preamble
 from secure_xcom.format.names import object_name
+from secure_xcom.keys.local import create_key_file
 from secure_xcom.model import Expected
 from secure_xcom.settings import load as load_settings
 from secure_xcom.stack import build_states
@@ -53,13 +56,13 @@ def deployment(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def inspect(capsys):
+def inspect(capfd):
     """Run the command; its exit status, and what it printed where."""
 
     def run(*arguments):
-        capsys.readouterr()  # where Airflow logs to standard output, a test's own values left lines
+        capfd.readouterr()  # where Airflow logs to standard output, a test's own values left lines
         code = main(["inspect", *map(str, arguments)])
-        out, err = capsys.readouterr()
+        out, err = capfd.readouterr()
         return SimpleNamespace(code=code, out=out, err=err)
 
     return run
@@ -181,7 +184,7 @@ def test_an_object_alone_shows_its_size_and_whether_it_is_named_as_one(deploymen
     done = inspect(uri, "--open")
     assert done.code == 2
     assert "Give the row" in done.err
-    assert [line["error"] for line in audited(done.err)] == ["ConfigError"]
+    assert [line.get("error") for line in audited(done.err)] == ["ConfigError"]
     path = path_of(deployment, row)
     path.rename(path.with_name("renamed"))
     code, report = found(uri.rpartition("/")[0] + "/renamed")
@@ -348,7 +351,7 @@ def test_what_a_task_would_refuse_is_said_without_a_key(
     code, report = found(row)
     assert (code, list(disagreeing(report))) == (1, [what])
     (error,) = errors(report)
-    assert [line["error"] for line in audited(inspect(row, "--open").err)] == [error]
+    assert [line.get("error") for line in audited(inspect(row, "--open").err)] == [error]
     assert f"{what}: no ({error})" in inspect(row).out
 
 
@@ -514,7 +517,7 @@ def test_a_state_in_another_place_is_refused(deployment, found, inspect):
         assert (code, list(disagreeing(report))) == (1, [what])
         assert errors(report) == ["AuthenticationError"]
         done = inspect(json.dumps(moved), "--open")
-        assert (done.code, [line["error"] for line in audited(done.err)]) == (
+        assert (done.code, [line.get("error") for line in audited(done.err)]) == (
             *(2, ["AuthenticationError"]),
         )
 
@@ -535,7 +538,7 @@ def test_a_state_s_preamble_in_the_row_of_an_xcom_is_refused(deployment, found, 
             "the object is there",
         ],
     )
-    assert [line["error"] for line in audited(inspect(json.dumps(row), "--open").err)] == [
+    assert [line.get("error") for line in audited(inspect(json.dumps(row), "--open").err)] == [
         "AuthenticationError"
     ]
 
@@ -549,7 +552,7 @@ def test_a_state_without_an_object_or_of_no_state_store_is_said(deployment, foun
         code, report = found(json.dumps(changed))
         assert (code, list(disagreeing(report)), errors(report)) == (1, [what], [error])
         done = inspect(json.dumps(changed), "--open")
-        assert [line["error"] for line in audited(done.err)] == [error]
+        assert [line.get("error") for line in audited(done.err)] == [error]
     (deployment.store_folder / "~state/task" / row["object"]).unlink()
     code, report = found(json.dumps(row))
     assert (code, list(disagreeing(report))) == (1, ["the object is there"])
@@ -650,7 +653,7 @@ def test_what_cannot_be_looked_at_is_said(deployment, inspect, tmp_path):
 
 
 def audited(printed):
-    return [json.loads(line) for line in printed.splitlines() if line.startswith('{"time"')]
+    return [json.loads(line) for line in printed.splitlines() if line.startswith('{"severity"')]
 
 
 @pytest.mark.parametrize("place", [inline, offloaded])
@@ -666,8 +669,86 @@ def test_it_opens_with_the_deployment_s_settings_and_says_so(deployment, inspect
     assert [line[name] for name in ("dag_id", "run_id", "task_id", "map_index", "key")] == [
         *("payments", "manual__2026-11-22", "load", 2, "return_value")
     ]
-    assert line["object"] == row.get("object")
+    assert line.get("object") == row.get("object")
     assert CANARY not in done.err
+
+
+def test_the_trail_of_an_opening_is_written_before_the_value_is_shown(
+    deployment, inspect, monkeypatch, tmp_path
+):
+    trail = tmp_path / "trail"
+    monkeypatch.setenv("AIRFLOW__SECURE_XCOM__AUDIT_LOG", f"task-log, {trail}")
+    seen = []
+    monkeypatch.setattr(
+        opening,
+        "_written",
+        lambda _: seen.append(trail.read_text()) or Readable("t", "text", b"x"),
+    )
+    done = inspect(json.dumps(inline(deployment)), "--open", "--reason", "ticket 7")
+    assert done.code == 0
+    (line,) = map(json.loads, trail.read_text().splitlines())
+    assert seen == [trail.read_text()]
+    assert (line["operation"], line["outcome"]) == ("open", "ok")
+    assert line["actor"] == f"inspect:{getpass.getuser()}"
+    assert (line["host"], line["reason"]) == (socket.gethostname(), "ticket 7")
+    (shown,) = audited(done.err)
+    assert shown.items() >= line.items()
+
+
+def test_without_its_trail_nothing_is_opened(deployment, inspect, monkeypatch, tmp_path):
+    monkeypatch.setenv("AIRFLOW__SECURE_XCOM__AUDIT_LOG", str(tmp_path / "missing" / "trail"))
+    done = inspect(json.dumps(inline(deployment)), "--open")
+    assert done.code == 2
+    assert "audit log cannot be written" in done.err
+    assert CANARY not in done.out + done.err
+    assert [(line["outcome"], line["error"]) for line in audited(done.err)] == [
+        ("refused", "ConfigError")
+    ]
+
+
+def test_strict_asks_for_a_reason(deployment, inspect, monkeypatch):
+    row = json.dumps(inline(deployment))
+    strict = dataclasses.replace(stores.settings(with_key=True), strict=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(stores, "settings", lambda **_: strict)
+        done = inspect(row, "--open")
+        assert done.code == 2
+        assert "--reason" in done.err
+        assert CANARY not in done.out + done.err
+        (line,) = audited(done.err)
+        assert (line["operation"], line["error"]) == ("refuse", "ConfigError")
+        assert (line["unverified_dag_id"], line["unverified_map_index"]) == ("payments", 2)
+        assert inspect(row, "--open", "--reason", "ticket 7").code == 0
+
+
+def test_a_refused_opening_names_the_place_that_the_envelope_claims(deployment, inspect):
+    row = json.dumps(inline(deployment))
+    deployment.key_file.unlink()
+    create_key_file(deployment.key_file)
+    done = inspect(row, "--open")
+    (line,) = audited(done.err)
+    assert (line["operation"], line["error"]) == ("refuse", "AuthenticationError")
+    names = ("dag_id", "run_id", "task_id", "map_index", "key")
+    assert not set(names) & set(line)
+    assert [line[f"unverified_{name}"] for name in names] == [
+        *("payments", "manual__2026-11-22", "load", 2, "return_value")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "Give a row"),
+        (["--dag-id", "d", "--run-id", "r"], "--task-id is missing"),
+        (["{}", "--dag-id", "d"], "leave out either"),
+        (["--dag-id", "d", "--run-id", "r", "--task-id", "t"], "no Airflow"),
+        (["{}", "--reason", "x"], "--open"),
+    ],
+)
+def test_an_xcom_is_named_wholly_and_alone(deployment, inspect, arguments, said):
+    done = inspect(*arguments)
+    assert done.code == 2
+    assert said in done.err
 
 
 def test_a_file_is_opened(deployment, found, tmp_path):
@@ -809,7 +890,7 @@ def test_it_fails_closed(deployment, inspect, tmp_path, monkeypatch, place, chan
         assert done.code == 2
         assert "Opened" not in done.out
         assert CANARY not in done.out + done.err
-        assert [(line["operation"], line["error"]) for line in audited(done.err)] == [
+        assert [(line["operation"], line.get("error")) for line in audited(done.err)] == [
             (operation, error)
         ]
     assert not output.exists()
