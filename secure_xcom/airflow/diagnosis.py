@@ -7,6 +7,7 @@ database unless the process says that it may use it, as Airflow's own commands d
 from __future__ import annotations
 
 import secrets
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
@@ -41,6 +42,24 @@ def backend_is_ours() -> bool:
         Exception: whatever the import raises.
     """
     return policy.is_ours(configuration.backend())
+
+
+def link_keys() -> frozenset[str]:
+    """Give the keys of XComs that operator links of installed providers are made of (Airflow 2).
+
+    On Airflow 3 there are none: tasks make the addresses, and keep them in clear.
+    """
+    if versions.is_airflow_3():
+        return frozenset()
+    manager: Any = import_module("airflow.providers_manager").ProvidersManager()
+    keys = set()
+    for name in manager.extra_links_class_names:
+        module, _, link = name.rpartition(".")
+        # A link whose own dependencies are missing is none.
+        with suppress(Exception):
+            key = getattr(getattr(import_module(module), link), "key", None)
+            keys |= {key} if isinstance(key, str) else set()
+    return frozenset(keys)
 
 
 def unseen_variables() -> str:

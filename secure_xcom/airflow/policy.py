@@ -14,7 +14,7 @@ from typing import Any
 
 import pluggy
 
-from secure_xcom.airflow import rendered, versions
+from secure_xcom.airflow import links, orm, rendered, versions
 
 _hookimpl = pluggy.HookimplMarker("airflow.policy")
 
@@ -84,3 +84,7 @@ def _takes(operator: type) -> bool:
         for base in operator.__mro__
         if "__init__" in vars(base) and base is not object
     )
+
+
+orm.install()
+links.install()

@@ -18,9 +18,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Query, reconstructor
 
 from secure_xcom import audit
-from secure_xcom.airflow import committing, deleting, overwriting, preload, versions
+from secure_xcom.airflow import committing, deleting, links, overwriting, preload, versions
 from secure_xcom.airflow.deferred import Deferred, deferring, is_deferring
-from secure_xcom.airflow.reading import read
+from secure_xcom.airflow.reading import of_row, read
 from secure_xcom.airflow.writing import write
 from secure_xcom.errors import FormatError, SecureXComError, UnsealedError
 from secure_xcom.format.reference import claimed, from_row, is_tagged
@@ -53,7 +53,8 @@ class SecureXComBackend(BaseXCom):  # type: ignore[misc] # Airflow 3 has no such
         """Open a row, or the part of one that Airflow selected."""
         if is_deferring():
             return Deferred(result)
-        return _read(result.value, _expected(result))
+        # The value of an instance of this class is its description by now.
+        return _read(getattr(result, "stored", result.value), of_row(result))
 
     def orm_deserialize_value(self) -> Any:
         """Describe the value for a listing: no key is used, and no store is called."""
@@ -133,7 +134,7 @@ class SecureXComBackend(BaseXCom):  # type: ignore[misc] # Airflow 3 has no such
         # What `XCom.clear` loads are instances of the base class, with a value already parsed.
         row = _parse_quietly(getattr(xcom, "stored", getattr(xcom, "value", None)))
         if deleting.has_object(row):
-            where = _expected(xcom)
+            where = of_row(xcom)
             committing.once_committed(session, partial(deleting.delete_object, row, where))
 
 
@@ -161,20 +162,6 @@ def _select_located(statement: Any) -> Any:
 
 # A lazy sequence that was pickled, for a task in a virtual environment of its own, selects anew.
 versions.select_rows_by(_select_located)
-
-
-def _expected(result: Any) -> Expected:
-    def known(name: str, kind: type) -> Any:
-        value = getattr(result, name, None)
-        return value if isinstance(value, kind) else None
-
-    return Expected(
-        known("dag_id", str),
-        known("run_id", str),
-        known("task_id", str),
-        known("map_index", int),
-        known("key", str),
-    )
 
 
 def _read(stored: Any, expected: Expected) -> object:
@@ -223,4 +210,5 @@ def _deserialized(stored: Any, object_hook: Any) -> Any:
         ) from None
 
 
+links.install()
 preload.install()

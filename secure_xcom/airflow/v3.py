@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from airflow.sdk.bases.xcom import BaseXCom
 from airflow.sdk.execution_time.lazy_sequence import LazyXComSequence
 
-from secure_xcom.airflow import deleting, order, overwriting, preload, versions
+from secure_xcom.airflow import deleting, order, orm, overwriting, preload, versions
 from secure_xcom.airflow.asynchronous import in_thread
 from secure_xcom.airflow.deferred import Deferred, deferring, is_deferring
 from secure_xcom.airflow.reading import read, read_many
@@ -369,4 +369,5 @@ def _forget_reader(key: int, reader: _SequenceReader) -> None:
 
 
 _bind_lazy_sequences()
+orm.install()
 preload.install()

@@ -185,6 +185,28 @@ def xcom_table() -> Any:
     return (models.XComModel if is_airflow_3() else models.BaseXCom).__table__
 
 
+class LinkMaker(NamedTuple):
+    """A method of Airflow's that makes the address of an operator link."""
+
+    module: str
+    owner: str
+    name: str
+    #: What it gives where there is no link.
+    none: str | None
+
+
+def makers_of_links() -> list[LinkMaker]:
+    """Give what makes operator links; on Airflow 3 it has moved, in 3.2."""
+    if not is_airflow_3():
+        module = "airflow.models.abstractoperator"
+        return [LinkMaker(module, "AbstractOperator", "get_extra_links", None)]
+    modules = ("serialized_objects", "definitions.operatorlink")
+    return [
+        LinkMaker(f"airflow.serialization.{module}", "XComOperatorLink", "get_link", "")
+        for module in modules
+    ]
+
+
 def secrets_masker() -> Any:
     """Give the module whose masker the log of a task goes through."""
     name = "airflow.sdk._shared" if is_airflow_3() else "airflow.utils.log"

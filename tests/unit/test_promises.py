@@ -16,6 +16,7 @@ PAGE = (ROOT / "docs" / "threat-model.md").read_text()
 SECTIONS = (
     "Airflow's own copies",
     "Which processes are masked",
+    "Reads outside of tasks",
     "What strict guarantees",
     "Failing closed",
 )

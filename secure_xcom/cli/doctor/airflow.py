@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from secure_xcom.airflow import diagnosis
 from secure_xcom.airflow.backend import DOTTED_NAME
+from secure_xcom.airflow.clear_keys import is_clear
 from secure_xcom.cli.doctor.check import Check, failed, passed, refused, warned
 from secure_xcom.errors import SecureXComError
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 #: The releases that the tests run on, as (major, minor).
 _SUPPORTED = ((2, 10), (2, 11), (3, 1), (3, 2), (3, 3), (3, 4))
+#: How many of many names are shown.
+_NAMES = 5
 #: What of somebody else's message is shown.
 _SHOWN = 300
 
@@ -72,6 +75,25 @@ def variables() -> Check:
         "connections that are kept there, are not seen.",
         "Run the command where the database can be reached, or in a task (docs/composer.md).",
     )
+
+
+def links(settings: Settings) -> Iterator[Check]:
+    """What operator links of providers are made of, where Airflow's webserver makes them."""
+    keys = diagnosis.link_keys()
+    if not keys:
+        return
+    clear = sorted(key for key in keys if is_clear(key, settings.clear_keys))
+    sealed = sorted(keys - set(clear))
+    yield passed(
+        "links",
+        f"Operator links of installed providers are made of XComs under {len(keys)} keys. Sealed, "
+        f"and no link in a webserver without the key: {_some(sealed)}. Clear: {_some(clear)}.",
+    )
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
+    return ", ".join(names[:_NAMES]) + more if names else "none"
 
 
 def policy(settings: Settings) -> Check:

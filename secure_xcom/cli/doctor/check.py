@@ -24,6 +24,7 @@ NAMES = (
     "unsealed_reads",
     "legacy_reads",
     "clear_keys",
+    "links",
     "policy",
     "rendered_fields",
     "masking",

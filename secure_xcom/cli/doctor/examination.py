@@ -63,6 +63,7 @@ def _checks(retention_days: int | None) -> Iterator[Check]:
         yield refused("settings", error)
         return
     yield from settings_checks.checks(settings, settings_checks.sources(texts))
+    yield from airflow.links(settings)
     measures = [
         *airflow.safely("policy", lambda: airflow.policy(settings)),
         *airflow.safely("rendered_fields", airflow.rendered_fields),
