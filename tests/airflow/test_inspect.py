@@ -22,13 +22,18 @@ def inspect(home, *arguments, code=0):
 def audited(printed):
     """Give the audit log's lines in what was printed, whatever stands around them."""
     decoder = json.JSONDecoder()
-    starts = (line.find('{"time"') for line in printed.splitlines())
+    starts = (max(line.find('{"time"'), line.find('{"severity"')) for line in printed.splitlines())
     lines = [
         decoder.raw_decode(line[at:])[0]
         for line, at in zip(printed.splitlines(), starts, strict=False)
         if at >= 0
     ]
     return [line for line in lines if "operation" in line]
+
+
+def _run_id(home):
+    with home.connect() as database:
+        return database.execute("SELECT run_id FROM dag_run").fetchone()[0]
 
 
 @pytest.mark.parametrize("environment", ["2.11.2", DEFAULT], indirect=True)
@@ -55,8 +60,24 @@ def test_what_a_dag_wrote_is_shown_and_opened(home):
     assert found["object"]["object"] == name
     assert found["envelope"]["body_bytes"] == len(body)
     assert (found["envelope"]["task_id"], found["envelope"]["instance"]) == ("long", "prod")
-    found, _ = inspect(home, f"{settings['store_uri']}/{name}")
-    assert (found["kind"], found["envelope"]) == ("body", None)
+    body_alone, _ = inspect(home, f"{settings['store_uri']}/{name}")
+    assert (body_alone["kind"], body_alone["envelope"]) == ("body", None)
+
+    where = ("--dag-id", "inspected", "--run-id", _run_id(home))
+    given, printed = inspect(home, *where, "--task-id", "short", "--open", "--reason", "ticket 7")
+    assert given["opened"]["value"] == {"card": canary}
+    assert [(line["reason"], line["task_id"]) for line in audited(printed)] == [
+        ("ticket 7", "short")
+    ]
+    with home.connect() as database:
+        database.execute(
+            "UPDATE xcom SET value = (SELECT value FROM xcom WHERE task_id = 'long') "
+            "WHERE task_id = 'pull' AND key = 'return_value'"
+        )
+    _, printed = inspect(home, *where, "--task-id", "pull", "--open", code=2)
+    (line,) = audited(printed)
+    assert (line["operation"], line["task_id"]) == ("refuse", "pull")
+    assert line["unverified_task_id"] == "long"
 
     output = home.path / "opened"
     found, printed = inspect(home, long, "--open", "--output", str(output))

@@ -98,6 +98,30 @@ def test_supervised_processes(monkeypatch):
     assert not versions.is_supervised()
 
 
+def test_the_table_of_xcoms_has_what_says_which_one_a_row_is():
+    columns = {column.name for column in versions.xcom_table().columns}
+    assert columns >= {"dag_id", "run_id", "task_id", "map_index", "key", "value"}
+
+
+@pytest.mark.skipif(not AIRFLOW_3, reason="the model is the backend there")
+def test_the_model_opens_sealed_rows():
+    model = versions.xcom_operations(import_module("airflow.models.xcom"))
+    for name in ("deserialize_value", "get_many"):
+        assert hasattr(getattr(model, name), "__wrapped__"), name
+
+
+def test_links_that_cannot_be_opened_are_left_out():
+    import_module("airflow.serialization.serialized_objects")
+    bound = [
+        hasattr(getattr(owner, place.name), "__wrapped__")
+        for place in versions.makers_of_links()
+        if (module := sys.modules.get(place.module))
+        if (owner := getattr(module, place.owner, None))
+    ]
+    assert bound
+    assert all(bound)
+
+
 @pytest.mark.skipif(not AIRFLOW_3, reason="sequences select the coordinate there")
 def test_what_a_lazy_sequence_reads():
     from airflow.sdk.execution_time.lazy_sequence import LazyXComSequence  # noqa: PLC0415
