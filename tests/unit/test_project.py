@@ -147,8 +147,6 @@ TAKING_APART = frozenset(
     ("startswith", "removeprefix", "partition", "rpartition", "split", "rsplit", "find", "index")
 ) | frozenset(("compile", "match", "fullmatch", "search", "sub", "urlparse", "urlsplit"))
 SCHEMES = {name: text for name, text in vars(uris).items() if str(text).endswith("://")}
-#: That one does so until it uses `uris.py`.
-TAKE_URIS_APART = {"stores/gcs/errors.py"}
 
 
 def names_scheme(node):
@@ -184,7 +182,7 @@ def test_only_one_module_takes_uris_apart_or_builds_them():
         for module in MODULES
         if any(map(handles_uri, ast.walk(ast.parse(module.read_text()))))
     }
-    assert found == {"uris.py", *TAKE_URIS_APART}
+    assert found == {"uris.py"}
 
 
 @pytest.mark.parametrize(
