@@ -24,7 +24,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 #: What stands further down may import what stands further up, and parts side by side nothing of
 #: each other.
 ORDER = (
-    {"errors", "forks", "text"},
+    {"errors", "forks", "telemetry", "text"},
     {"__init__"},
     {"google_errors", "model", "signals", "single_flight", "threads", "uris"},
     {"audit", "format"},

@@ -14,7 +14,6 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from secure_xcom import audit, forks, signals
-from secure_xcom.airflow import metrics
 from secure_xcom.airflow.masking import maskers
 from secure_xcom.airflow.masking.index import MOST_CHARACTERS, MOST_TEXTS, Index, spellings
 from secure_xcom.airflow.masking.leaves import leaves
@@ -178,7 +177,6 @@ class _Pulled:
                 "task, or log nothing of it; with strict = true such lines are withheld.",
             )
             audit.exceeded(where)
-        metrics.count("masking_exceeded")
 
     def _tell(self, to: Any, value: object) -> None:  # noqa: ANN401 - a class of Airflow 3
         found = dict.fromkeys(text for leaf in leaves([value]) for text in spellings(leaf))

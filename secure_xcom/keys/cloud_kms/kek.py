@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import google_crc32c
 
-from secure_xcom import forks, threads
+from secure_xcom import forks, telemetry, threads
 from secure_xcom.errors import AuthenticationError, ConfigError, KeyServiceError
 from secure_xcom.format.envelope import DATA_KEY_BYTES
 from secure_xcom.keys.cloud_kms.errors import (
@@ -214,6 +214,7 @@ class CloudKms:
                 # An attempt that the deadline has cut short says less than the last answer did.
                 told = answered or error
                 raise translate(told, operation, self._key_name) from told
+            telemetry.count("kms_retries")
             _log.info("Cloud KMS: %s; trying again with %s", type(error).__name__, self._key_name)
             threads.pause(pause_seconds)
 
