@@ -34,6 +34,7 @@ _SEGMENT = r"/(?!\.{1,2}(?:/|$))"
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 _PREFIX = re.compile(rf"(?:{_SEGMENT}[A-Za-z0-9._~=+@-]+)*")
 _PATH = re.compile(rf"(?:{_SEGMENT}[^/\x00-\x1f\x7f\ud800-\udfff]+)+")
+_ADDRESS = re.compile(r"(?:(?:GET|POST|PUT|DELETE) )?https?://\S+?(?=:? |$)")
 # What a project's id may be: https://cloud.google.com/resource-manager/docs/creating-managing-projects
 # (a domain may stand before it); the other parts as in the reference of Cloud KMS.
 _KMS_KEY = re.compile(
@@ -99,6 +100,19 @@ def scheme(uri: str) -> str:
 def looks_like_uri(text: str) -> bool:
     """Whether a text begins with a scheme, of those above or any other."""
     return "://" in text[:20]
+
+
+def bucket_of(uri: str) -> str:
+    """The bucket of a store's or an object's URI (`gs://…`)."""
+    return uri.removeprefix(GCS).partition("/")[0]
+
+
+def without_addresses(text: str) -> str:
+    """A service's message without what was asked of it, and where.
+
+    The address of an upload session is as good as a password for the object's name.
+    """
+    return _ADDRESS.sub("", text)
 
 
 def legacy_object(reference: str) -> str:

@@ -6,7 +6,6 @@ https://cloud.google.com/storage/docs/json_api/v1/status-codes says which status
 from __future__ import annotations
 
 import http.client
-import re
 import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -22,13 +21,11 @@ from secure_xcom.errors import (
 )
 from secure_xcom.signals import layers_of
 from secure_xcom.stores.gcs.retry import Doubtful, Failure, SessionGone, failure_of
+from secure_xcom.uris import bucket_of, without_addresses
 
 if TYPE_CHECKING:
     from google.api_core.exceptions import GoogleAPICallError
     from google.auth.exceptions import GoogleAuthError
-
-#: Addresses are left out of messages: that of an upload session is as good as a password.
-_ADDRESS = re.compile(r"(?:(?:GET|POST|PUT|DELETE) )?https?://\S+?(?=:? |$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +159,7 @@ def _of_call(
     error: GoogleAPICallError, operation: BucketOperation, what: str, again: str
 ) -> SecureXComError:
     failed = f"Cloud Storage did not {operation.verb} {what}"
-    said = f"The service said: {_ADDRESS.sub('', str(error.message)).strip(': ')[:500]}"
+    said = f"The service said: {without_addresses(str(error.message)).strip(': ')[:500]}"
     if error.code == http.client.FORBIDDEN and _is_retained(error):
         return StoreError(
             f"{failed}: a retention policy of the bucket, or a hold on the object, keeps it as it "
@@ -170,12 +167,11 @@ def _of_call(
             f"{said}"
         )
     if error.code == http.client.FORBIDDEN:
-        bucket = what.removeprefix("gs://").split("/")[0]
         return StoreAccessDenied(
             f"{failed}: the worker's service account lacks {operation.permission}, or a policy "
             "of the bucket forbids it. Writing, replacing, reading and deleting take "
             "roles/storage.objectUser on the bucket: "
-            f"gcloud storage buckets add-iam-policy-binding gs://{bucket} "
+            f"gcloud storage buckets add-iam-policy-binding gs://{bucket_of(what)} "
             "--role roles/storage.objectUser --member serviceAccount:ACCOUNT "
             f"(a grant takes up to seven minutes). {said}"
         )
