@@ -156,8 +156,8 @@ def stats() -> Any:
 def tracer() -> Any:
     """Give what spans are begun with, by the interface of OpenTelemetry; None where none is active.
 
-    From 3.3 on Airflow sets OpenTelemetry's provider, as programs that trace by themselves do on
-    any version; before, it has a provider of its own.
+    From 3.2 on Airflow sets OpenTelemetry's provider, as programs that trace by themselves do on
+    any version; Airflow 2 has a provider of its own, and tasks of 3.1 have none.
     """
     trace = sys.modules.get("opentelemetry.trace")
     if trace is not None:
