@@ -61,6 +61,7 @@ TOOLS = (
     "polars",
     "pyarrow",
     "pytest",
+    "statsd",
 )
 
 
@@ -91,7 +92,7 @@ OURS = _newer("2026-11-22", "backports-zstd", "ormsgpack")
 
 RECIPES = {
     "2.10.5": Recipe("2.10.5", "2025-06-01", options=(*OURS, *_newer("2026-06-15", "coverage"))),
-    "2.11.2": Recipe("2.11.2", "2026-06-15", (*TOOLS, "statsd"), options=OURS),
+    "2.11.2": Recipe("2.11.2", "2026-06-15", options=OURS),
     "3.1.8": Recipe("3.1.8", "2026-06-15", options=OURS),
     "3.2.2": Recipe("3.2.2", "2026-06-15", options=OURS),
     DEFAULT: Recipe(DEFAULT, "2026-11-22"),

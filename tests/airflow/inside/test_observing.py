@@ -6,7 +6,6 @@ import json
 import os
 import socket
 import time
-from importlib.util import find_spec
 from types import SimpleNamespace
 
 import pytest
@@ -16,8 +15,6 @@ from support.statsd import statsd
 from secure_xcom import telemetry
 from secure_xcom.airflow import versions
 from secure_xcom.errors import CodecError, SecureXComError
-
-pytestmark = pytest.mark.skipif(not find_spec("statsd"), reason="StatsD's client is not there")
 
 INFLUX = {"AIRFLOW__METRICS__STATSD_INFLUXDB_ENABLED": "True"}
 
@@ -52,15 +49,19 @@ def metrics(monkeypatch):
 
 def _initialize(monkeypatch):
     """Do what a task's process does at its beginning."""
+    stats = versions.stats()
     if VERSION >= (3, 2):
-        from airflow.sdk.observability import stats  # noqa: PLC0415
-        from airflow.sdk.observability.metrics import stats_utils  # noqa: PLC0415
+        from airflow.sdk.observability.metrics.stats_utils import (  # noqa: PLC0415
+            get_stats_factory,
+        )
 
-        stats.initialize(factory=stats_utils.get_stats_factory(), export_legacy_names=True)
+        if VERSION == (3, 2):
+            stats.initialize(factory=get_stats_factory(stats))
+        else:
+            stats.initialize(factory=get_stats_factory(), export_legacy_names=True)
         return
     from airflow.metrics import statsd_logger  # noqa: PLC0415
 
-    stats = versions.stats()
     monkeypatch.setattr(type(stats), "factory", statsd_logger.get_statsd_logger)
     monkeypatch.setattr(stats, "instance", None)
 
