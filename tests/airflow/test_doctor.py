@@ -166,10 +166,11 @@ def test_settings_that_are_wrong(home):
     env = switch_on(home, kek_uri="local-kek:relative", threshold_bytes="48k")
     done = home.run("secure-xcom", "doctor", env=env, check=False)
     assert done.returncode == 1
-    (begin,) = [line for line in done.stdout.splitlines() if line.startswith("fail")]
-    assert begin.startswith("fail  settings: ConfigError: ")
-    assert '- kek_uri, from airflow.cfg [secure_xcom], is "local-kek:relative"' in done.stdout
-    assert '- threshold_bytes, from airflow.cfg [secure_xcom], is "48k"' in done.stdout
+    kek, threshold = [line for line in done.stdout.splitlines() if line.startswith("fail")]
+    source = "settings: {0}, from AIRFLOW__SECURE_XCOM__{1}, is"
+    assert kek.startswith(f"fail  {source.format('kek_uri', 'KEK_URI')}")
+    assert threshold.startswith(f"fail  {source.format('threshold_bytes', 'THRESHOLD_BYTES')}")
+    assert "Fix: Probably meant: local-kek:///relative (" in done.stdout
     assert done.stdout.splitlines()[-1].startswith("NOT OK: ")
 
     (home.path / "airflow.cfg").write_text("[core\n")

@@ -40,7 +40,7 @@ from secure_xcom.cli.output import Output
 from secure_xcom.errors import ConfigError, KeyUnavailable, SecureXComError
 from secure_xcom.keys.cloud_kms import kek as cloud_kms
 from secure_xcom.keys.local import create_key_file
-from secure_xcom.settings import TABLE, load
+from secure_xcom.settings import TABLE, check, load, origin_by_kind
 from secure_xcom.stores.gcs import retry
 
 if TYPE_CHECKING:
@@ -657,9 +657,11 @@ def test_each_setting_is_shown_with_its_source():
         {"kek_uri": URI, "instance": "prod", "threshold_bytes": "1", "compression": "none"},
         '{"threshold_bytes": 2}',
         "the-bucket",
+        lambda name: (
+            "AIRFLOW__SECURE_XCOM__INSTANCE" if name == "instance" else origin_by_kind(name)
+        ),
     )
-    environment = {"AIRFLOW__SECURE_XCOM__INSTANCE": "prod"}
-    sources = doctor_settings.sources(held, environment)
+    sources = doctor_settings.sources(held)
     shown = [check.detail for check in doctor_settings.checks(load(*held), sources)][:6]
     assert shown[:5] == [
         "store_uri = gs://the-bucket (the Variable XCOM_BACKEND_DATA_GCS_NAME)",
@@ -671,6 +673,17 @@ def test_each_setting_is_shown_with_its_source():
     assert shown[5].startswith("defaults: trusted_keks, trusted_instances, ")
     listed = set(shown[5].removeprefix("defaults: ").split(", "))
     assert listed == {row.name for row in TABLE} - set(sources)
+
+
+def test_each_wrong_setting_is_a_check_with_what_was_probably_meant():
+    held = {"kek_uri": f"{URI}/cryptoKeyVersions/1", "store_uri": "my-bucket", "compression": "gz"}
+    _, faults = check(held, None, None)
+    kek, store, compression = doctor_settings.wrong(faults)
+    assert [one.status for one in (kek, store, compression)] == ["fail"] * 3
+    assert kek.detail.startswith("kek_uri, from airflow.cfg [secure_xcom], is ")
+    assert kek.fix.startswith(f"Probably meant: {URI} (")
+    assert store.fix == "Probably meant: gs://my-bucket (with gs:// before it)."
+    assert "docs/settings.md" in compression.fix
 
 
 def test_strict_says_what_it_would_refuse_and_what_it_lacks():

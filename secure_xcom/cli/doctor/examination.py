@@ -17,7 +17,7 @@ from secure_xcom.cli.doctor import airflow, key, libraries, store
 from secure_xcom.cli.doctor import settings as settings_checks
 from secure_xcom.cli.doctor.check import Check, failed, passed, refused
 from secure_xcom.errors import ConfigError
-from secure_xcom.settings import load
+from secure_xcom.settings import check as check_settings
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
@@ -58,9 +58,12 @@ def _checks(retention_days: int | None) -> Iterator[Check]:
     yield from airflow.safely("variables", airflow.variables)
     try:
         texts = configuration.texts()
-        settings = load(*texts)
+        settings, faults = check_settings(*texts)
     except ConfigError as error:
         yield refused("settings", error)
+        return
+    if settings is None:
+        yield from settings_checks.wrong(faults)
         return
     yield from settings_checks.checks(settings, settings_checks.sources(texts))
     measures = [
