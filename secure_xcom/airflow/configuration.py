@@ -122,6 +122,11 @@ def option(section: str, name: str) -> str:
     return str(versions.config().get(section, name, fallback="") or "")
 
 
+def set_here(section: str, name: str, text: str) -> None:
+    """Set an option of airflow.cfg for this process."""
+    os.environ[f"AIRFLOW__{section.upper()}__{name.upper()}"] = text
+
+
 def state_store_backend() -> object:
     """Give the class that `[workers] state_store_backend` names; None where it names none."""
     return versions.config().getimport("workers", "state_store_backend", fallback=None)

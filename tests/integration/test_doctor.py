@@ -21,7 +21,10 @@ from typing import TYPE_CHECKING
 
 import grpc
 import pytest
+from google.auth.credentials import AnonymousCredentials
 from google.auth.exceptions import DefaultCredentialsError
+from google.oauth2 import service_account
+from servers import front
 from servers.kms import KEY, URI, KmsServer
 from servers.wire import Refused
 from support.doctoring import IN_AIRFLOW
@@ -96,7 +99,7 @@ class Scene:
         settings = self.settings
         return [
             *doctor_settings.checks(settings, {}),
-            *examination.services(settings, lambda: None, self.retention_days),
+            *examination.services(settings, AnonymousCredentials, self.retention_days),
         ]
 
 
@@ -644,12 +647,43 @@ def test_credentials_that_cannot_be_had_end_it(scene):
         raise ConfigError("gcp_conn_id is 'x', and this connection gives no credentials")
 
     settings = scene.settings
-    first = next(examination.services(settings, lambda: None, None))
+    first = next(examination.services(settings, AnonymousCredentials, None))
     assert (first.name, first.status) == ("credentials", "pass")
     (only,) = examination.services(settings, none, None)
     assert (only.name, only.status) == ("credentials", "fail")
     assert "gives no credentials" in only.detail
     assert scene.kms.traffic.calls() == {}
+
+
+def test_credentials_are_looked_for_and_say_whose_they_are(scene, monkeypatch, tmp_path):
+    settings = scene.settings
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "gone.json"))
+    (only,) = examination.services(settings, lambda: None, None)
+    assert (only.name, only.status) == ("credentials", "fail")
+    assert "no usable credentials" in only.detail
+    assert "gcp_conn_id" in only.fix
+    assert scene.kms.traffic.calls() == {}
+    (tmp_path / "gone.json").write_text(json.dumps(front.service_account()))
+    first = next(examination.services(settings, lambda: None, None))
+    assert (first.name, first.status) == ("credentials", "pass")
+    assert f"serviceAccount:{front.SERVICE_ACCOUNT}" in first.detail
+
+
+def test_commands_name_the_account_that_the_credentials_name(scene, monkeypatch):
+    def make_client(credentials):
+        client = scene.kms.make_client()
+        client.transport._credentials = credentials
+        return client
+
+    monkeypatch.setattr(cloud_kms, "make_client", make_client)
+    credentials = service_account.Credentials.from_service_account_info(front.service_account())
+    scene.kms.deny(DECRYPT, ENCRYPT)
+    checks = list(examination.services(scene.settings, lambda: credentials, None))
+    member = f"--member serviceAccount:{front.SERVICE_ACCOUNT}"
+    (round_trip,) = named(checks, "key.round_trip")
+    (permissions,) = named(checks, "key.permissions")
+    assert member in round_trip.detail
+    assert permissions.fix.count(member) == 2
 
 
 def test_each_setting_is_shown_with_its_source():
@@ -744,6 +778,15 @@ def test_slow_and_broken_libraries_are_told(name, version, status):
     assert (check.name, check.status) == ("libraries", status)
     assert (f"{name} {version}" in check.detail) is bool(version)
     assert (name in check.fix) is (status != "pass")
+
+
+@pytest.mark.parametrize(("name", "fails"), [("pandas", True), ("polars", True), ("numpy", False)])
+def test_frames_without_what_they_travel_as_are_told(name, fails):
+    (check,) = doctor_libraries.checks({name: "2.0.0"}.get, "c")
+    assert (check.status == "warn") is fails
+    assert ("pip install pyarrow" in check.fix) is fails
+    (check,) = doctor_libraries.checks({name: "2.0.0", "pyarrow": "26.0.0"}.get, "c")
+    assert check.status == "pass"
 
 
 def test_checksums_without_their_c_part_are_told():
