@@ -55,6 +55,18 @@ def variable(name: str) -> Any:
     return Variable.get(name, default_var=None)  # type: ignore[call-arg] # noqa: AIR311
 
 
+def secrets_backends() -> list[Any]:
+    """Give what Variables are looked up in, in this order.
+
+    Raises:
+        Exception: whatever a backend's class raises.
+    """
+    if is_airflow_3():
+        supervisor = import_module("airflow.sdk.execution_time.supervisor")
+        return list(supervisor.ensure_secrets_backend_loaded())
+    return list(import_module("airflow.configuration").ensure_secrets_loaded())
+
+
 def google_hook() -> Any:
     """Give the class of the Google provider that takes credentials from connections.
 
