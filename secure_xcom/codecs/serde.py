@@ -21,6 +21,7 @@ from secure_xcom.codecs.document import Encoded
 from secure_xcom.codecs.libraries import Untyped, library_of
 from secure_xcom.codecs.refusal import Refused, fields_of, find_refused, is_record, type_name
 from secure_xcom.codecs.source import Source
+from secure_xcom.codecs.ways_out import way_out
 from secure_xcom.errors import CodecError, FormatError
 from secure_xcom.model import Buffer
 
@@ -191,8 +192,8 @@ def _refusal(
     reason = f"a value of type {type_name(culprit)}, which Airflow's serialisation does not take"
     if fault is RecursionError:
         reason = "the value is nested too deeply, or refers to itself"
-    elif isinstance(culprit, dict):
-        reason = f"{reason}: it has keys that are reserved, or of a type that is not allowed"
+    else:
+        reason = f"{reason}; {way_out(culprit)}"
     return Refused(f"{reason} ({fault.__name__})", steps)
 
 
