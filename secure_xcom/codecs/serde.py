@@ -19,17 +19,16 @@ from secure_xcom.codecs import document, plain
 from secure_xcom.codecs.deep import with_stack
 from secure_xcom.codecs.document import Encoded
 from secure_xcom.codecs.libraries import Untyped, library_of
+from secure_xcom.codecs.proof import ZONE_NAMES, Proof, Unreadable
 from secure_xcom.codecs.refusal import Refused, fields_of, find_refused, is_record, type_name
 from secure_xcom.codecs.source import Source
-from secure_xcom.codecs.ways_out import way_out
-from secure_xcom.errors import CodecError, FormatError
+from secure_xcom.codecs.ways_out import way_out, why_unreadable
+from secure_xcom.errors import CodecError, FormatError, SecureXComError
 from secure_xcom.model import Buffer
 
 _PREFIX_BYTES = 16
 _NOT_ALLOWED = re.compile(r"([\w.]+) was not found in allow list")
 _CONTAINERS = frozenset((list, tuple, set, frozenset))
-#: Where Airflow looks for the name of a time zone.
-_ZONE_NAMES = ("key", "name", "zone")
 
 
 def encode(value: object, leaf: Callable[[object], Encoded | None]) -> list[Buffer]:
@@ -40,28 +39,52 @@ def encode(value: object, leaf: Callable[[object], Encoded | None]) -> list[Buff
         CodecError: a library is missing.
     """
     try:
-        text, extractor = _text(value, leaf)
+        return _encode(value, leaf)
     except CodecError:
         raise
     except Exception as error:  # noqa: BLE001 - a value's own methods run here
-        fault = type(error)
-    else:
-        prefix = extractor.prefix if extractor.values else ""
-        packed = document.pack([text.encode("utf-8"), prefix, extractor.values], leaf)
-        if packed is not None:
-            return packed
-        fault = TypeError
+        fault = error
     raise _refusal(value, leaf, fault)
+
+
+def _encode(value: object, leaf: Callable[[object], Encoded | None]) -> list[Buffer]:
+    text, extractor = _text(value, leaf)
+    prefix = extractor.prefix if extractor.values else ""
+    packed = document.pack([text.encode("utf-8"), prefix, extractor.values], leaf)
+    if packed is None:
+        raise TypeError
+    if extractor.proof.is_needed(text):
+        _check_readable(packed)
+    return packed
+
+
+def _check_readable(packed: list[Buffer]) -> None:
+    """Read what was written, since Airflow writes more than it reads.
+
+    Raises:
+        Unreadable: it cannot be read.
+    """
+    try:
+        decode(Source(list(packed)))
+    except SecureXComError as error:
+        reason = str(error)
+    else:
+        return
+    raise Unreadable(reason)
 
 
 def _text(value: object, leaf: Callable[[object], Encoded | None]) -> tuple[str, _Extractor]:
     extractor = _Extractor(leaf)
-    value = extractor.extract_from(value)
+    return _json(extractor.extract_from(value)), extractor
+
+
+def _json(value: object) -> str:
+    """What the stock backend makes of a value."""
     if (xcom := _sdk_xcom()) is not None:
-        return json.dumps(xcom.serialize_value(value), separators=(",", ":")), extractor
+        return json.dumps(xcom.serialize_value(value), separators=(",", ":"))
     from airflow.utils.json import XComEncoder  # noqa: PLC0415 - Airflow 2, and only when needed
 
-    return json.dumps(value, cls=XComEncoder, separators=(",", ":")), extractor
+    return json.dumps(value, cls=XComEncoder, separators=(",", ":"))
 
 
 @functools.cache
@@ -85,6 +108,7 @@ class _Extractor:
         self._leaf = leaf
         self.prefix = secrets.token_hex(_PREFIX_BYTES)
         self.values: list[object] = []
+        self.proof = Proof(_check_alone)
 
     def extract_from(self, value: Untyped) -> Untyped:
         """Take out of a value what Airflow would refuse or change; gives what is left of it."""
@@ -102,8 +126,13 @@ class _Extractor:
         elif (part := self._to_take(value)) is not None:
             return self._take(part)
         elif isinstance(value, dt.datetime):
+            self.proof.note_time(value)
             return _with_zone_that_airflow_reads(value)
+        elif kind is dt.timedelta:
+            self.proof.note_span(value)
+            return value
         else:
+            self.proof.note_record(value)
             names = [name for name in fields_of(value) if hasattr(value, name)]
             parts = [getattr(value, name) for name in names]
             make = functools.partial(_record_of, value, names)
@@ -126,6 +155,16 @@ class _Extractor:
             return None
 
 
+def _check_alone(value: object) -> None:
+    """Write a value that holds nothing that is taken out, and read it.
+
+    Raises:
+        Exception: either fails.
+    """
+    packed = document.pack([_json(value).encode("utf-8"), "", []], lambda _: None)
+    _check_readable(packed or [])
+
+
 def _with_zone_that_airflow_reads(value: dt.datetime) -> dt.datetime:
     """The time itself, if its zone has a name; Airflow cannot read what it writes otherwise.
 
@@ -133,7 +172,7 @@ def _with_zone_that_airflow_reads(value: dt.datetime) -> dt.datetime:
         TypeError: its zone has no name, and is not UTC.
     """
     zone = value.tzinfo
-    if zone is None or any(getattr(zone, name, None) for name in _ZONE_NAMES):
+    if zone is None or any(getattr(zone, name, None) for name in ZONE_NAMES):
         return value
     if zone.utcoffset(None) != dt.timedelta(0):
         raise TypeError
@@ -152,7 +191,7 @@ def _is_airflows(kind: type) -> bool:
     return (
         not (issubclass(kind, tuple) and hasattr(kind, "_make"))
         and kind is not bytearray
-        and not issubclass(kind, dt.datetime)
+        and not issubclass(kind, (dt.datetime, dt.timedelta))
         and kind not in document.PATHS
         and library_of(kind) not in plain.LIBRARIES
         and (hasattr(kind, "serialize") or not is_record(kind))
@@ -172,15 +211,15 @@ def _record_of(value: object, names: list[str], items: list[object]) -> object:
     return changed
 
 
-def _refusal(
-    value: object, leaf: Callable[[object], Encoded | None], fault: type[Exception]
-) -> Refused:
+def _refusal(value: object, leaf: Callable[[object], Encoded | None], fault: Exception) -> Refused:
     """Where the value is refused, and why. The cause is not quoted: it may hold contents."""
 
     def accepts(part: object) -> bool:
+        nonlocal fault
         try:
-            _text(part, leaf)
-        except Exception:  # noqa: BLE001 - a value's own methods run here
+            _encode(part, leaf)
+        except Exception as error:  # noqa: BLE001 - a value's own methods run here
+            fault = error
             return False
         return True
 
@@ -189,12 +228,17 @@ def _refusal(
         leaf(culprit)
     except Refused as refused:
         return Refused(refused.reason, (*steps, *refused.steps))
-    reason = f"a value of type {type_name(culprit)}, which Airflow's serialisation does not take"
-    if fault is RecursionError:
-        reason = "the value is nested too deeply, or refers to itself"
+    named = f"a value of type {type_name(culprit)}"
+    if isinstance(fault, RecursionError):
+        reason = "the value is nested too deeply, or refers to itself (RecursionError)"
+    elif isinstance(fault, Unreadable):
+        reason = f"{named}, which Airflow writes and cannot read: {why_unreadable(culprit, fault)}"
     else:
-        reason = f"{reason}; {way_out(culprit)}"
-    return Refused(f"{reason} ({fault.__name__})", steps)
+        reason = (
+            f"{named}, which Airflow's serialisation does not take; {way_out(culprit)} "
+            f"({type(fault).__name__})"
+        )
+    return Refused(reason, steps)
 
 
 def decode(source: Source) -> object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import enum
 import io
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Coroutine, Iterator, KeysView, Mapping, ValuesView
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 
 from secure_xcom.codecs.libraries import library_of
+from secure_xcom.codecs.refusal import fields_of
 
 _RESPONSE = "return `response.json()`, `response.text` or `response.content`"
 _OF_PROCESS = (
@@ -55,3 +57,18 @@ def way_out(value: object) -> str:
         if issubclass(type(value), kinds):
             return way
     return _PARTS if library in sys.stdlib_module_names else _OWN_CLASS
+
+
+def why_unreadable(value: object, fault: Exception) -> str:
+    """Say what to do about a value that Airflow writes and cannot read."""
+    kind = type(value)
+    if "<locals>" in kind.__qualname__:
+        return "define the class at the top of a module, and not inside a function"
+    if isinstance(value, (dt.date, dt.timedelta)):
+        return "it is so near the end of what Python has that it is rounded out of it"
+    if fields_of(value):
+        return (
+            f"{fault} Airflow hands the fields to the constructor: leave out what it does not take "
+            "(`init=False`, `InitVar`), or give the class `serialize()` and `deserialize()`"
+        )
+    return str(fault)
