@@ -66,7 +66,7 @@ def why_unreadable(value: object, fault: Exception) -> str:
         return "define the class at the top of a module, and not inside a function"
     if isinstance(value, (dt.date, dt.timedelta)):
         return "it is so near the end of what Python has that it is rounded out of it"
-    if fields_of(value):
+    if fields_of(value) and "allowed_deserialization_classes" not in str(fault):
         return (
             f"{fault} Airflow hands the fields to the constructor: leave out what it does not take "
             "(`init=False`, `InitVar`), or give the class `serialize()` and `deserialize()`"
