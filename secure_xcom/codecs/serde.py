@@ -12,11 +12,12 @@ import json
 import operator
 import re
 import secrets
+import sys
 from collections.abc import Callable, Iterable
 from types import SimpleNamespace
 
 from secure_xcom.codecs import document, plain
-from secure_xcom.codecs.deep import with_stack
+from secure_xcom.codecs.deep import with_stack, with_whole_stack
 from secure_xcom.codecs.document import Encoded
 from secure_xcom.codecs.libraries import Untyped, library_of
 from secure_xcom.codecs.proof import ZONE_NAMES, Proof, Unreadable
@@ -48,12 +49,20 @@ def encode(value: object, leaf: Callable[[object], Encoded | None]) -> list[Buff
 
 
 def _encode(value: object, leaf: Callable[[object], Encoded | None]) -> list[Buffer]:
-    text, extractor = _text(value, leaf)
+    extractor = _Extractor(leaf)
+    left = extractor.extract_from(value)
+    is_deep = False
+    try:
+        text = _json(left)
+    except RecursionError:
+        is_deep = True
+    if is_deep:
+        text = with_whole_stack(_json, left)
     prefix = extractor.prefix if extractor.values else ""
     packed = document.pack([text.encode("utf-8"), prefix, extractor.values], leaf)
     if packed is None:
         raise TypeError
-    if extractor.proof.is_needed(text):
+    if is_deep or extractor.proof.is_needed(text):
         _check_readable(packed)
     return packed
 
@@ -71,11 +80,6 @@ def _check_readable(packed: list[Buffer]) -> None:
     else:
         return
     raise Unreadable(reason)
-
-
-def _text(value: object, leaf: Callable[[object], Encoded | None]) -> tuple[str, _Extractor]:
-    extractor = _Extractor(leaf)
-    return _json(extractor.extract_from(value)), extractor
 
 
 def _json(value: object) -> str:
@@ -97,6 +101,23 @@ def _sdk_xcom() -> Untyped:
     return BaseXCom
 
 
+class _Open:
+    """A container or record whose parts are being looked at."""
+
+    def __init__(self, value: object, parts: list[object], make: Callable[..., object]) -> None:
+        self.value = value
+        self._parts = parts
+        self._make = make
+        self.left = iter(parts)
+        #: What is to be in the places of the parts so far.
+        self.items: list[object] = []
+
+    def closed(self) -> object:
+        """The value itself, or one like it with other parts."""
+        is_same = all(map(operator.is_, self.items, self._parts))
+        return self.value if is_same else self._make(self.items)
+
+
 class _Extractor:
     """Takes parts out of a value before Airflow sees it, and leaves placeholders in their places.
 
@@ -110,34 +131,59 @@ class _Extractor:
         self.values: list[object] = []
         self.proof = Proof(_check_alone)
 
-    def extract_from(self, value: Untyped) -> Untyped:
-        """Take out of a value what Airflow would refuse or change; gives what is left of it."""
+    def extract_from(self, value: object) -> object:
+        """Take out of a value what Airflow would refuse or change; gives what is left of it.
+
+        Raises:
+            RecursionError: it refers to itself, or is deeper than Python's recursion limit.
+            TypeError: a time in it is one that Airflow cannot read.
+        """
+        # Not by recursion: Airflow 2 writes JSON in C, and deeper than Python could follow.
+        whole = _Open(None, [value], list)
+        path = [whole]
+        on_path: set[int] = set()
+        while True:
+            top = path[-1]
+            for part in top.left:
+                opened = self._open(part)
+                if not isinstance(opened, _Open):
+                    top.items.append(opened)
+                    continue
+                if id(part) in on_path or len(path) > sys.getrecursionlimit():
+                    raise RecursionError
+                on_path.add(id(part))
+                path.append(opened)
+                break
+            else:
+                if top is whole:
+                    return whole.items[0]
+                path.pop()
+                on_path.remove(id(top.value))
+                path[-1].items.append(top.closed())
+
+    def _open(self, value: Untyped) -> Untyped:  # noqa: PLR0911 - one for each kind of value
+        """What to put in a value's place; or, where that depends on its parts, the open value."""
         kind: type = type(value)
         if kind is int:
             return value if document.in_64_bits(value) else self._take(document.as_extension(value))
         if _is_airflows(kind):
             return value
         if isinstance(value, dict):
-            parts: Iterable[object] = value.values()
-            make: Callable[[list[object]], object] = functools.partial(_dict_of, value)
-        elif isinstance(value, (list, tuple, set, frozenset)):
-            parts = value
-            make = getattr(kind, "_make", kind)
-        elif (part := self._to_take(value)) is not None:
+            return _Open(value, list(value.values()), functools.partial(_dict_of, value))
+        if isinstance(value, (list, tuple, set, frozenset)):
+            return _Open(value, list(value), getattr(kind, "_make", kind))
+        if (part := self._to_take(value)) is not None:
             return self._take(part)
-        elif isinstance(value, dt.datetime):
+        if isinstance(value, dt.datetime):
             self.proof.note_time(value)
             return _with_zone_that_airflow_reads(value)
-        elif kind is dt.timedelta:
+        if kind is dt.timedelta:
             self.proof.note_span(value)
             return value
-        else:
-            self.proof.note_record(value)
-            names = [name for name in fields_of(value) if hasattr(value, name)]
-            parts = [getattr(value, name) for name in names]
-            make = functools.partial(_record_of, value, names)
-        items = [self.extract_from(part) for part in parts]
-        return value if all(map(operator.is_, items, parts)) else make(items)
+        self.proof.note_record(value)
+        names = [name for name in fields_of(value) if hasattr(value, name)]
+        parts = [getattr(value, name) for name in names]
+        return _Open(value, parts, functools.partial(_record_of, value, names))
 
     def _take(self, part: object) -> str:
         self.values.append(part)

@@ -426,6 +426,38 @@ NAMED = {
 }
 
 
+SHAPES = {
+    "lists": (lambda value: [value], lambda value: value[0]),
+    "dicts": (lambda value: {"a": value}, lambda value: value["a"]),
+    "tuples": (lambda value: (value,), lambda value: value[0]),
+    "both": (lambda value: [{"a": value}], lambda value: value[0]["a"]),
+    "sets in lists": (lambda value: [value, {1}], lambda value: value[0]),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_values_are_taken_as_deep_as_the_stock_backend_takes_them(shape):
+    make, inner = SHAPES[shape]
+
+    def takes(backend, depth):
+        try:
+            value = backend(nested(depth, make))
+        except (RefusedError, CodecError):
+            return False
+        for _ in range(depth):
+            value = inner(value)
+        return value == 1
+
+    low, high = 1, 1500
+    while low + 1 < high:
+        middle = (low + high) // 2
+        low, high = (middle, high) if takes(stock, middle) else (low, middle)
+    assert low > 100
+    assert takes(ours, low)
+    with pytest.raises(CodecError, match="nested too deeply"):
+        encode(nested(5000, make))
+
+
 def assets():
     if VERSION < (3, 0):
         dataset = importlib.import_module("airflow.datasets").Dataset
