@@ -234,6 +234,19 @@ def ways(accessor):
     return [True, False] if hasattr(type(accessor), "aget") else [True]
 
 
+def test_a_key_is_text(backend):
+    for call in (
+        lambda: backend.serialize_task_state_store_to_ref(value=1, key=5, scope=TASK),
+        lambda: backend.set(ASSET, 5, "1"),
+        lambda: backend.get(TASK, 5),
+        lambda: backend.delete(TASK, 5),
+    ):
+        with pytest.raises(FormatError, match=r"key of an XCom is text.*builtins\.int"):
+            call()
+    with pytest.raises(FormatError, match="key has 0 bytes"):
+        backend.serialize_task_state_store_to_ref(value=1, key="", scope=TASK)
+
+
 def test_a_row_of_another_key_or_task_is_refused(backend, served):
     row = sealed(backend, TASK)
     for at_once in ways(of_task()):
