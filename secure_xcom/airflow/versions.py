@@ -270,6 +270,12 @@ def select_rows_by(select: Any) -> None:
     sequence._rebuild_select = staticmethod(select)
 
 
+@cache
+def has_state_store() -> bool:
+    """Whether this Airflow has state stores of tasks and assets (from 3.3 on)."""
+    return is_airflow_3() and find_spec("airflow.sdk.state") is not None
+
+
 def scope_of(accessor: Any) -> Any:
     """Give the scope of a task's accessor to its states (from 3.3 on)."""
     return accessor._scope

@@ -292,6 +292,16 @@ class Settings:
             section_only=True,
         ),
     )
+    uses_state_store: bool = field(
+        default=True,
+        metadata=_row(
+            kinds.switch(),
+            "Whether tasks may keep states in the state store that Airflow has from 3.3 on. With "
+            "false, strict does not ask for [workers] state_store_backend, and refuses a state "
+            "that would be written in clear.",
+            "false",
+        ),
+    )
     require_cloud_kms: bool = field(
         default=False,
         metadata=_row(
@@ -307,8 +317,8 @@ class Settings:
             kinds.switch(),
             "The whole regulated posture at once: Cloud KMS only, an instance name, unsealed rows "
             "and former backends' rows refused, reads refused that do not say which XCom they "
-            "want, pulled values masked, the cluster policy active. A setting that contradicts it "
-            "is an error.",
+            "want, pulled values masked, states sealed, the cluster policy active. A setting that "
+            "contradicts it is an error.",
             "true",
         ),
     )

@@ -27,6 +27,7 @@ NAMES = (
     "policy",
     "rendered_fields",
     "masking",
+    "state_store",
     "strict",
     "credentials",
     "key.kind",

@@ -75,6 +75,7 @@ def _checks(retention_days: int | None) -> Iterator[Check]:
         *airflow.safely("policy", lambda: airflow.policy(settings)),
         *airflow.safely("rendered_fields", airflow.rendered_fields),
         *airflow.safely("masking", lambda: airflow.masking(settings)),
+        *airflow.safely("state_store", lambda: airflow.state_store(settings)),
     ]
     yield from measures
     yield settings_checks.strict(

@@ -71,7 +71,7 @@ def strict(settings: Settings, *, measures: bool) -> Check:
         return failed(
             "strict",
             "strict is on, and what it needs of Airflow is off: every push is refused.",
-            "See the checks policy, rendered_fields and masking.",
+            "See the checks policy, rendered_fields, masking and state_store.",
         )
     if settings.strict:
         return passed("strict", "strict is on: the regulated posture is enforced")
