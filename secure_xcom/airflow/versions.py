@@ -55,6 +55,18 @@ def variable(name: str) -> Any:
     return Variable.get(name, default_var=None)  # type: ignore[call-arg] # noqa: AIR311
 
 
+def secrets_backends() -> list[Any]:
+    """Give what Variables are looked up in, in this order.
+
+    Raises:
+        Exception: whatever a backend's class raises.
+    """
+    if is_airflow_3():
+        supervisor = import_module("airflow.sdk.execution_time.supervisor")
+        return list(supervisor.ensure_secrets_backend_loaded())
+    return list(import_module("airflow.configuration").ensure_secrets_loaded())
+
+
 def google_hook() -> Any:
     """Give the class of the Google provider that takes credentials from connections.
 
@@ -256,6 +268,12 @@ def select_rows_by(select: Any) -> None:
     """Have lazy sequences of Airflow 2 that were pickled select their rows anew by this."""
     sequence: Any = import_module("airflow.models.xcom").LazyXComSelectSequence
     sequence._rebuild_select = staticmethod(select)
+
+
+@cache
+def has_state_store() -> bool:
+    """Whether this Airflow has state stores of tasks and assets (from 3.3 on)."""
+    return is_airflow_3() and find_spec("airflow.sdk.state") is not None
 
 
 def scope_of(accessor: Any) -> Any:

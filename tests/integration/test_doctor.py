@@ -21,7 +21,10 @@ from typing import TYPE_CHECKING
 
 import grpc
 import pytest
+from google.auth.credentials import AnonymousCredentials
 from google.auth.exceptions import DefaultCredentialsError
+from google.oauth2 import service_account
+from servers import front
 from servers.kms import KEY, URI, KmsServer
 from servers.wire import Refused
 from support.doctoring import IN_AIRFLOW
@@ -40,7 +43,7 @@ from secure_xcom.cli.output import Output
 from secure_xcom.errors import ConfigError, KeyUnavailable, SecureXComError
 from secure_xcom.keys.cloud_kms import kek as cloud_kms
 from secure_xcom.keys.local import create_key_file
-from secure_xcom.settings import TABLE, load
+from secure_xcom.settings import TABLE, check, load, origin_by_kind
 from secure_xcom.stores.gcs import retry
 
 if TYPE_CHECKING:
@@ -96,7 +99,7 @@ class Scene:
         settings = self.settings
         return [
             *doctor_settings.checks(settings, {}),
-            *examination.services(settings, lambda: None, self.retention_days),
+            *examination.services(settings, AnonymousCredentials, self.retention_days),
         ]
 
 
@@ -644,7 +647,7 @@ def test_credentials_that_cannot_be_had_end_it(scene):
         raise ConfigError("gcp_conn_id is 'x', and this connection gives no credentials")
 
     settings = scene.settings
-    first = next(examination.services(settings, lambda: None, None))
+    first = next(examination.services(settings, AnonymousCredentials, None))
     assert (first.name, first.status) == ("credentials", "pass")
     (only,) = examination.services(settings, none, None)
     assert (only.name, only.status) == ("credentials", "fail")
@@ -652,14 +655,47 @@ def test_credentials_that_cannot_be_had_end_it(scene):
     assert scene.kms.traffic.calls() == {}
 
 
+def test_credentials_are_looked_for_and_say_whose_they_are(scene, monkeypatch, tmp_path):
+    settings = scene.settings
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "gone.json"))
+    (only,) = examination.services(settings, lambda: None, None)
+    assert (only.name, only.status) == ("credentials", "fail")
+    assert "no usable credentials" in only.detail
+    assert "gcp_conn_id" in only.fix
+    assert scene.kms.traffic.calls() == {}
+    (tmp_path / "gone.json").write_text(json.dumps(front.service_account()))
+    first = next(examination.services(settings, lambda: None, None))
+    assert (first.name, first.status) == ("credentials", "pass")
+    assert f"serviceAccount:{front.SERVICE_ACCOUNT}" in first.detail
+
+
+def test_commands_name_the_account_that_the_credentials_name(scene, monkeypatch):
+    def make_client(credentials):
+        client = scene.kms.make_client()
+        client.transport._credentials = credentials
+        return client
+
+    monkeypatch.setattr(cloud_kms, "make_client", make_client)
+    credentials = service_account.Credentials.from_service_account_info(front.service_account())
+    scene.kms.deny(DECRYPT, ENCRYPT)
+    checks = list(examination.services(scene.settings, lambda: credentials, None))
+    member = f"--member serviceAccount:{front.SERVICE_ACCOUNT}"
+    (round_trip,) = named(checks, "key.round_trip")
+    (permissions,) = named(checks, "key.permissions")
+    assert member in round_trip.detail
+    assert permissions.fix.count(member) == 2
+
+
 def test_each_setting_is_shown_with_its_source():
     held = SettingsTexts(
         {"kek_uri": URI, "instance": "prod", "threshold_bytes": "1", "compression": "none"},
         '{"threshold_bytes": 2}',
         "the-bucket",
+        lambda name: (
+            "AIRFLOW__SECURE_XCOM__INSTANCE" if name == "instance" else origin_by_kind(name)
+        ),
     )
-    environment = {"AIRFLOW__SECURE_XCOM__INSTANCE": "prod"}
-    sources = doctor_settings.sources(held, environment)
+    sources = doctor_settings.sources(held)
     shown = [check.detail for check in doctor_settings.checks(load(*held), sources)][:6]
     assert shown[:5] == [
         "store_uri = gs://the-bucket (the Variable XCOM_BACKEND_DATA_GCS_NAME)",
@@ -671,6 +707,17 @@ def test_each_setting_is_shown_with_its_source():
     assert shown[5].startswith("defaults: trusted_keks, trusted_instances, ")
     listed = set(shown[5].removeprefix("defaults: ").split(", "))
     assert listed == {row.name for row in TABLE} - set(sources)
+
+
+def test_each_wrong_setting_is_a_check_with_what_was_probably_meant():
+    held = {"kek_uri": f"{URI}/cryptoKeyVersions/1", "store_uri": "my-bucket", "compression": "gz"}
+    _, faults = check(held, None, None)
+    kek, store, compression = doctor_settings.wrong(faults)
+    assert [one.status for one in (kek, store, compression)] == ["fail"] * 3
+    assert kek.detail.startswith("kek_uri, from airflow.cfg [secure_xcom], is ")
+    assert kek.fix.startswith(f"Probably meant: {URI} (")
+    assert store.fix == "Probably meant: gs://my-bucket (with gs:// before it)."
+    assert "docs/settings.md" in compression.fix
 
 
 def test_strict_says_what_it_would_refuse_and_what_it_lacks():
@@ -731,6 +778,15 @@ def test_slow_and_broken_libraries_are_told(name, version, status):
     assert (check.name, check.status) == ("libraries", status)
     assert (f"{name} {version}" in check.detail) is bool(version)
     assert (name in check.fix) is (status != "pass")
+
+
+@pytest.mark.parametrize(("name", "fails"), [("pandas", True), ("polars", True), ("numpy", False)])
+def test_frames_without_what_they_travel_as_are_told(name, fails):
+    (check,) = doctor_libraries.checks({name: "2.0.0"}.get, "c")
+    assert (check.status == "warn") is fails
+    assert ("pip install pyarrow" in check.fix) is fails
+    (check,) = doctor_libraries.checks({name: "2.0.0", "pyarrow": "26.0.0"}.get, "c")
+    assert check.status == "pass"
 
 
 def test_checksums_without_their_c_part_are_told():

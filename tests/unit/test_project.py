@@ -44,7 +44,7 @@ AIRFLOW = (
     "secure_xcom/trial/dags/",
 )
 #: Who may import Google's clients, and only where they are first needed.
-GOOGLE = ("secure_xcom/keys/cloud_kms", "secure_xcom/stores/gcs")
+GOOGLE = ("secure_xcom/cli/doctor/", "secure_xcom/keys/cloud_kms", "secure_xcom/stores/gcs")
 
 TREE = """
 SecureXComError

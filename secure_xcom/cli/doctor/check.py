@@ -27,6 +27,7 @@ NAMES = (
     "policy",
     "rendered_fields",
     "masking",
+    "state_store",
     "strict",
     "credentials",
     "key.kind",
@@ -88,7 +89,7 @@ def failed(name: str, detail: str, fix: str) -> Check:
 def refused(name: str, error: SecureXComError) -> Check:
     """What a worker would run into; the message says what to do."""
     page = f"docs/errors.md#{type(error).__name__.lower()}"
-    return failed(name, f"{type(error).__name__}: {error}", f"As the message says; see {page}.")
+    return failed(name, f"{type(error).__name__}: {error}", f"See {page}.")
 
 
 def within(act: Callable[[], T]) -> T:

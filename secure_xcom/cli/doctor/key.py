@@ -216,5 +216,5 @@ def _primary_version(kek: CloudKms, key: KeyFacts) -> Check:
 def _grant(kek: CloudKms, role: str) -> str:
     return (
         f"gcloud kms keys add-iam-policy-binding {kek.key_name} --role {role} "
-        "--member serviceAccount:ACCOUNT"
+        f"--member {kek.member()}"
     )

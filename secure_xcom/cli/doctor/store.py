@@ -195,7 +195,7 @@ def _metadata(
             "were not looked at.",
             "Run the command with an account that has it, or grant it: gcloud storage buckets "
             f"add-iam-policy-binding {GCS}{place.bucket} --role roles/storage.legacyBucketReader "
-            "--member serviceAccount:ACCOUNT",
+            f"--member {store.member()}",
         )
     except StoreUnavailable as error:
         yield refused(name, error)
