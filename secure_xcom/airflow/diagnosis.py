@@ -83,6 +83,21 @@ def guard_rendered_fields() -> None:
     rendered.ensure()
 
 
+def states_are_unsealed() -> str:
+    """Say what the state store's backend is, where there are states and it is not this package's.
+
+    Raises:
+        Exception: whatever the import of the configured one raises.
+    """
+    if not versions.has_state_stores():
+        return ""
+    found = configuration.state_store_backend()
+    ours: type = import_module("secure_xcom.airflow.state_store").SecureStateStoreBackend
+    if isinstance(found, type) and issubclass(found, ours):
+        return ""
+    return configuration.option("workers", "state_store_backend") or "not set"
+
+
 def masker_works() -> bool:
     """Whether the masker of this process hides what it is given the way pulled values are."""
     return masking.hides(secrets.token_hex(16))

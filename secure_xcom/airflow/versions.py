@@ -234,6 +234,11 @@ def asset_of(accessor: Any) -> tuple[str | None, str | None]:
     return accessor._name, accessor._uri
 
 
+def has_state_stores() -> bool:
+    """Whether tasks and assets have states (from 3.3 on)."""
+    return is_airflow_3() and find_spec("airflow.sdk.state") is not None
+
+
 def worker_state_store() -> Any:
     """Give the instance of the configured backend of state stores (from 3.3 on)."""
     return import_module("airflow.sdk.execution_time.context")._get_worker_state_store_backend()

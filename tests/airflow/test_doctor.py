@@ -12,6 +12,7 @@ from support.deployed import BACKEND, switch_on
 from support.doctoring import IN_AIRFLOW
 from support.environments import DEFAULT, ROOT
 
+STATE_STORE = "secure_xcom.airflow.state_store.SecureStateStoreBackend"
 #: The command, in an Airflow whose measures were taken away first.
 BROKEN = """
 import contextlib, sys
@@ -71,13 +72,19 @@ def test_a_laptop(home):
     found = said(done)
     assert done.returncode == 0, done.stdout + done.stderr
     assert home.environment.airflow in found["airflow"][0]["detail"]
-    for name in IN_AIRFLOW - {"strict"}:
+    for name in IN_AIRFLOW - {"strict", "state_store"}:
         assert [check["status"] for check in found[name]] == ["pass"], found[name]
+    # States are in clear where there are any, and nobody has set their backend.
+    (states,) = found["state_store"]
+    has_states = home.environment.airflow == DEFAULT
+    assert states["status"] == ("warn" if has_states else "pass")
+    assert (STATE_STORE in states["fix"]) is has_states
     settings = [check["detail"] for check in found["settings"]]
     assert f"kek_uri = local-kek://{home.path}/kek (AIRFLOW__SECURE_XCOM__KEK_URI)" in settings
     assert "threshold_bytes = 77 (the Variable SECURE_XCOM)" in settings
     assert {name for name in found if found[name][0]["status"] == "warn"} == {
         *("instance", "strict", "key.kind", "store.kind"),
+        *(["state_store"] if has_states else []),
     }
     # The command leaves the store as empty as it was.
     assert list((home.path / "store").iterdir()) == []
@@ -91,6 +98,7 @@ def test_the_cloud(home, tmp_path):
         (home.path / "airflow.cfg").write_text(
             f"[core]\nxcom_backend = {BACKEND}\n"
             f"[secure_xcom]\nkek_uri = {URI}\ninstance = prod\nstrict = true\n"
+            f"[workers]\nstate_store_backend = {STATE_STORE}\n"
         )
         env = {
             **kms.environment,
@@ -108,7 +116,7 @@ def test_the_cloud(home, tmp_path):
     assert done.returncode == 1
     failed = {name for name in found if found[name][0]["status"] == "fail"}
     assert failed == {"key.round_trip", "key.permissions"}
-    assert found["strict"][0]["status"] == "pass"
+    assert found["strict"][0]["status"] == found["state_store"][0]["status"] == "pass"
     settings = [check["detail"] for check in found["settings"]]
     assert f"kek_uri = {URI} (airflow.cfg [secure_xcom])" in settings
     variable = "XCOM_BACKEND_DATA_GCS_NAME"
@@ -141,8 +149,9 @@ def test_measures_that_are_off(home):
     done = home.run("python", "-c", BROKEN, env=env, check=False)
     found = said(done)
     assert done.returncode == 1
-    status = {name: found[name][0]["status"] for name in IN_AIRFLOW}
-    assert status == dict.fromkeys(IN_AIRFLOW, "fail") | {"variables": "warn", "strict": "warn"}
+    measures = IN_AIRFLOW - {"state_store"}
+    status = {name: found[name][0]["status"] for name in measures}
+    assert status == dict.fromkeys(measures, "fail") | {"variables": "warn", "strict": "warn"}
     assert "airflow.models.xcom.BaseXCom: XComs are not sealed" in found["backend"][0]["detail"]
     assert f"Set it to {BACKEND}" in found["backend"][0]["fix"]
     assert "OperationalError" in found["variables"][0]["detail"]

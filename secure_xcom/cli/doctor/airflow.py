@@ -13,6 +13,7 @@ from secure_xcom.errors import SecureXComError
 if TYPE_CHECKING:
     from secure_xcom.settings import Settings
 
+STATE_STORE = "secure_xcom.airflow.state_store.SecureStateStoreBackend"
 #: The releases that the tests run on, as (major, minor).
 _SUPPORTED = ((2, 10), (2, 11), (3, 1), (3, 2), (3, 3), (3, 4))
 #: What of somebody else's message is shown.
@@ -114,6 +115,18 @@ def masking(settings: Settings) -> Check:
     except Exception as error:  # noqa: BLE001 - Airflow's internals, of whatever version
         return _masker_broken(_shown(error))
     return passed("masking", "Airflow's masker hides what is pulled") if works else _masker_broken()
+
+
+def state_store() -> Check:
+    """Whether the states of tasks and assets are sealed, too."""
+    found = diagnosis.states_are_unsealed()
+    if not found:
+        return passed("state_store", "states of tasks and assets are sealed, or there are none")
+    return warned(
+        "state_store",
+        f"[workers] state_store_backend is {found}: what tasks keep as states stands in clear.",
+        f"Set it to {STATE_STORE} (docs/operations.md#state-stores).",
+    )
 
 
 def _masker_broken(why: str = "it shows what it was given") -> Check:

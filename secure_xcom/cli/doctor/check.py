@@ -38,6 +38,7 @@ DECLARED = (
     Declared("policy", regulated=True),
     Declared("rendered_fields", regulated=True),
     Declared("masking", regulated=True),
+    Declared("state_store", regulated=True),
     Declared("strict", regulated=True),
     Declared("credentials"),
     Declared("key.kind", regulated=True),

@@ -78,6 +78,7 @@ def _checks(retention_days: int | None) -> Iterator[Check]:
         *airflow.safely("masking", lambda: airflow.masking(settings)),
     ]
     yield from measures
+    yield from airflow.safely("state_store", airflow.state_store)
     yield settings_checks.strict(
         settings, measures=all(check.status == "pass" for check in measures)
     )
