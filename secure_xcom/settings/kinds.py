@@ -31,6 +31,7 @@ _LIST_CHARACTERS_MAX = 4096
 
 _INSTANCE = re.compile(r"[A-Za-z0-9._:/@-]{0,128}")
 _CONNECTION = re.compile(r"[\w#!()\-.:/\\]{0,250}", re.ASCII)
+_LOCATION = re.compile(r"[a-z][a-z0-9-]{1,62}")
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
 _NUMBER = re.compile(r"(-?[0-9]{1,18})(?:\.0*)?\s*([A-Za-z]*)")
 _SWITCHES = {
@@ -91,6 +92,11 @@ def is_instance(name: str) -> bool:
 def is_connection(name: str) -> bool:
     """Whether `name` has the form of an Airflow connection id, or is empty."""
     return _CONNECTION.fullmatch(name) is not None
+
+
+def is_location(name: str) -> bool:
+    """Whether `name` has the form of a location of Google Cloud."""
+    return _LOCATION.fullmatch(name) is not None
 
 
 def is_pattern(pattern: str) -> bool:

@@ -311,6 +311,25 @@ class Settings:
             "true",
         ),
     )
+    require_protection_level: str = field(
+        default="any",
+        metadata=_row(
+            kinds.choice("any", "software", "hsm", "external"),
+            "Which protection level the keys of kek_uri and trusted_keks are to have. Workers do "
+            "not look at it; `secure-xcom doctor` fails where a key has another.",
+            "hsm",
+        ),
+    )
+    allowed_locations: tuple[str, ...] = field(
+        default=(),
+        metadata=_row(
+            kinds.listing("locations of Google Cloud, in lower case", kinds.is_location),
+            "Where key and bucket may be, each by the name that it has itself: a bucket in eu is "
+            "in eu and not in europe-west1. Workers do not look at it; `secure-xcom doctor` fails "
+            "where one is elsewhere.",
+            "europe-west1, eu",
+        ),
+    )
     strict: bool = field(
         default=False,
         metadata=_row(

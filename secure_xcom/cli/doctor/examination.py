@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from secure_xcom.airflow import configuration, diagnosis
 from secure_xcom.airflow.backend import DOTTED_NAME
-from secure_xcom.cli.doctor import airflow, credentials, key, libraries, store
+from secure_xcom.cli.doctor import airflow, credentials, crypto, key, libraries, store
 from secure_xcom.cli.doctor import settings as settings_checks
 from secure_xcom.cli.doctor.check import Check, failed, refused
 from secure_xcom.errors import ConfigError
@@ -55,6 +55,7 @@ def _checks(retention_days: int | None) -> Iterator[Check]:
         return
     yield airflow.version(found)
     yield from libraries.checks()
+    yield crypto.module()
     backend = airflow.backend()
     yield backend
     if backend.status == "fail":
@@ -95,7 +96,7 @@ def services(
     if found.check.status == "fail":
         return
     try:
-        yield from key.checks(settings.kek_uri, found.given, settings.kms_deadline_seconds)
+        yield from key.checks(settings, found)
         for uri in settings.trusted_keks:
             yield key.trusted(uri, found.given, settings.kms_deadline_seconds)
         yield from store.checks(settings, found.given, retention_days)
