@@ -100,6 +100,29 @@ def exceeded(where: Coordinate | Expected) -> None:
     _record("mask", Attempt(where), None)
 
 
+def changed(command: str, what: str, count: int, digest: str) -> None:
+    """Write the line of a command that has changed many things, or has come to its end.
+
+    Args:
+        command: such as `gc`.
+        what: was changed, such as `objects`; `run` for all of one run.
+        count: how many of it.
+        digest: SHA-256, in hexadecimal digits, over what was changed.
+    """
+    if not logger.isEnabledFor(logging.INFO):
+        return
+    event = {
+        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "operation": command,
+        "outcome": "ok",
+        "actor": _actor.get(),
+        "what": what,
+        "count": count,
+        "digest": digest,
+    }
+    logger.info("%s", json.dumps(event))
+
+
 def _record(operation: Operation, tried: Attempt, error: SecureXComError | None) -> None:
     """Write one line. A read or a deletion that was not to be trusted is a `refuse`."""
     is_refused = isinstance(error, _REFUSALS)
