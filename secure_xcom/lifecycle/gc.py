@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from secure_xcom import audit
 from secure_xcom.errors import ConfigError, SecureXComError
@@ -29,23 +30,17 @@ from secure_xcom.lifecycle.objects import (
     list_objects,
     read_names,
 )
-from secure_xcom.lifecycle.rows import Rows
+from secure_xcom.lifecycle.terms import GRACE_SECONDS, SHARE
 from secure_xcom.stores.protocol import Store
 from secure_xcom.threads import Crew
 from secure_xcom.uris import BucketPrefix, parse_store
 
-#: The least grace that needs no flag of its own.
-GRACE_SECONDS = 86_400
-#: The largest part of all objects that is taken at once without a word.
-SHARE = 0.5
+if TYPE_CHECKING:
+    from secure_xcom.lifecycle.rows import Rows
+
 #: An audit line for each so many objects.
 BATCH = 1000
 _DELETIONS = 16
-
-PROMISE = (
-    "Removed only objects that no row named at two readings. It reclaims space. What it removes, "
-    "a restored database can no longer open, except by soft delete."
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +175,9 @@ class _Run:
         """List a deployment's folders; when the last object there was written."""
         newest = 0.0
         for folder in folders(self._wanted.store_uri, instance, self._open_store):
-            census = list_objects(folder, before, self._wanted.beginning, listing, self._told)
+            census = list_objects(
+                folder, before, listing, self._told, beginning=self._wanted.beginning
+            )
             self.done.objects += census.objects
             self.done.young += census.young
             self.done.other += census.other
