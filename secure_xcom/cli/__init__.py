@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import NoReturn
 
 import secure_xcom
 from secure_xcom.cli import doctor, inspect, trials
@@ -43,6 +44,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("secure-xcom: interrupted; nothing is left behind.", file=sys.stderr)
         return _INTERRUPTED
     return status
+
+
+def within_airflow(arguments: argparse.Namespace) -> NoReturn:
+    """Run `airflow secure-xcom …`; the process ends with the command's exit status."""
+    raise SystemExit(main(arguments.arguments))
 
 
 def _parser() -> argparse.ArgumentParser:
