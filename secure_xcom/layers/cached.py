@@ -9,7 +9,7 @@ from cachetools import LRUCache
 from secure_xcom import forks, telemetry, threads
 from secure_xcom.model import Buffer
 from secure_xcom.single_flight import SingleFlight
-from secure_xcom.stores.protocol import Damaged, Store, Stored
+from secure_xcom.stores.protocol import Damaged, Entry, Store, Stored
 
 _Key = tuple[str, str]
 
@@ -110,6 +110,14 @@ class Cached:
     def objects(self, folder: str) -> Iterator[tuple[str, Stored]]:
         """Yield what the store lists; nothing of it is held (`Store.objects`)."""
         return self._store.objects(folder)
+
+    def entries(self, beginning: str) -> Iterator[Entry]:
+        """What the store lists (`Store.entries`)."""
+        return self._store.entries(beginning)
+
+    def now(self) -> float:
+        """The store's clock (`Store.now`)."""
+        return self._store.now()
 
 
 class _Held:
