@@ -20,13 +20,13 @@ from airflow.sdk.execution_time.context import AssetStateStoreAccessor, TaskStat
 from airflow.sdk.state import AssetScope, BaseStoreBackend, TaskScope
 
 from secure_xcom import audit
-from secure_xcom.airflow import reading, versions
+from secure_xcom.airflow import policy, reading, versions
 from secure_xcom.airflow.asynchronous import in_thread
 from secure_xcom.airflow.places import place
 from secure_xcom.airflow.process import process
-from secure_xcom.airflow.states import states
+from secure_xcom.airflow.states import CLEAR_STATES, states
 from secure_xcom.codecs.deep import with_stack
-from secure_xcom.errors import CodecError, FormatError
+from secure_xcom.errors import CodecError, ConfigError, FormatError
 from secure_xcom.format.reference import claimed, is_tagged
 from secure_xcom.layers.states import States, text_of
 from secure_xcom.model import Coordinate, Expected
@@ -248,8 +248,10 @@ def _of_asset(accessor: Any, key: str) -> _Asked:  # noqa: ANN401
 def _bind(accessor: type, asking: Callable[[Any, str], _Asked]) -> None:
     """Have an accessor's reading say what it reads, and take nothing past this backend.
 
-    What does not look like a reference of some backend Airflow hands out as it is.
+    What does not look like a reference of some backend Airflow hands out as it is. Nor does it
+    write in clear where `strict` is on.
     """
+    _bind_writing(accessor, asking)
     airflows_get = accessor.get  # type: ignore[attr-defined]
 
     @functools.wraps(airflows_get)
@@ -270,6 +272,40 @@ def _bind(accessor: type, asking: Callable[[Any, str], _Asked]) -> None:
             return _checked(asked, await airflows_aget(self, key, _Missing), default)
 
     accessor.aget = aget
+
+
+def _bind_writing(accessor: type, asking: Callable[[Any, str], _Asked]) -> None:
+    airflows_set = accessor.set  # type: ignore[attr-defined]
+
+    @functools.wraps(airflows_set)
+    def set_(self: Any, key: str, value: JsonValue, **more: Any) -> None:  # noqa: ANN401
+        _check_sealed(asking(self, key).where)
+        airflows_set(self, key, value, **more)
+
+    accessor.set = set_  # type: ignore[attr-defined]
+    if not hasattr(accessor, "aset"):
+        return
+    airflows_aset = accessor.aset
+
+    @functools.wraps(airflows_aset)
+    async def aset(self: Any, key: str, value: JsonValue, **more: Any) -> None:  # noqa: ANN401
+        _check_sealed(asking(self, key).where)
+        await airflows_aset(self, key, value, **more)
+
+    accessor.aset = aset
+
+
+def _check_sealed(where: Expected) -> None:
+    """Check that what is written goes through this backend, where `strict` is on.
+
+    Raises:
+        ConfigError: it would be written in clear.
+    """
+    if _is_configured() or not policy.is_configured():
+        return
+    with audit.failure("seal", where):
+        if process.current()[0].strict:
+            raise ConfigError(CLEAR_STATES)
 
 
 def _checked(asked: _Asked, value: JsonValue, default: JsonValue) -> JsonValue:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from secure_xcom import audit
@@ -12,6 +13,9 @@ from secure_xcom.airflow.process import process
 from secure_xcom.errors import CodecError, ConfigError, FormatError, SecureXComError
 from secure_xcom.format.reference import TAG, is_tagged
 from secure_xcom.model import Coordinate, Expected
+
+if TYPE_CHECKING:
+    from secure_xcom.settings import Settings
 
 
 def write(
@@ -40,15 +44,15 @@ def write(
         if clear_keys.is_clear(where.key, settings.clear_keys):
             return _in_clear(value, where, serialize)
         if settings.strict:
-            _check_measures()
+            _check_measures(settings)
     row = stack.put(value, coordinate)
     overwriting.note(coordinate, row)
     return row
 
 
-def _check_measures() -> None:
+def _check_measures(settings: Settings) -> None:
     """Check what `strict` needs of this process, beside the settings."""
-    from secure_xcom.airflow import policy  # noqa: PLC0415 - for strict alone
+    from secure_xcom.airflow import policy, states  # noqa: PLC0415 - for strict alone
 
     if not policy.is_active():
         raise ConfigError(
@@ -57,6 +61,8 @@ def _check_measures() -> None:
             "entry points (pip install secure-xcom), on every worker, and not as files on a path."
         )
     rendered.ensure()
+    if settings.uses_state_store and not states.are_sealed():
+        raise ConfigError(states.CLEAR_STATES)
 
 
 def _in_clear(value: object, where: Expected, serialize: Callable[[object], object]) -> object:

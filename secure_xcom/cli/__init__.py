@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import secure_xcom
-from secure_xcom.cli import doctor, inspect, trials
+from secure_xcom.cli import doctor, init, inspect, trials
 from secure_xcom.errors import SecureXComError
 from secure_xcom.text import escaped
 
@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    for command in (trials.DEMO, trials.CENSUS, doctor.COMMAND, inspect.COMMAND):
+    for command in (init.COMMAND, trials.DEMO, trials.CENSUS, doctor.COMMAND, inspect.COMMAND):
         command.configure(commands.add_parser(command.name, help=command.summary))
     return parser
 

@@ -62,6 +62,7 @@ TOOLS = (
     "polars",
     "pyarrow",
     "pytest",
+    "statsd",
 )
 
 
