@@ -69,6 +69,7 @@ def _switched(backend: str, home: Home) -> dict[str, str | None]:
         return {}
     without: dict[str, str | None] = {
         "AIRFLOW__CORE__XCOM_BACKEND": None,
+        "AIRFLOW__WORKERS__STATE_STORE_BACKEND": None,
         "AIRFLOW__SECURE_XCOM__KEK_URI": None,
         "AIRFLOW__SECURE_XCOM__STORE_URI": None,
     }
