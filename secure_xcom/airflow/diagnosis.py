@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import Any
 
 from secure_xcom.airflow import configuration, masking, policy, rendered, states, versions
+from secure_xcom.airflow.masking import descriptors
 from secure_xcom.errors import ConfigError
 
 
@@ -97,6 +98,19 @@ def guard_rendered_fields() -> None:
     """
     versions.load_task_runner()
     rendered.ensure()
+
+
+def why_output_is_not_masked() -> str:
+    """Say why what programs and C code write is not masked in tasks here; empty if it is.
+
+    Returns:
+        The class of the error.
+    """
+    try:
+        descriptors.check()
+    except OSError as error:
+        return type(error).__name__
+    return ""
 
 
 def masker_works() -> bool:

@@ -13,10 +13,11 @@ import operator
 import re
 import secrets
 import sys
+from collections import deque
 from collections.abc import Callable, Iterable
 from types import SimpleNamespace
 
-from secure_xcom.codecs import document, plain
+from secure_xcom.codecs import document, holders, plain, small
 from secure_xcom.codecs.deep import with_stack, with_whole_stack
 from secure_xcom.codecs.document import Encoded
 from secure_xcom.codecs.libraries import Untyped, library_of
@@ -191,7 +192,7 @@ class _Extractor:
 
     def _to_take(self, value: object) -> object | None:
         """What goes into the document instead of a value; None if the value is left to Airflow."""
-        if type(value) is bytes:
+        if type(value) is bytes or holders.is_holder(value):
             return value
         if (ext := document.as_extension(value)) is not None:
             return ext
@@ -239,6 +240,8 @@ def _is_airflows(kind: type) -> bool:
         and kind is not bytearray
         and not issubclass(kind, (dt.datetime, dt.timedelta))
         and kind not in document.PATHS
+        and kind not in small.TYPES
+        and kind is not deque
         and library_of(kind) not in plain.LIBRARIES
         and (hasattr(kind, "serialize") or not is_record(kind))
     )

@@ -6,6 +6,7 @@ import datetime as dt
 import enum
 import io
 import sys
+from collections import deque
 from collections.abc import Coroutine, Iterator, KeysView, Mapping, ValuesView
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 
@@ -24,6 +25,7 @@ _LIBRARIES = {
         ("_thread", "threading", "socket", "_socket", "sqlite3", "psycopg2", "multiprocessing"),
         _OF_PROCESS,
     ),
+    "sqlalchemy": "return `row._asdict()` or `tuple(row)` of each row, and what is plain of others",
     "pyspark": "return `.toPandas()` of it, or write it somewhere and return where",
 }
 _KEYS = (
@@ -32,6 +34,7 @@ _KEYS = (
 #: By what the value is, the first that fits.
 _KINDS: tuple[tuple[tuple[type, ...], str], ...] = (
     ((Mapping,), _KEYS),
+    ((deque,), "return `list(…)` of it, or leave nothing but plain data in it"),
     ((list, tuple, set, frozenset), "return a plain list of what is in it"),
     ((io.IOBase,), "return its path, or what `file.read()` gives"),
     ((Coroutine,), "`await` it"),

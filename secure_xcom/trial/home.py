@@ -121,6 +121,14 @@ class Home:
             Path(__file__).with_name("dags") / f"{name}.py", self.dags / f"secure_xcom_{name}.py"
         )
 
+    def add_plugin(self, name: str) -> None:
+        """Put one of the rig's plugins into the plugins folder."""
+        plugins = self.path / "plugins"
+        plugins.mkdir(mode=0o700, exist_ok=True)
+        shutil.copyfile(
+            Path(__file__).with_name("dags") / f"{name}.py", plugins / f"secure_xcom_{name}.py"
+        )
+
     def run(
         self, title: str, *arguments: str, on_line: Callable[[str], None] | None = None
     ) -> None:

@@ -33,6 +33,7 @@ from support.doctoring import IN_AIRFLOW
 from support.environments import ROOT
 
 import secure_xcom
+from secure_xcom.airflow import diagnosis
 from secure_xcom.airflow.configuration import SettingsTexts
 from secure_xcom.cli import doctor, main
 from secure_xcom.cli.doctor import airflow as doctor_airflow
@@ -861,6 +862,45 @@ def test_strict_says_what_it_would_refuse_and_what_it_lacks():
     refused = doctor_settings.strict(on, measures=False)
     assert refused.status == "fail"
     assert "every push is refused" in refused.detail
+
+
+def test_masking_tells_where_what_programs_write_is_not_masked(monkeypatch):
+    cloud = {"kek_uri": URI, "store_uri": "gs://bucket", "instance": "prod"}
+    monkeypatch.setattr(diagnosis, "masker_works", lambda: True)
+    assert doctor_airflow.masking(load(cloud, None, None)).status == "pass"
+
+    def memfd_create(*_):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "memfd_create", memfd_create)
+    check = doctor_airflow.masking(load(cloud, None, None))
+    assert (check.status, "PermissionError" in check.detail) == ("warn", True)
+    check = doctor_airflow.masking(load(cloud | {"strict": "true"}, None, None))
+    assert (check.status, "refuses to read" in check.detail) == ("fail", True)
+
+
+@pytest.mark.parametrize(
+    ("name", "uses", "strict", "status"),
+    [
+        (None, "true", "true", "pass"),
+        ("secure_xcom.airflow.state_store.SecureStateStoreBackend", "true", "true", "pass"),
+        ("", "true", "false", "warn"),
+        ("", "true", "true", "fail"),
+        ("", "false", "false", "pass"),
+        ("", "false", "true", "pass"),
+        ("theirs.Backend", "true", "true", "fail"),
+    ],
+)
+def test_the_state_store_is_sealed_or_not_used(monkeypatch, name, uses, strict, status):
+    monkeypatch.setattr(diagnosis, "state_store_name", lambda: name)
+    monkeypatch.setattr(diagnosis, "states_are_sealed", lambda: "secure_xcom" in name)
+    section = {"kek_uri": URI, "store_uri": "gs://bucket", "instance": "prod"}
+    section |= {"uses_state_store": uses, "strict": strict}
+    check = doctor_airflow.state_store(load(section, None, None))
+    assert check.status == status
+    if status != "pass":
+        assert name in check.detail
+        assert "SecureStateStoreBackend" in check.fix
 
 
 @pytest.mark.parametrize(

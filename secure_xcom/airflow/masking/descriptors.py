@@ -35,6 +35,21 @@ _HIDDEN_LINE = b"***\n"
 _log = logging.getLogger("secure_xcom")
 
 
+def check() -> None:
+    """Check that what is written past Python's streams can be masked.
+
+    Raises:
+        OSError: this system has no files in memory, or none may be had.
+    """
+    os.close(_in_memory())
+
+
+def _in_memory() -> int:
+    if not hasattr(os, "memfd_create"):
+        raise OSError("There are no files in memory on this system.")
+    return os.memfd_create("secure-xcom-output", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+
+
 class Diverted:
     """Descriptors 1 and 2 of this process, with what is written to them masked.
 
@@ -185,8 +200,6 @@ class _Channel:
     """One descriptor: where it led, and the file in memory where it leads now."""
 
     def __init__(self, descriptor: int) -> None:
-        if not hasattr(os, "memfd_create"):
-            raise OSError("There are no files in memory on this system.")
         self._descriptor = descriptor
         #: How far the file is delivered, but for the beginning of a line.
         self._at_bytes = 0
@@ -194,7 +207,7 @@ class _Channel:
         self._is_too_long = False
         #: How far its memory is given back.
         self._freed_bytes = 0
-        self._memory = os.memfd_create("secure-xcom-output", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        self._memory = _in_memory()
         self._to = os.dup(descriptor)
         # Programs that are started write to the same file, each at its end, and may not empty it.
         flags = fcntl.fcntl(self._memory, fcntl.F_GETFL)

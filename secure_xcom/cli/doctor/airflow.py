@@ -114,7 +114,17 @@ def masking(settings: Settings) -> Check:
         works = diagnosis.masker_works()
     except Exception as error:  # noqa: BLE001 - Airflow's internals, of whatever version
         return _masker_broken(_shown(error))
-    return passed("masking", "Airflow's masker hides what is pulled") if works else _masker_broken()
+    if not works:
+        return _masker_broken()
+    if why := diagnosis.why_output_is_not_masked():
+        return (failed if settings.strict else warned)(
+            "masking",
+            "Airflow's masker hides what is pulled, but what programs and C code write to a task's "
+            f"output cannot be masked here ({why})"
+            + (", and strict refuses to read anything." if settings.strict else "."),
+            "Run tasks on Linux, where memfd_create is allowed.",
+        )
+    return passed("masking", "Airflow's masker hides what is pulled")
 
 
 def _masker_broken(why: str = "it shows what it was given") -> Check:

@@ -237,8 +237,9 @@ def check_against_stock(strategy, examples):
     @hypothesis.given(strategy)
     def check(value):
         nonlocal taken
+        # Both get the same sets, which become lists on Airflow 2: of a copy, the order is another.
         try:
-            expected = stock(copy.deepcopy(value))
+            expected = stock(value)
         except RefusedError:
             # What the stock backend refuses may come back; what is refused here is a CodecError,
             # and what was taken can be read.
@@ -285,6 +286,16 @@ wanted = st.one_of(
         [np.arange(6).reshape(2, 3), np.asfortranarray(np.eye(3)), np.array([]), np.array(5.5)]
     ),
     st.sampled_from([dt.datetime(2020, 1, 1, 2, 3, 4, 5, zone) for zone in OFFSETS]),
+    st.complex_numbers(),
+    st.times().map(lambda time: time.replace(fold=0))
+    | st.sampled_from([dt.time(1, 2, tzinfo=zone) for zone in OFFSETS]),
+    st.sampled_from([pd.NA, pd.NaT, pd.Timedelta(5), pd.Timedelta("3s").as_unit("s")]),
+    st.sampled_from([pd.Timestamp(2020, 1, 2, tz=zone) for zone in (*ZONES[1:2], None, *OFFSETS)]),
+    st.sampled_from([pd.Timestamp("2020-10-25 01:30Z").tz_convert("Europe/Paris").as_unit("us")]),
+    st.lists(st.binary(max_size=3) | st.integers(), max_size=3).map(
+        lambda items: collections.deque(items, 5)
+    ),
+    st.sampled_from([np.array([[1, "a"], [None, b"x"]], object), np.array([[1], [2, 3]], object)]),
     st.just(pd.DataFrame({"a": [1, 2], "b": ["x", None]})),
     st.just(pl.DataFrame({"a": [1, None], "b": ["x", "y"]})),
     st.just(pa.table({"a": [1, None]})),
@@ -328,19 +339,22 @@ def test_what_users_want_comes_back_exactly_from_within_what_airflow_takes_apart
 
 
 WANTED = (
-    *(bytes, bytearray, pathlib.PurePath, np.ndarray, np.generic),
-    *(pd.DataFrame, pl.DataFrame, pa.Table),
+    *(bytes, bytearray, pathlib.PurePath, np.ndarray, np.generic, complex, dt.time),
+    *(pd.DataFrame, pl.DataFrame, pa.Table, pd.Timestamp, pd.Timedelta, type(pd.NaT), type(pd.NA)),
+    collections.deque,
 )
 
 
 def _is_wanted(value):
-    if isinstance(value, float) and not isinstance(value, np.generic):
+    if isinstance(value, WANTED):
+        return True
+    if isinstance(value, float):
         return not math.isfinite(value)
     if isinstance(value, dt.datetime):
         return value.tzinfo in OFFSETS
     if type(value) is int:
         return not -(2**63) <= value < 2**64
-    return isinstance(value, WANTED)
+    return False
 
 
 def _mapped(value, change):
@@ -592,8 +606,8 @@ def test_a_class_that_airflow_does_not_allow_is_not_imported(tmp_path, monkeypat
 def test_a_refusal_names_the_path():
     for value, path in (
         ({"rows": [1, {"when": object()}]}, r"\$\.rows\[1\]\.when"),
-        ([(1, Point(1, 1j))], r"\$\[0\]\[1\]\.y"),
-        ({"a": {"b": np.array([None])}}, r"\$\.a\.b"),
+        ([(1, Point(1, range(1)))], r"\$\[0\]\[1\]\.y"),
+        ({"a": {"b": np.array([object()])}}, r"\$\.a\.b"),
     ):
         with pytest.raises(CodecError, match=f"encoded: {path}: "):
             encode(value)
