@@ -44,6 +44,11 @@ def backend_is_ours() -> bool:
     return policy.is_ours(configuration.backend())
 
 
+def use_backend(dotted_name: str) -> None:
+    """Have this process, and no other, take a backend for the configured one."""
+    configuration.set_here("core", "xcom_backend", dotted_name)
+
+
 def unseen_variables() -> str:
     """Have this process look up Variables in the metadata database, and say why it cannot.
 

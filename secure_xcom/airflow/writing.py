@@ -82,11 +82,16 @@ def _in_clear(value: object, where: Expected, serialize: Callable[[object], obje
 
 
 def _coordinate(where: Expected, ti_id: UUID | None) -> Coordinate:
-    if where.dag_id and where.run_id and where.task_id and where.key:
-        map_index = -1 if where.map_index is None else where.map_index
-        return Coordinate(where.dag_id, where.run_id, where.task_id, map_index, where.key, ti_id)
-    missing = [name for name in ("dag_id", "run_id", "task_id", "key") if not getattr(where, name)]
-    raise FormatError(
-        f"A value is sealed for one place, and serialize_value was not told its "
-        f"{', '.join(missing)}. Push with ti.xcom_push, or hand in the whole coordinate."
-    )
+    fields = {name: getattr(where, name) for name in ("dag_id", "run_id", "task_id", "key")}
+    if missing := [name for name, value in fields.items() if value is None]:
+        raise FormatError(
+            f"A value is sealed for one place, and serialize_value was not told its "
+            f"{', '.join(missing)}. Push with ti.xcom_push, or hand in the whole coordinate."
+        )
+    if empty := [name for name, value in fields.items() if not value]:
+        raise FormatError(
+            f"The {', '.join(empty)} of this XCom is empty. It has to have a character at least: "
+            "in places, Airflow gives any XCom for an empty key. Push it under another one."
+        )
+    map_index = -1 if where.map_index is None else where.map_index
+    return Coordinate(**fields, map_index=map_index, ti_id=ti_id)

@@ -14,7 +14,6 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, TypeAlias
 
 from secure_xcom import audit, forks, signals
-from secure_xcom.airflow import metrics
 from secure_xcom.airflow.masking import maskers
 from secure_xcom.airflow.masking.descriptors import Diverted
 from secure_xcom.airflow.masking.index import MOST_CHARACTERS, MOST_TEXTS, Index, replaced
@@ -213,7 +212,6 @@ class _Pulled:
         with maskers.speaking():
             log.warning("Pulled values are masked in part only: %s. %s", why, comes_of_it)
             audit.exceeded(where)
-        metrics.count("masking_exceeded")
 
 
 def _contents(payload: Payload) -> object:

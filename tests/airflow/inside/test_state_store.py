@@ -234,6 +234,19 @@ def ways(accessor):
     return [True, False] if hasattr(type(accessor), "aget") else [True]
 
 
+def test_a_key_is_text(backend):
+    for call in (
+        lambda: backend.serialize_task_state_store_to_ref(value=1, key=5, scope=TASK),
+        lambda: backend.set(ASSET, 5, "1"),
+        lambda: backend.get(TASK, 5),
+        lambda: backend.delete(TASK, 5),
+    ):
+        with pytest.raises(FormatError, match=r"key of an XCom is text.*builtins\.int"):
+            call()
+    with pytest.raises(FormatError, match="key has 0 bytes"):
+        backend.serialize_task_state_store_to_ref(value=1, key="", scope=TASK)
+
+
 def test_a_row_of_another_key_or_task_is_refused(backend, served):
     row = sealed(backend, TASK)
     for at_once in ways(of_task()):
@@ -348,7 +361,7 @@ def test_under_another_backend_or_none_the_accessors_are_as_they_were(served, co
 
 def test_the_accessors_are_bound():
     """Fails when Airflow renames what `state_store` wraps or looks at."""
-    from secure_xcom.cli.inspect.subject import STATE_REFERENCE  # noqa: PLC0415
+    from secure_xcom.lifecycle.content import STATE_REFERENCE  # noqa: PLC0415
 
     for accessor in (TaskStateStoreAccessor, AssetStateStoreAccessor):
         assert hasattr(accessor.get, "__wrapped__")
@@ -356,7 +369,7 @@ def test_the_accessors_are_bound():
     assert _of_task(of_task(), "k").where.task_id == "task"
     assert _of_asset(AssetStateStoreAccessor(name="orders"), "k").where.task_id == "orders"
     assert context._get_worker_state_store_backend() is None
-    assert context._wrap_external_ref("row") == {STATE_REFERENCE: "row"}  # for `inspect`
+    assert context._wrap_external_ref("row") == {STATE_REFERENCE: "row"}  # for commands
 
 
 def test_the_policy_binds_them_before_the_first_read():
