@@ -20,7 +20,7 @@ from secure_xcom.layers.states import States
 from secure_xcom.layers.threshold import Threshold
 from secure_xcom.model import Compression, Coordinate, Offloaded
 from secure_xcom.stores import open_store
-from secure_xcom.threads import Crew
+from secure_xcom.threads import CalledOff, Crew
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
@@ -106,6 +106,8 @@ class Stack:
         failed: Future[tuple[int, Exception]] = Future()
 
         def opened(index: int) -> Opened:
+            if failed.done():
+                raise CalledOff
             row, expected = reads[index]
             try:
                 with audit.attempt("open", expected) as attempt:

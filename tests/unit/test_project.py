@@ -253,8 +253,7 @@ VERSIONS = PACKAGE / "airflow" / "versions.py"
 PRIVATE = re.compile(r"_?AIRFLOW_|_?SUPERVISOR_COMMS|POLICY_PLUGIN_MANAGER|airflow\.[\w.]*\b_\w+")
 
 
-def private_names(tree):
-    """Give what a module names of other packages' insides: attributes, imports and texts."""
+def names_that_are_ours():
     ours = set()
     for module in MODULES:
         for node in ast.walk(ast.parse(module.read_text())):
@@ -262,6 +261,11 @@ def private_names(tree):
                 ours.add(node.name)
             elif isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Store):
                 ours.add(node.id if isinstance(node, ast.Name) else node.attr)
+    return ours
+
+
+def private_names(tree, ours):
+    """Give what a module names of other packages' insides: attributes, imports and texts."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
             if re.match(r"_(?!_)", node.attr) and node.attr not in ours:
@@ -287,16 +291,17 @@ def release_tuples(tree):
 
 def test_airflows_own_names_and_releases_stand_in_one_room():
     rooms = [module for module in MODULES if module.is_relative_to(PACKAGE / "airflow")]
+    ours = names_that_are_ours()
     found = {
         f"{room.name}: {name}"
         for room in rooms
         if room != VERSIONS
         for tree in [ast.parse(room.read_text())]
-        for name in (*private_names(tree), *release_tuples(tree))
+        for name in (*private_names(tree, ours), *release_tuples(tree))
     }
     # The prefix of environment variables is documented, and frames are Python's.
     assert found - {"configuration.py: AIRFLOW_", "running.py: _current_frames"} == set()
-    assert set(private_names(ast.parse(VERSIONS.read_text()))) >= {"_xcom_arg", "_scope"}
+    assert set(private_names(ast.parse(VERSIONS.read_text()), ours)) >= {"_xcom_arg", "_scope"}
 
 
 def test_google_is_imported_where_it_is_needed_and_not_before():

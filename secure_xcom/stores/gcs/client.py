@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from http import HTTPStatus
 from importlib import import_module
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -17,7 +18,7 @@ from secure_xcom import forks
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
     from google.cloud.storage import Client  # type: ignore[import-untyped]
-    from requests import Session
+    from requests import Response, Session
 
     MakeClient: TypeAlias = Callable[[Credentials | None], Client]
 
@@ -77,6 +78,14 @@ class Connection:
         if tokens := getattr(self.http, "_auth_request_session", None):
             pace(tokens, _CONNECTIONS)
         _ask_environment_once(self.http, self.base_url)
+        self.http.hooks["response"].append(_read_refusal)
+
+
+def _read_refusal(response: Response, **_arguments: object) -> None:
+    # google-auth drops such an answer to ask again with a new token. Unread, it would take its
+    # connection with it, which stays open until the collector finds it.
+    if response.status_code == HTTPStatus.UNAUTHORIZED:
+        _ = response.content
 
 
 def _ask_environment_once(http: Session, url: str) -> None:
