@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from secure_xcom.airflow import configuration, versions
 from secure_xcom.errors import ConfigError
+from secure_xcom.lifecycle.mark import VARIABLE, Memory
 from secure_xcom.lifecycle.rows import Rows
 from secure_xcom.uris import LEGACY
 
@@ -31,6 +32,16 @@ def rows() -> Rows:
         )
     versions.use_database()
     return Rows(versions.engine(), versions.layout())
+
+
+def memory() -> Memory:
+    """Where this database remembers the marks that it left in stores: a Variable."""
+    return Memory(
+        lambda: versions.stored_variable(VARIABLE),
+        lambda text: versions.store_variable(
+            VARIABLE, text, "The last marks of `secure-xcom gc`. Not to be copied or edited."
+        ),
+    )
 
 
 def legacy_prefixes() -> tuple[str, ...]:

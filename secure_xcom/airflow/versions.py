@@ -235,6 +235,33 @@ def engine() -> Any:
     return import_module("airflow.settings").engine
 
 
+def stored_variable(name: str) -> str | None:
+    """Give what the metadata database has for a Variable, whatever other backends say."""
+    with _session() as session:
+        found = session.query(_variables()).filter_by(key=name).one_or_none()
+        return None if found is None else str(found.val)
+
+
+def store_variable(name: str, text: str, description: str) -> None:
+    """Write a Variable to the metadata database."""
+    with _session() as session:
+        found = session.query(_variables()).filter_by(key=name).one_or_none()
+        if found is None:
+            session.add(_variables()(key=name, val=text, description=description))
+        else:
+            found.set_val(text)
+        session.commit()
+
+
+def _variables() -> Any:
+    return import_module("airflow.models.variable").Variable
+
+
+def _session() -> Any:
+    """A session of its own: that of the thread may be a task's."""
+    return import_module("sqlalchemy.orm").Session(engine())
+
+
 def layout() -> Layout:
     """Give the tables of the metadata database that hold rows, on all versions."""
     from secure_xcom.lifecycle.tables import Layout, Owner, RowTable

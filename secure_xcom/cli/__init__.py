@@ -12,11 +12,16 @@ from contextlib import contextmanager
 
 import secure_xcom
 from secure_xcom.cli import doctor, inspect, trials
+from secure_xcom.cli.lifecycle import gc, scan
 from secure_xcom.errors import SecureXComError
 from secure_xcom.text import escaped
 
 _INTERRUPTED = 130
 _TERMINATED = 143
+COMMANDS = (
+    *(trials.DEMO, trials.CENSUS, doctor.COMMAND, inspect.COMMAND),
+    *(scan.COMMAND, gc.COMMAND),
+)
 _LINE_END = "\n"
 
 
@@ -50,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    for command in (trials.DEMO, trials.CENSUS, doctor.COMMAND, inspect.COMMAND):
+    for command in COMMANDS:
         command.configure(commands.add_parser(command.name, help=command.summary))
     return parser
 

@@ -49,6 +49,8 @@ class Content:
     reference: Reference | StateObject | None = field(default=None, repr=False)
     #: Of an envelope, or of an offloaded XCom; the object of a state has its own.
     preamble: Preamble | None = field(default=None, repr=False)
+    #: The row itself, out of what stood around it, where it is inline or offloaded.
+    row: Mapping[str, object] | None = field(default=None, repr=False)
     #: Whether the version that a broken row claims is another one than this release's.
     other_version: bool = False
     #: How to put another row into the same wrapping, from the outside to the inside.
@@ -95,7 +97,7 @@ def of_text(
         value = _unwrapped(text, wrapping)
     except FormatError:
         return Content("broken")
-    if not is_tagged(value):
+    if not isinstance(value, dict) or not is_tagged(value):
         return Content("clear")
     try:
         reference = state_from_row(value) if state_of else from_row(value)
@@ -103,7 +105,7 @@ def of_text(
     except FormatError:
         return Content("broken", other_version=_has_other_version(value))
     state: State = "inline" if isinstance(reference, Inline) else "offloaded"
-    return Content(state, reference, preamble, _wrapping=tuple(wrapping), _is_bytes=is_bytes)
+    return Content(state, reference, preamble, value, _wrapping=tuple(wrapping), _is_bytes=is_bytes)
 
 
 def names(text: Text) -> Iterator[bytes]:

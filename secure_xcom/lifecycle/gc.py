@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from secure_xcom import audit
 from secure_xcom.errors import ConfigError, SecureXComError
 from secure_xcom.lifecycle.mark import Mark, Memory
 from secure_xcom.lifecycle.objects import (
-    Census,
     Listed,
     Listing,
     Told,
@@ -30,23 +30,17 @@ from secure_xcom.lifecycle.objects import (
     list_objects,
     read_names,
 )
-from secure_xcom.lifecycle.rows import Rows
+from secure_xcom.lifecycle.terms import GRACE_SECONDS, SHARE
 from secure_xcom.stores.protocol import Store
 from secure_xcom.threads import Crew
 from secure_xcom.uris import BucketPrefix, parse_store
 
-#: The least grace that needs no flag of its own.
-GRACE_SECONDS = 86_400
-#: The largest part of all objects that is taken at once without a word.
-SHARE = 0.5
+if TYPE_CHECKING:
+    from secure_xcom.lifecycle.rows import Rows
+
 #: An audit line for each so many objects.
 BATCH = 1000
 _DELETIONS = 16
-
-PROMISE = (
-    "Removed only objects that no row named at two readings. It reclaims space. What it removes, "
-    "a restored database can no longer open, except by soft delete."
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +86,9 @@ class Collected:
     listed_in_manifest: int = 0
     #: SHA-256 over what was deleted or listed, in order: `name#generation` and a line end.
     digest: str = ""
+    #: Why deletions ended before all orphans were gone.
+    failure: str = ""
+    #: The numbers of the marks that were left.
     marks: list[int] = field(default_factory=list)
 
 
@@ -113,33 +110,26 @@ def collect(
 
     Raises:
         ConfigError: it is refused; the message says how to go on.
-        SecureXComError: rows or objects could not be read whole, or a deletion failed. What was
-            deleted by then was rightly deleted, and the rest is for the next time.
+        SecureXComError: rows or objects could not be read whole, and nothing was deleted.
     """
     _check(wanted)
-    done = Collected()
-    instances = [wanted.instance]
-    if wanted.former_instance is not None:
-        instances.append(wanted.former_instance)
+    former = [] if wanted.former_instance is None else [wanted.former_instance]
     store = open_store(wanted.store_uri)
-    marks = [Mark(store, instance, memory) for instance in instances]
+    marks = [Mark(store, instance, memory) for instance in (wanted.instance, *former)]
     for mark in marks:
-        mark.check(adopt=wanted.adopt)
+        mark.check(adopt=wanted.adopt, is_former=mark is not marks[0])
     with ExitStack() as stack:
+        run = _Run(wanted, rows, open_store, told, stack)
+        done = run.done
         # Before anything is listed: what is written from now on is young.
         before = store.now() - wanted.grace_seconds
-        listing = _kept(stack)
-        for instance in instances:
-            newest = _list(wanted, instance, open_store, before, listing, done, told)
-            if instance == wanted.former_instance and newest >= before:
-                raise _still_lives(instance)
-        orphans = _unnamed(listing, rows, wanted, done, told, _kept(stack))
+        listing = run.listed(before)
+        orphans = run.unnamed(listing)
         done.orphans = orphans.count
         _check_share(wanted, done)
         if orphans.count:
-            again = _unnamed(orphans, rows, wanted, done, told, _kept(stack))
-            done.named_later = orphans.count - again.count
-            orphans = again
+            orphans = run.unnamed(orphans)
+            done.named_later = done.orphans - orphans.count
         if wanted.dry_run:
             return done
         done.marks = [mark.raise_() for mark in marks]
@@ -150,10 +140,69 @@ def collect(
     return done
 
 
-def _kept(stack: ExitStack) -> Listing:
-    listing = Listing()
-    stack.callback(listing.close)
-    return listing
+class _Run:
+    """The steps of one collection that look, and change nothing."""
+
+    def __init__(
+        self,
+        wanted: Wanted,
+        rows: Rows,
+        open_store: Callable[[str], Store],
+        told: Told,
+        stack: ExitStack,
+    ) -> None:
+        self.done = Collected()
+        self._wanted = wanted
+        self._rows = rows
+        self._open_store = open_store
+        self._told = told
+        self._stack = stack
+
+    def listed(self, before: float) -> Listing:
+        """The objects of all folders that were written before a time."""
+        listing = self._listing()
+        self._list(self._wanted.instance, before, listing)
+        former = self._wanted.former_instance
+        if former is not None and self._list(former, before, listing) >= before:
+            raise ConfigError(
+                f"The deployment {former!r} has written objects within the grace: it still lives, "
+                "or was renamed not long ago. Its objects belong to another database while it "
+                "lives. If it was renamed, wait until the grace has passed since its last task."
+            )
+        return listing
+
+    def _list(self, instance: str, before: float, listing: Listing) -> float:
+        """List a deployment's folders; when the last object there was written."""
+        newest = 0.0
+        for folder in folders(self._wanted.store_uri, instance, self._open_store):
+            census = list_objects(
+                folder, before, listing, self._told, beginning=self._wanted.beginning
+            )
+            self.done.objects += census.objects
+            self.done.young += census.young
+            self.done.other += census.other
+            newest = max(newest, census.newest)
+        return newest
+
+    def unnamed(self, listing: Listing) -> Listing:
+        """What of a listing no row names."""
+        reading = read_names(self._rows, listing.sketch, self._told)
+        self.done.rows = reading.rows
+        if not reading.rows and not self._wanted.no_rows:
+            raise ConfigError(
+                "The database has no rows at all, so that every object would go. If it is the "
+                "right one, and all of its XComs were deleted, add --no-rows."
+            )
+        left = self._listing()
+        for one in listing:
+            if one.digits not in reading.names:
+                left.add(one.folder, one.name, one.generation)
+        return left
+
+    def _listing(self) -> Listing:
+        listing = Listing()
+        self._stack.callback(listing.close)
+        return listing
 
 
 def _check(wanted: Wanted) -> None:
@@ -183,51 +232,6 @@ def _check(wanted: Wanted) -> None:
         )
 
 
-def _list(  # noqa: PLR0913 - what one step of `collect` takes
-    wanted: Wanted,
-    instance: str,
-    open_store: Callable[[str], Store],
-    before: float,
-    listing: Listing,
-    done: Collected,
-    told: Told,
-) -> float:
-    """List a deployment's folders; when the last object there was written."""
-    newest = 0.0
-    for folder in folders(wanted.store_uri, instance, open_store):
-        census: Census = list_objects(folder, before, wanted.beginning, listing, told)
-        done.objects += census.objects
-        done.young += census.young
-        done.other += census.other
-        newest = max(newest, census.newest)
-    return newest
-
-
-def _still_lives(instance: str) -> ConfigError:
-    return ConfigError(
-        f"The deployment {instance!r} has written objects within the grace: it still lives, or "
-        "was renamed not long ago. Its objects belong to another database while it lives. If it "
-        "was renamed, wait until the grace has passed since its last task."
-    )
-
-
-def _unnamed(  # noqa: PLR0913 - what one step of `collect` takes
-    listing: Listing, rows: Rows, wanted: Wanted, done: Collected, told: Told, kept: Listing
-) -> Listing:
-    """What of a listing no row names."""
-    reading = read_names(rows, listing.sketch, told)
-    done.rows = reading.rows
-    if not reading.rows and not wanted.no_rows:
-        raise ConfigError(
-            "The database has no rows at all, so that every object would go. If it is the right "
-            "one, and all of its XComs were deleted, add --no-rows."
-        )
-    for one in listing:
-        if one.digits not in reading.names:
-            kept.add(one.folder, one.name, one.generation)
-    return kept
-
-
 def _check_share(wanted: Wanted, done: Collected) -> None:
     if done.orphans > wanted.share * done.objects:
         raise ConfigError(
@@ -250,7 +254,6 @@ def _delete(orphans: Listing, done: Collected, told: Told) -> None:
         for batch in _batches(orphans):
             futures = [crew.submit(partial(_delete_one, one)) for one in batch]
             deleted: list[Listed] = []
-            failure: SecureXComError | None = None
             for one, future in zip(batch, futures, strict=True):
                 try:
                     if future.result():
@@ -258,15 +261,15 @@ def _delete(orphans: Listing, done: Collected, told: Told) -> None:
                     else:
                         done.gone += 1
                 except SecureXComError as error:
-                    failure = failure or error
+                    done.failure = done.failure or str(error)
             lines = "".join(map(_line, deleted)).encode()
             whole.update(lines)
             done.deleted += len(deleted)
             done.digest = whole.hexdigest()
             audit.changed("gc", "objects", len(deleted), hashlib.sha256(lines).hexdigest())
             told("objects deleted", done.deleted)
-            if failure is not None:
-                raise failure
+            if done.failure:
+                return
 
 
 def _delete_one(one: Listed) -> bool:

@@ -96,19 +96,25 @@ class Mark:
         self._memory = memory
         self._folder = f"{FOLDER}/{deployment(instance)}"
         self._place = f"{store.uri} {deployment(instance)}"
+        self._seen = (0, "")
 
-    def check(self, *, adopt: bool) -> None:
+    def check(self, *, adopt: bool, is_former: bool = False) -> None:
         """See whether the store's last mark is this database's own.
 
         Args:
             adopt: a person says that it is the database of these objects, whatever the mark says.
+            is_former: the deployment had this name before. If a mark is there that is not this
+                database's, another one collects under it, and nobody can say otherwise.
 
         Raises:
             ConfigError: it is not, and nobody says so.
             StoreError: the store cannot be asked.
         """
-        held, (number, token) = self._memory.of(self._place), self._last()
-        if adopt or (held is not None and token and token in held):
+        held = self._memory.of(self._place)
+        number, token = self._seen = self._last()
+        if held is not None and token and token in held:
+            return
+        if adopt and not (is_former and number):
             return
         where = f"{self._store.uri} (instance {self._instance!r})"
         if not number and held is None:
@@ -122,6 +128,12 @@ class Mark:
                 f"Mark {number} in {where} is later than the one that this database left: it is a "
                 "copy of another database, or was restored from a backup."
             )
+        if is_former and number:
+            raise ConfigError(
+                f"{found} So the deployment still lives under its former name, and its objects are "
+                "not for this one to collect. Leave --former-instance away; once it is gone for "
+                "good, a lifecycle rule of the bucket ends what it has left."
+            )
         raise ConfigError(
             f"{found} A copy takes the objects of newer rows, which it does not have, for orphans. "
             "If this is a copy, give it another `instance` and `store_uri`. If it is the one "
@@ -129,13 +141,13 @@ class Mark:
         )
 
     def raise_(self) -> int:
-        """Leave the next mark, and remember it; its number.
+        """Leave the mark after the one that was checked, and remember it; its number.
 
         Raises:
             ConfigError: another database was faster.
             StoreError: the store did not take it.
         """
-        number, former = self._last()
+        number, former = self._seen
         before = self._memory.of(self._place)
         token = secrets.token_hex(_TOKEN_BYTES)
         # The database first: if the process ends in between, the store's last mark is `former`.

@@ -10,16 +10,18 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from secure_xcom.errors import SecureXComError
 from secure_xcom.format.names import deployment, is_object_name, is_state_name
 from secure_xcom.format.reference import STATE_MARKS, STATE_STORES, VERSION
 from secure_xcom.lifecycle import content
 from secure_xcom.lifecycle.names import NAME_BYTES, Names, Sketch
-from secure_xcom.lifecycle.rows import Rows, StoredRow
 from secure_xcom.stores.protocol import Entry, Store
 from secure_xcom.threads import Crew
+
+if TYPE_CHECKING:
+    from secure_xcom.lifecycle.rows import Rows, StoredRow
 
 _DIGITS = "0123456789abcdef"
 _GENERATION_BYTES = 8
@@ -150,17 +152,24 @@ class Census:
     newest: float = 0.0
 
 
-def list_objects(
-    folder: Folder, before: float, beginning: str, listing: Listing, told: Told
+def list_objects(  # noqa: PLR0913 - what a listing is told by
+    folder: Folder,
+    before: float,
+    listing: Listing,
+    told: Told,
+    *,
+    beginning: str = "",
+    all_names: Names | None = None,
 ) -> Census:
     """List a folder side by side; what was written before a time goes into a listing.
 
     Args:
         folder: which one.
         before: the time, by the store's clock, in seconds since 1970.
-        beginning: the first hexadecimal digits of the names that are wanted; empty for all.
         listing: gets the objects.
         told: is told how many there are by now.
+        beginning: the first hexadecimal digits of the names that are wanted; empty for all.
+        all_names: gets the names of all objects, old and young.
 
     Raises:
         StoreError: the store could not be listed whole.
@@ -175,6 +184,8 @@ def list_objects(
                 census.objects += 1
                 census.newest = max(census.newest, entry.created)
                 census.young += old is None
+                if all_names is not None and folder.fits(entry.name):
+                    all_names.add(bytes.fromhex(entry.name[-2 * NAME_BYTES :]))
                 census.other += old is False
                 if census.objects % _TOLD_EACH == 0:
                     told("objects listed", census.objects)

@@ -15,12 +15,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
 
 from secure_xcom.errors import SecureXComError
-from secure_xcom.lifecycle.tables import Kind, Layout, RowTable, Text
+from secure_xcom.lifecycle.tables import ALL, Kind, Layout, RowTable, Selection, Text
 from secure_xcom.model import Expected
 
 if TYPE_CHECKING:
@@ -36,18 +36,6 @@ _Done = TypeVar("_Done")
 
 class RowsUnreadable(SecureXComError):  # noqa: N818 - it says what happened, as its kin do
     """The rows of a database could not be read whole, or one of them not be written."""
-
-
-class Selection(NamedTuple):
-    """Which rows are meant; all of them unless it says otherwise."""
-
-    dag_id: str | None = None
-    run_id: str | None = None
-    #: Rows that were written before this, by the database's own record.
-    before: datetime | None = None
-
-
-ALL = Selection()
 
 
 @dataclass(frozen=True, slots=True)

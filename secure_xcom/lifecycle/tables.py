@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal, NamedTuple, TypeAlias
 
 #: What a row is of: an XCom, or the state of a task or of an asset.
@@ -50,3 +51,15 @@ class Layout(NamedTuple):
     #: of a map index is the number of an iteration.
     whole_run: str
     schema: str | None = None
+
+
+class Selection(NamedTuple):
+    """Which rows are meant; all of them unless it says otherwise."""
+
+    dag_id: str | None = None
+    run_id: str | None = None
+    #: Rows that were written before this, by the database's own record.
+    before: datetime | None = None
+
+
+ALL = Selection()

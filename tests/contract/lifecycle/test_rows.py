@@ -11,7 +11,8 @@ from support.metadata import WRITTEN
 
 from secure_xcom.lifecycle import rows as rows_module
 from secure_xcom.lifecycle.content import read
-from secure_xcom.lifecycle.rows import RowsUnreadable, Selection
+from secure_xcom.lifecycle.rows import RowsUnreadable
+from secure_xcom.lifecycle.tables import Selection
 from secure_xcom.model import Expected
 
 
