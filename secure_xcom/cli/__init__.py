@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import secure_xcom
 from secure_xcom.cli import doctor, inspect, trials
-from secure_xcom.cli.lifecycle import gc, scan
+from secure_xcom.cli.lifecycle import gc, rewrap, scan
 from secure_xcom.errors import SecureXComError
 from secure_xcom.text import escaped
 
@@ -20,7 +20,7 @@ _INTERRUPTED = 130
 _TERMINATED = 143
 COMMANDS = (
     *(trials.DEMO, trials.CENSUS, doctor.COMMAND, inspect.COMMAND),
-    *(scan.COMMAND, gc.COMMAND),
+    *(scan.COMMAND, gc.COMMAND, rewrap.COMMAND),
 )
 _LINE_END = "\n"
 

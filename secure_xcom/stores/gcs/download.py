@@ -66,7 +66,6 @@ def beginning(bucket: Bucket, name: str, length_bytes: int) -> bytes:
     Raises:
         NotFound: there is none.
     """
-
     from google.api_core.exceptions import RequestRangeNotSatisfiable  # noqa: PLC0415
 
     def attempt() -> bytes:
