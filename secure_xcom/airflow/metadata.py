@@ -6,11 +6,17 @@ are their own, and touch no session of the task's.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
+from secure_xcom import signals
 from secure_xcom.airflow import configuration, versions
 from secure_xcom.errors import ConfigError
 from secure_xcom.lifecycle.mark import VARIABLE, Memory
-from secure_xcom.lifecycle.rows import Rows
+from secure_xcom.lifecycle.rows import Rows, RowsUnreadable
 from secure_xcom.uris import LEGACY
+
+_Done = TypeVar("_Done")
 
 
 def rows() -> Rows:
@@ -31,16 +37,39 @@ def rows() -> Rows:
             "check` works, such as on the scheduler."
         )
     versions.use_database()
-    return Rows(versions.engine(), versions.layout())
+    engine = versions.engine()
+    if engine is None:
+        raise ConfigError(
+            "Airflow has no metadata database in this process: run the command where `airflow db "
+            "check` works, such as on the scheduler."
+        )
+    return Rows(engine, versions.layout())
 
 
 def memory() -> Memory:
     """Where this database remembers the marks that it left in stores: a Variable."""
+
+    def write(text: str) -> None:
+        described = "The last marks of `secure-xcom gc`. Not to be copied or edited."
+        versions.store_variable(VARIABLE, text, described)
+
     return Memory(
-        lambda: versions.stored_variable(VARIABLE),
-        lambda text: versions.store_variable(
-            VARIABLE, text, "The last marks of `secure-xcom gc`. Not to be copied or edited."
-        ),
+        lambda: _told(lambda: versions.stored_variable(VARIABLE)),
+        lambda text: _told(lambda: write(text)),
+    )
+
+
+def _told(call: Callable[[], _Done]) -> _Done:
+    """Make a call of the database, whose errors may hold what it holds."""
+    try:
+        return call()
+    except Exception as error:
+        if signals.is_callers(error):
+            raise
+        fault = type(error).__name__
+    raise RowsUnreadable(
+        f"The Variable {VARIABLE} could not be read or written in the metadata database ({fault}). "
+        "Airflow's own log has the cause; nothing was deleted."
     )
 
 

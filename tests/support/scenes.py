@@ -33,11 +33,17 @@ class Scene:
     folder: Path
     store_uri: str
     instance: str = "prod"
-    variable: str | None = None
+    #: What the database remembers of its marks; in a file, as it outlives the process.
+    memory: Path | None = None
     server: Any = None
 
     def __post_init__(self) -> None:
         self.deployment = Deployment(self.folder)
+        self.memory = self.memory or self.folder / "variable"
+
+    @property
+    def variable(self) -> str | None:
+        return self.memory.read_text() if self.memory and self.memory.exists() else None
 
     def settings(self) -> dict[str, str]:
         return {
@@ -79,11 +85,8 @@ class Scene:
             replace(asked, **wanted),
             self.metadata.rows(),
             open_store,
-            Memory(lambda: self.variable, self._remember),
+            Memory(lambda: self.variable, self.memory.write_text),
         )
-
-    def _remember(self, text: str) -> None:
-        self.variable = text
 
     def names(self) -> set[str]:
         """The objects below the store, marks aside, told by the store's own listing."""

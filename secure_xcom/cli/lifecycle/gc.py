@@ -76,7 +76,6 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--names",
         metavar="DIGITS",
         type=_beginning,
-        default="",
         help="look only at objects whose names begin with these hexadecimal digits",
     )
     parser.add_argument(
@@ -113,7 +112,7 @@ def _run(arguments: argparse.Namespace, output: Output) -> Answer:
             no_rows=arguments.no_rows,
             dry_run=arguments.dry_run,
             manifest=arguments.manifest,
-            beginning=arguments.names,
+            beginning=arguments.names or "",
         )
         with shown.step("Collecting objects that no row names"):
             done = collect(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import os
 import shutil
+import signal
 
 import pytest
 import sqlalchemy as sa
@@ -33,9 +35,10 @@ def copied(scene, tmp_path, **changes):
     path = tmp_path / f"copy-{len(list(tmp_path.iterdir()))}.db"
     shutil.copyfile(source, path)
     metadata = Metadata(sa.create_engine(f"sqlite:///{path}"), scene.metadata.version)
-    copy = Scene(
-        metadata, scene.folder, scene.store_uri, variable=scene.variable, server=scene.server
-    )
+    memory = path.with_suffix(".variable")
+    if scene.variable is not None:
+        memory.write_text(scene.variable)
+    copy = Scene(metadata, scene.folder, scene.store_uri, memory=memory, server=scene.server)
     for name, value in changes.items():
         setattr(copy, name, value)
     return copy
@@ -477,3 +480,60 @@ def test_a_deletion_that_fails_ends_it_and_the_next_one_goes_on(scene, monkeypat
     monkeypatch.setattr(Directory, "delete", delete)
     assert scene.collect().deleted == 4
     assert len(scene.names()) == 1
+
+
+@one_version
+@one_database
+@one_store
+@pytest.mark.parametrize("where", ["before a mark", "after a mark", "in the middle", "at the end"])
+def test_a_process_that_is_killed_leaves_the_rest_to_the_next(scene, monkeypatch, where):
+    monkeypatch.setattr(gc_module, "BATCH", 4)
+    live = scene.push("live")
+    scene.collect(adopt=True)
+    for number in range(12):
+        scene.upload(f"orphan{number}")
+    child = os.fork()
+    if child == 0:
+        try:
+            dies(where)
+            scene.collect()
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    left = len(scene.names())
+    bounds = {"before a mark": (13, 13), "after a mark": (13, 13), "in the middle": (2, 12)}
+    lowest, highest = bounds.get(where, (1, 1))
+    assert lowest <= left <= highest
+    done = scene.collect()
+    assert (done.deleted, done.failure) == (left - 1, "")
+    assert scene.names() == {live["object"]}
+    assert scene.open(live) == "value"
+
+
+def dies(where):
+    """Have this process be killed at some place of its next collection."""
+    create, delete = Directory.create, Directory.delete
+    deleted, batches = [], []
+
+    def die(*_, **__):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def created(self, *arguments):
+        create(self, *arguments)
+        die()
+
+    def half(self, name, **arguments):
+        deleted.extend([name] * (not name.startswith("~gc/")))
+        return die() if len(deleted) == 6 else delete(self, name, **arguments)
+
+    def last(*batch):
+        batches.append(batch)
+        return die() if len(batches) == 3 else None
+
+    owner, name, replacement = {
+        "before a mark": (Directory, "create", die),
+        "after a mark": (Directory, "create", created),
+        "in the middle": (Directory, "delete", half),
+        "at the end": (gc_module.audit, "changed", last),
+    }[where]
+    setattr(owner, name, replacement)
