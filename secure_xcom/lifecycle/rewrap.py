@@ -170,30 +170,35 @@ class Look(NamedTuple):
     def __str__(self) -> str:
         return f"{self.version}-{self.at.astimezone(UTC):%Y%m%dT%H%M%SZ}-{self.kek}"
 
-    def check_before(self, done: Rewrapped, kek_uri: str, wait_seconds: float) -> None:
-        """See whether another clean look completes this one.
+    def check_due(self, now: datetime, wait_seconds: float) -> None:
+        """See whether it is time for the look that completes this one.
 
         Args:
-            done: the other one.
-            kek_uri: the KEK that it asked for.
+            now: when that one begins.
             wait_seconds: how long what was wrapped before the primary version changed may still
                 come in.
 
         Raises:
-            ConfigError: it came too early, or looked for another version.
+            ConfigError: it is not.
         """
-        second = Look.of(done, kek_uri)
-        if (self.version, self.kek) != (second.version, second.kek):
-            raise ConfigError(
-                f"The first look was for version {self.version or 'of another key'}, and the "
-                f"primary version is {second.version or 'that of another key'} now. Begin again: "
-                "`secure-xcom rewrap`, then `secure-xcom rewrap --verify`."
-            )
         due = self.at + timedelta(seconds=wait_seconds)
-        if second.at < due:
+        if now < due:
             raise ConfigError(
                 f"It is too early for a second look: until {due.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
                 " a push may still bring in what another version has wrapped."
+            )
+
+    def check_same(self, done: Rewrapped, kek_uri: str) -> None:
+        """See whether another look was for the same version.
+
+        Raises:
+            ConfigError: it was for another one.
+        """
+        if (self.version, self.kek) != (done.version, _digits(kek_uri)):
+            raise ConfigError(
+                "The first look was for another version, or another key, than the primary version "
+                f"{done.version} of {kek_uri}. Begin again: `secure-xcom rewrap`, then "
+                "`secure-xcom rewrap --verify`."
             )
 
 

@@ -8,8 +8,8 @@ GRACE_SECONDS = 86_400
 SHARE = 0.5
 
 #: How long Cloud KMS may take until a new primary version is used everywhere: a minute as a rule,
-#: three hours in exceptional cases (https://cloud.google.com/kms/docs/consistency).
-SPREAD_SECONDS = 10_800
+#: "several hours" in exceptional cases (https://cloud.google.com/kms/docs/consistency), once three.
+SPREAD_SECONDS = 21_600
 
 SCAN = "Counts at the time that is named; the version hint is not authenticated."
 GC = (

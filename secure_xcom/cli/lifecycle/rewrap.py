@@ -6,7 +6,7 @@ import argparse
 import sys
 from contextlib import redirect_stdout
 from dataclasses import asdict
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from secure_xcom import audit
@@ -75,6 +75,9 @@ def _run(arguments: argparse.Namespace, output: Output) -> Answer:
     # Airflow, and whoever logs below it, may write to standard output, which is for the answer.
     with redirect_stdout(sys.stderr), audited("rewrap"), audit.run("rewrap") as run:
         settings = common.settings()
+        wait_seconds = terms.SPREAD_SECONDS + settings.data_key_ttl_seconds + arguments.longest_push
+        if first is not None:
+            first.check_due(datetime.now(UTC), wait_seconds)
         with shown.step("Opening data keys" if arguments.verify else "Rewrapping data keys"):
             done = rewrap(
                 _keyring(settings, arguments.former_instance),
@@ -83,12 +86,13 @@ def _run(arguments: argparse.Namespace, output: Output) -> Answer:
                 selection=selected,
                 dry_run=arguments.dry_run or arguments.verify,
             )
+        if first is not None:
+            first.check_same(done, settings.kek_uri)
         run.count, run.digest = done.changed_rows + done.changed_states, done.digest
     _show(done, output)
     if not arguments.verify:
         of = " of the selection" if any(part is not None for part in selected) else ""
         return _conclude(done, settings.kek_uri, of, output, dry_run=arguments.dry_run)
-    wait_seconds = terms.SPREAD_SECONDS + settings.data_key_ttl_seconds + arguments.longest_push
     return _verdict(done, settings.kek_uri, first, wait_seconds, output)
 
 
@@ -161,7 +165,7 @@ def _conclude(done: Rewrapped, kek_uri: str, of: str, output: Output, *, dry_run
         others = sorted(set(done.wrapped_by) - {done.version})
         also = (
             f" Cloud KMS has wrapped some by version {', '.join(others)}: a new primary version "
-            "takes up to three hours to be used everywhere."
+            "may take hours to be used everywhere."
             if others
             else ""
         )
@@ -177,11 +181,7 @@ def _conclude(done: Rewrapped, kek_uri: str, of: str, output: Output, *, dry_run
 def _verdict(
     done: Rewrapped, kek_uri: str, first: Look | None, wait_seconds: float, output: Output
 ) -> Answer:
-    """What a look says, alone or as the second of two.
-
-    Raises:
-        ConfigError: it came too early to be the second.
-    """
+    """What a look says, alone or as the second of two."""
     from secure_xcom.lifecycle.rewrap import Look  # noqa: PLC0415
 
     members = _members(done, kek_uri)
@@ -208,7 +208,6 @@ def _verdict(
         return Answer(
             ok=False, members=members | {"ok": False, "first_look": str(look), "promise": None}
         )
-    first.check_before(done, kek_uri, wait_seconds)
     promise = (
         f"No row, archived row or state needs another version than {name}; backups from before "
         f"{first.at:%Y-%m-%dT%H:%M:%SZ} do, and are lost with it."

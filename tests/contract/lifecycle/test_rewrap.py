@@ -18,12 +18,16 @@ import pytest
 from servers.kms import KEY, URI, KmsServer
 from support.metadata import WRITTEN
 
+from secure_xcom.airflow import configuration
+from secure_xcom.airflow import metadata as metadata_module
+from secure_xcom.cli import main
 from secure_xcom.errors import ConfigError, KeyAccessDenied, KeyUnavailable
 from secure_xcom.format.envelope import marshal_key_block, parse_preamble
 from secure_xcom.keys import open_kek
 from secure_xcom.keys.cloud_kms import kek as cloud_kms
 from secure_xcom.keys.local import create_key_file
 from secure_xcom.lifecycle import rewrap as rewrap_module
+from secure_xcom.lifecycle import terms
 from secure_xcom.lifecycle.rewrap import Keyring, Look, rewrap
 from secure_xcom.lifecycle.rows import Rows
 from secure_xcom.lifecycle.tables import Selection
@@ -466,20 +470,18 @@ def test_two_looks_complete_each_other_after_the_wait(sealed, kms):
     sealed.push("a")
     first = Look.parse(str(Look.of(run(sealed, dry_run=True), URI)))
     assert first.version == "1"
-    later = run(sealed, dry_run=True)
     with pytest.raises(ConfigError, match="too early"):
-        first.check_before(later, URI, 60)
-    later.began += timedelta(seconds=61)
-    first.check_before(later, URI, 60)
+        first.check_due(first.at + timedelta(seconds=59), 60)
+    first.check_due(first.at + timedelta(seconds=60), 60)
+    first.check_same(run(sealed, dry_run=True), URI)
     with pytest.raises(ConfigError, match="Begin again"):
-        first.check_before(later, OTHER_URI, 60)
+        first.check_same(run(sealed, dry_run=True), OTHER_URI)
     kms.rotate()
     sealed.metadata.run("DELETE FROM xcom")
     rotated = run(sealed, dry_run=True)
-    rotated.began += timedelta(seconds=61)
     assert rotated.is_clean
     with pytest.raises(ConfigError, match="Begin again"):
-        first.check_before(rotated, URI, 60)
+        first.check_same(rotated, URI)
     for text in ("", "1", "1-20261399T000000Z-00000000", "1-20261125T180000Z"):
         with pytest.raises(ConfigError, match="is no first look"):
             Look.parse(text)
@@ -537,3 +539,100 @@ def test_a_run_that_is_killed_is_taken_up_by_the_next(scene, database_url):
     assert (done.changed_rows, done.current, done.is_done) == (2, 4, True)
     Path(former.removeprefix("local-kek://")).unlink()
     assert sorted(opened(scene)) == list(range(6))
+
+
+@pytest.fixture
+def command(sealed, monkeypatch, capsys):
+    """The command in an environment whose database is the test's."""
+    monkeypatch.setattr(metadata_module, "rows", sealed.metadata.rows)
+    monkeypatch.setattr(configuration, "_variable", lambda _name: None)
+    for name, value in sealed.settings().items():
+        monkeypatch.setenv(f"AIRFLOW__SECURE_XCOM__{name.upper()}", value)
+
+    def call(*arguments):
+        capsys.readouterr()
+        status = main(["rewrap", *arguments])
+        out, err = capsys.readouterr()
+        lines = [json.loads(line) for line in err.splitlines() if line.startswith("{")]
+        return status, " ".join(out.split()), err, lines
+
+    return call
+
+
+@one_version
+@one_database
+@one_store
+def test_the_command_from_a_rotation_to_its_end(sealed, kms, command):
+    fill(sealed)
+    kms.rotate()
+    status, out, _, _ = command("--verify")
+    assert status == 1
+    assert "4 rows and states need another version than version 2 of gcp-kms" in out
+    status, out, _, _ = command("--dry-run")
+    assert (status, hints(sealed)) == (0, ["1", "1", "1"])
+    assert "4 rows and states would be rewrapped. Nothing was changed." in out
+    status, out, err, lines = command()
+    assert status == 0
+    assert "3 rows and 1 states rewrapped. Rows, archives and states are under version 2" in out
+    assert terms.REWRAP in out
+    assert [(line["what"], line["count"]) for line in lines] == [
+        *(("rows", 3), ("states", 1), ("run", 4))
+    ]
+    assert lines[-1]["actor"].startswith("rewrap:")
+    assert "Rewrapping data keys" in err
+    status, out, _, _ = command("--verify")
+    assert status == 1
+    look = out.split()[-1]
+    assert out.endswith(f"secure-xcom rewrap --verify --first-look {look}")
+    status, out, err, _ = command("--verify", "--first-look", look)
+    assert (status, out) == (2, "")
+    assert "It is too early for a second look" in err
+    # Six hours of the service's, five minutes of a data key's, a day of a push's.
+    look = Look.parse(look)
+    waited = (look.at - timedelta(hours=30, minutes=4), look.at - timedelta(hours=31))
+    early, due = (str(look._replace(at=at)) for at in waited)
+    assert command("--verify", "--first-look", early)[0] == 2
+    assert command("--verify", "--first-look", early, "--longest-push", "23h")[0] == 0
+    status, out, _, _ = command("--verify", "--first-look", due)
+    assert status == 0
+    assert "No row, archived row or state needs another version than version 2 of gcp-kms" in out
+    assert "backups from before 20" in out
+    kms.set_state("DESTROYED", version=1)
+    assert len(opened(sealed)) == 4
+
+
+@one_version
+@one_database
+@one_store
+def test_the_command_names_what_it_left(sealed, kms, command):
+    sealed.metadata.push(sealed.upload("mine"), dag_id="d\x1b[2J", run_id="r", task_id="other")
+    kms.rotate()
+    status, out, _, _ = command()
+    assert status == 1
+    assert "left, AuthenticationError: xcom (dag d" in out
+    assert "run r, task other, map index -1, key return_value)" in out
+    assert "\x1b" not in out
+    assert "Not all is under version 2" in out
+    status, out, _, _ = command("--json")
+    found = json.loads(out)
+    assert (status, found["ok"], found["left"]) == (1, False, {"AuthenticationError": 1})
+    assert found["left_first"][0]["task_id"] == "other"
+    assert command("--verify")[0] == 1
+
+
+@one_version
+@one_database
+@one_store
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--verify", "--dag-id", "d"], "looks at all of them"),
+        (["--first-look", "2-20261125T180000Z-00000000"], "is for --verify"),
+        (["--verify", "--first-look", "x"], "is no first look"),
+        (["--former-instance", "x"], "is no former name"),
+    ],
+)
+def test_the_command_refuses(command, arguments, says):
+    status, out, err, _ = command(*arguments)
+    assert (status, out) == (2, "")
+    assert says in err
