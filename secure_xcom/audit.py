@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, TypeAlias
 
+from secure_xcom import telemetry
 from secure_xcom.errors import (
     AuthenticationError,
     ConfigError,
@@ -70,7 +71,8 @@ def attempt(operation: Operation, where: Coordinate | Expected) -> Iterator[Atte
     """Write one line when what is done in this context has ended, well or with an error of ours."""
     tried = Attempt(where)
     try:
-        yield tried
+        with telemetry.step(operation):
+            yield tried
     except SecureXComError as error:
         _record(operation, tried, error)
         raise
@@ -162,6 +164,8 @@ def _record(operation: Operation, tried: Attempt, error: SecureXComError | None)
     outcome = (
         "refused" if is_refused else "failed" if error else "exceeded" if is_exceeded else "ok"
     )
+    if telemetry.is_observed():
+        _count(operation, tried, outcome, error)
     level = logging.INFO if outcome == "ok" else logging.WARNING
     if not logger.isEnabledFor(level):
         return
@@ -182,6 +186,23 @@ def _record(operation: Operation, tried: Attempt, error: SecureXComError | None)
         "error": type(error).__name__ if error else None,
     }
     logger.log(level, "%s", json.dumps(event))
+
+
+def _count(
+    operation: Operation, tried: Attempt, outcome: str, error: SecureXComError | None
+) -> None:
+    known = {"dag_id": tried.where.dag_id, "task_id": tried.where.task_id}
+    tags = {name: value for name, value in known.items() if value is not None}
+    if operation == "mask":
+        telemetry.count("masking_exceeded", tags=tags)
+        return
+    told = f"{operation}.{outcome}"
+    telemetry.count(f"{told}.{type(error).__name__}" if error else told, tags=tags)
+    if error is None and tried.raw_bytes is not None:
+        telemetry.count(f"{operation}.bytes", tried.raw_bytes, tags)
+    if error is None and operation == "seal":
+        placed = "inline" if isinstance(tried.reference, Inline) else "offloaded"
+        telemetry.count(f"seal.{placed}", tags=tags)
 
 
 def _placement(tried: Attempt) -> dict[str, object]:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from secure_xcom import audit, codecs
+from secure_xcom import audit, codecs, telemetry
 from secure_xcom.errors import SecureXComError
 from secure_xcom.format.about import about
 from secure_xcom.format.reference import STATE_MARKS, STATE_STORES, from_row, to_row
@@ -65,7 +65,8 @@ class Stack:
         with audit.attempt("seal", coordinate) as attempt:
             # A new key is wrapped while the value is encoded, sealed and uploaded.
             key = self._sealed.key_for(coordinate)
-            payload = codecs.encode(value)
+            with telemetry.step("encode"):
+                payload = codecs.encode(value)
             attempt.raw_bytes = payload.raw_bytes
             attempt.reference = reference = self._sealed.put(payload, coordinate, key)
             attempt.wrapped = wrapped = key.wrapped()
@@ -181,7 +182,8 @@ def _decoded(opened: Opened, expected: Expected, keep: Keep | None) -> Value:
     with audit.failure("open", expected):
         if keep is not None:
             keep(held[0], coordinate)
-        return Value(codecs.decode(held.pop()), coordinate)
+        with telemetry.step("decode"):
+            return Value(codecs.decode(held.pop()), coordinate)
 
 
 def _element(index: int) -> str:

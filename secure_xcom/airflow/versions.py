@@ -58,6 +58,18 @@ def variable(name: str) -> Any:
     return Variable.get(name, default_var=None)  # type: ignore[call-arg] # noqa: AIR311
 
 
+def secrets_backends() -> list[Any]:
+    """Give what Variables are looked up in, in this order.
+
+    Raises:
+        Exception: whatever a backend's class raises.
+    """
+    if is_airflow_3():
+        supervisor = import_module("airflow.sdk.execution_time.supervisor")
+        return list(supervisor.ensure_secrets_backend_loaded())
+    return list(import_module("airflow.configuration").ensure_secrets_loaded())
+
+
 def google_hook() -> Any:
     """Give the class of the Google provider that takes credentials from connections.
 
@@ -142,11 +154,57 @@ def maskers() -> Maskers:
     )
 
 
+def has_metrics() -> bool:
+    """Whether the configuration sends Airflow's metrics anywhere."""
+    switches = ("statsd_on", "statsd_datadog_enabled", "otel_on")
+    return any(config().getboolean("metrics", name, fallback=False) for name in switches)
+
+
+@cache
 def stats() -> Any:
     """Give what Airflow counts its metrics with."""
     is_in_sdk = is_airflow_3() and find_spec("airflow.sdk.observability")  # from 3.2 on
     name = "airflow.sdk.observability.stats" if is_in_sdk else "airflow.stats"
     return import_module(name).Stats
+
+
+def tracer() -> Any:
+    """Give what spans are begun with, by the interface of OpenTelemetry; None where none is active.
+
+    From 3.2 on Airflow sets OpenTelemetry's provider, as programs that trace by themselves do on
+    any version; Airflow 2 has a provider of its own, and tasks of 3.1 have none.
+    """
+    trace = sys.modules.get("opentelemetry.trace")
+    if trace is not None:
+        provider = trace.get_tracer_provider()
+        if not isinstance(provider, (trace.ProxyTracerProvider, trace.NoOpTracerProvider)):
+            return provider.get_tracer("secure_xcom")
+    if is_airflow_3() or not config().getboolean("traces", "otel_on", fallback=False):
+        return None
+    return import_module("airflow.traces.tracer").Trace.get_tracer(component="secure_xcom")
+
+
+def context_of_spans() -> Any:
+    """Give the context that the next span belongs in; None for the present one.
+
+    On Airflow 2 the scheduler sends the span of a task, once the task is over, and none is current
+    while it runs; the ids of that span are computed.
+    """
+    trace = import_module("opentelemetry.trace")
+    task = task_context()
+    if task is None or trace.get_current_span().get_span_context().is_valid:
+        return None
+    ids = import_module("airflow.traces.utils")
+    parent = import_module("airflow.traces.otel_tracer").gen_context(
+        ids.gen_trace_id(task["dag_run"], as_int=True),
+        ids.gen_span_id_from_ti_key(task["ti"].key, as_int=True),
+    )
+    return trace.set_span_in_context(trace.NonRecordingSpan(parent))
+
+
+def set_failed(span: Any) -> None:
+    """Have a span of OpenTelemetry say that what it spans has failed."""
+    span.set_status(import_module("opentelemetry.trace").StatusCode.ERROR)
 
 
 class AirflowFunction(NamedTuple):
@@ -213,6 +271,12 @@ def select_rows_by(select: Any) -> None:
     """Have lazy sequences of Airflow 2 that were pickled select their rows anew by this."""
     sequence: Any = import_module("airflow.models.xcom").LazyXComSelectSequence
     sequence._rebuild_select = staticmethod(select)
+
+
+@cache
+def has_state_store() -> bool:
+    """Whether this Airflow has state stores of tasks and assets (from 3.3 on)."""
+    return is_airflow_3() and find_spec("airflow.sdk.state") is not None
 
 
 def scope_of(accessor: Any) -> Any:

@@ -9,9 +9,10 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import NoReturn
 
 import secure_xcom
-from secure_xcom.cli import doctor, inspect, trials
+from secure_xcom.cli import doctor, init, inspect, trials
 from secure_xcom.cli.lifecycle import gc, rewrap, scan
 from secure_xcom.errors import SecureXComError
 from secure_xcom.text import escaped
@@ -19,7 +20,7 @@ from secure_xcom.text import escaped
 _INTERRUPTED = 130
 _TERMINATED = 143
 COMMANDS = (
-    *(trials.DEMO, trials.CENSUS, doctor.COMMAND, inspect.COMMAND),
+    *(init.COMMAND, trials.DEMO, trials.CENSUS, doctor.COMMAND, inspect.COMMAND),
     *(scan.COMMAND, gc.COMMAND, rewrap.COMMAND),
 )
 _LINE_END = "\n"
@@ -43,6 +44,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("secure-xcom: interrupted; nothing is left behind.", file=sys.stderr)
         return _INTERRUPTED
     return status
+
+
+def within_airflow(arguments: argparse.Namespace) -> NoReturn:
+    """Run `airflow secure-xcom …`; the process ends with the command's exit status."""
+    raise SystemExit(main(arguments.arguments))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from cachetools import LRUCache
 
-from secure_xcom import forks, threads
+from secure_xcom import forks, telemetry, threads
 from secure_xcom.model import Buffer
 from secure_xcom.single_flight import SingleFlight
 from secure_xcom.stores.protocol import Damaged, Entry, Store, Stored
@@ -84,12 +84,15 @@ class Cached:
                 yield block
 
         def fetch() -> _Held:
+            telemetry.count("read_cache.misses")
             return _Held(blocks(), crc32c)
 
         # Nothing would count an empty object, so it is not held.
         if not 0 < length_bytes <= self._max_bytes:
             yield from blocks()
             return
+        if self._fetches.held((name, generation)) is not None:
+            telemetry.count("read_cache.hits")
         held = self._fetches.get((name, generation), fetch)
         if (len(held), held.crc32c) != (length_bytes, crc32c):
             raise Damaged

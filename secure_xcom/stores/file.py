@@ -396,7 +396,7 @@ class Directory:
                 "is never followed. Find out who writes to the store's directory."
             )
         return StoreUnavailable(
-            f"{failed}. Check the disk and the limits of this process, then clear the task."
+            f"{failed}. Check the disk and the limits of this process, then try again."
         )
 
     def _no_object(self, name: str) -> ObjectNotFound:

@@ -61,6 +61,7 @@ TOOLS = (
     "polars",
     "pyarrow",
     "pytest",
+    "statsd",
 )
 
 

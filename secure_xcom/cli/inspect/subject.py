@@ -69,6 +69,12 @@ def given(argument: str) -> Row | Object | File:
         ConfigError: it is a file that cannot be read, or nothing that can be looked at.
         FormatError: it is too long, or says twice what a row says once.
     """
+    if not argument.strip():
+        raise ConfigError(
+            "There is nothing to look at: the argument is empty, perhaps because a variable of "
+            "the shell is not set. Name a file, an object (gs://… or file:///…), or give the row "
+            "itself as JSON; with - it is read from standard input."
+        )
     if argument == "-":
         return _row("standard input", _bounded(sys.stdin.buffer, "Standard input"))
     if scheme(argument) in (GCS, FILE):

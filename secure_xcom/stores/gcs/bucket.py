@@ -21,6 +21,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from urllib.parse import quote, urlencode
 
+from secure_xcom import google_errors
 from secure_xcom.errors import SecureXComError
 from secure_xcom.model import Buffer
 from secure_xcom.stores.blocks import HeldBody, StreamedBody
@@ -67,14 +68,17 @@ def calling(
         deadline_seconds: how long it goes on without real progress.
     """
     retries = Retries(deadline_seconds)
+    member = google_errors.NO_MEMBER
     try:
-        yield Bucket(connect(), name, retries)
+        connection = connect()
+        member = connection.member
+        yield Bucket(connection, name, retries)
     except SecureXComError:
         raise
     except Exception as error:
         if own := retries.own(error):
             raise own from own.__cause__
-        raise gcs_errors.translate(error, operation, what, retries.count) from error
+        raise gcs_errors.translate(error, operation, what, retries.count, member) from error
 
 
 class Bucket:

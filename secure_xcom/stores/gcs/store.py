@@ -86,6 +86,10 @@ class Gcs:
         """The URI that the store was opened by."""
         return self._uri
 
+    def member(self) -> str:
+        """Who asks, as IAM names it, as far as the credentials say it; nobody is asked."""
+        return self._client.connection().member
+
     def create(
         self,
         name: str,
