@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple, TypeAlias
 
+from secure_xcom import telemetry
 from secure_xcom.audit import sinks
 from secure_xcom.errors import (
     AuthenticationError,
@@ -126,7 +127,8 @@ def attempt(operation: Operation, where: Coordinate | Expected) -> Iterator[Atte
     """Write one line when what is done in this context has ended, well or with an error of ours."""
     tried = Attempt(where)
     try:
-        yield tried
+        with telemetry.step(operation):
+            yield tried
     except SecureXComError as error:
         _record(operation, tried, error)
         raise
@@ -160,6 +162,62 @@ def exceeded(where: Coordinate | Expected) -> None:
     _record("mask", Attempt(where), None)
 
 
+@dataclass(slots=True)
+class Run:
+    """What a command has changed by the time that it ends."""
+
+    count: int = 0
+    digest: str = ""
+
+
+@contextmanager
+def run(command: str) -> Iterator[Run]:
+    """Write the line of a whole command when it has ended, well or with an error of ours.
+
+    Args:
+        command: such as `gc`.
+    """
+    done = Run()
+    try:
+        yield done
+    except SecureXComError as error:
+        _changed(command, "run", done.count, done.digest, error)
+        raise
+    _changed(command, "run", done.count, done.digest)
+
+
+def changed(command: str, what: str, count: int, digest: str) -> None:
+    """Write a line of a command that changes many things, for some of them.
+
+    Args:
+        command: such as `gc`.
+        what: was changed, such as `objects`.
+        count: how many of it.
+        digest: SHA-256, in hexadecimal digits, over what was changed.
+    """
+    _changed(command, what, count, digest)
+
+
+def _changed(
+    command: str, what: str, count: int, digest: str, error: SecureXComError | None = None
+) -> None:
+    trail = _trail()
+    event = {
+        "time": _now(),
+        "operation": command,
+        "outcome": "ok" if error is None else "failed",
+        **trail.said,
+        "what": what,
+        "count": count,
+        "digest": digest,
+        **({"error": type(error).__name__} if error else {}),
+    }
+    level = logging.INFO if error is None else logging.WARNING
+    taken = sinks.write(trail.places, level, event)
+    if len(taken) < trail.needed and error is None:
+        raise _silent(trail)
+
+
 def nonce() -> str:
     """Give a random text to know a probe by."""
     return secrets.token_hex(16)
@@ -188,6 +246,8 @@ def _record(operation: Operation, tried: Attempt, error: SecureXComError | None)
     outcome = (
         "refused" if is_refused else "failed" if error else "exceeded" if is_exceeded else "ok"
     )
+    if telemetry.is_observed():
+        _count(operation, tried, outcome, error)
     event: dict[str, object] = {
         "time": _now(),
         "operation": "refuse" if is_refused and operation != "seal" else operation,
@@ -226,6 +286,23 @@ def _claim(claim: Coordinate) -> dict[str, object]:
         "unverified_map_index": claim.map_index,
         "unverified_key": claim.key,
     }
+
+
+def _count(
+    operation: Operation, tried: Attempt, outcome: str, error: SecureXComError | None
+) -> None:
+    known = {"dag_id": tried.where.dag_id, "task_id": tried.where.task_id}
+    tags = {name: value for name, value in known.items() if value is not None}
+    if operation == "mask":
+        telemetry.count("masking_exceeded", tags=tags)
+        return
+    told = f"{operation}.{outcome}"
+    telemetry.count(f"{told}.{type(error).__name__}" if error else told, tags=tags)
+    if error is None and tried.raw_bytes is not None:
+        telemetry.count(f"{operation}.bytes", tried.raw_bytes, tags)
+    if error is None and operation == "seal":
+        placed = "inline" if isinstance(tried.reference, Inline) else "offloaded"
+        telemetry.count(f"seal.{placed}", tags=tags)
 
 
 def _placement(tried: Attempt) -> dict[str, object]:

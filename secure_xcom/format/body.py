@@ -181,7 +181,7 @@ class _Stream:
                 raise AuthenticationError
 
     def end(self) -> None:
-        """Be at the end.
+        """Make sure that the source has ended.
 
         Raises:
             AuthenticationError: more comes.

@@ -10,6 +10,7 @@ import base64
 import binascii
 import logging
 import os
+import shlex
 import stat
 import threading
 from pathlib import Path
@@ -20,6 +21,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from secure_xcom import signals
 from secure_xcom.errors import AuthenticationError, ConfigError, KeyServiceError
 from secure_xcom.format.envelope import DATA_KEY_BYTES
+from secure_xcom.keys.protocol import Unwrapped
 from secure_xcom.model import WrappedKey
 from secure_xcom.uris import LOCAL_KEK, parse_kek
 
@@ -71,7 +73,11 @@ class LocalKek:
         return WrappedKey(self._uri, nonce + self._key().encrypt(nonce, data_key, aad))
 
     def unwrap(self, wrapped: WrappedKey, aad: bytes) -> bytes:
-        """Decrypt a data key (`Kek.unwrap`).
+        """Decrypt a data key with the file's key (`Kek.unwrap`)."""
+        return self.examine(wrapped, aad).data_key
+
+    def examine(self, wrapped: WrappedKey, aad: bytes) -> Unwrapped:
+        """Decrypt a data key with the file's key, which is its only version (`Kek.examine`).
 
         Raises:
             ConfigError: there is no key file, or it cannot be used as it is.
@@ -80,7 +86,7 @@ class LocalKek:
             raise AuthenticationError
         nonce, sealed = wrapped.ciphertext[:_NONCE_BYTES], wrapped.ciphertext[_NONCE_BYTES:]
         try:
-            return self._key().decrypt(nonce, sealed, aad)
+            return Unwrapped(self._key().decrypt(nonce, sealed, aad), used_primary=True)
         except InvalidTag as error:
             raise AuthenticationError from error
 
@@ -143,8 +149,7 @@ def _read_key_file(path: Path) -> bytes:
     except FileNotFoundError as error:
         raise ConfigError(
             f"There is no key file {path}. If one was there, restore it: nothing else opens what "
-            "it sealed. To create a new one: python -c 'from secure_xcom.keys.local import "
-            f'create_key_file; create_key_file("{path}")\''
+            f"it sealed. To create a new one: secure-xcom init {shlex.quote(str(path))}"
         ) from error
     except OSError as error:
         if signals.is_callers(error):

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
-from secure_xcom import audit, signals
+from secure_xcom import audit, signals, telemetry
 from secure_xcom.errors import (
     AuthenticationError,
     CodecError,
@@ -205,7 +205,8 @@ class Sealed:
         if reference.name != names.object_name(header.instance, preamble.header_bytes):
             raise AuthenticationError
         key = self.unwrapped(preamble, expected, attempt)
-        return again_if_damaged(lambda: self._get(reference, preamble, key))
+        with telemetry.step("download"):
+            return again_if_damaged(lambda: self._get(reference, preamble, key))
 
     def _get(
         self, reference: Offloaded, preamble: envelope.Preamble, key: Callable[[], bytes]
@@ -285,7 +286,8 @@ class Sealed:
         """
         if isinstance(reference, Offloaded):
             self._check_body_length(reference.length_bytes)
-            again_if_damaged(lambda: deque(self._below.get(reference), maxlen=0))
+            with telemetry.step("download"):
+                again_if_damaged(lambda: deque(self._below.get(reference), maxlen=0))
 
     def delete(self, reference: Offloaded, expected: Expected) -> str | None:
         """Delete the object of a row that is gone, or about to go (section 8.3).

@@ -7,12 +7,14 @@ import logging
 import re
 import signal
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 from google.auth.exceptions import TransportError
 from google.cloud.kms_v1 import KeyManagementServiceClient
 from servers.kms import KEY, URI, KmsServer, client
+from support.observed import observed
 
 from secure_xcom.errors import (
     AuthenticationError,
@@ -177,11 +179,13 @@ def test_an_unwrapped_key_of_another_length_is_refused(kek, kms, how):
     ],
 )
 def test_what_passes_is_retried(kek, kms, code):
-    kms.traffic.fail("Encrypt", code, times=4)
-    wrapped = kek.wrap(DATA_KEY, AAD)
-    kms.traffic.fail("Decrypt", code, times=4)
-    assert kek.unwrap(wrapped, AAD) == DATA_KEY
+    with observed() as seen:
+        kms.traffic.fail("Encrypt", code, times=4)
+        wrapped = kek.wrap(DATA_KEY, AAD)
+        kms.traffic.fail("Decrypt", code, times=4)
+        assert kek.unwrap(wrapped, AAD) == DATA_KEY
     assert kms.traffic.calls() == {"Encrypt": 5, "Decrypt": 5}
+    assert seen.counts == {"kms_retries": 8}
 
 
 @pytest.mark.parametrize(
@@ -318,6 +322,10 @@ def test_rotation_wraps_with_the_new_version_and_still_opens_the_old(kek, kms):
     new = kek.wrap(DATA_KEY, AAD)
     assert (old.unverified_version, new.unverified_version) == ("1", "2")
     assert kek.unwrap(old, AAD) == kek.unwrap(new, AAD) == DATA_KEY
+    assert not kek.examine(old, AAD).used_primary
+    # The service tells, and not what the wrapped key says of itself.
+    assert not kek.examine(replace(old, unverified_version="2"), AAD).used_primary
+    assert kek.examine(replace(new, unverified_version="1"), AAD).used_primary
     kms.set_state("DESTROYED", version=1)
     assert kek.unwrap(new, AAD) == DATA_KEY
     refusal(KeyUnavailable, lambda: kek.unwrap(old, AAD))

@@ -587,6 +587,37 @@ def test_what_another_does_in_the_middle_of_a_replacement(
     assert scene.resource()["generation"] == stored.generation
 
 
+def test_an_exchange_asks_for_one_generation_and_for_nothing_else(scene: Scene):
+    first = scene.store.replace(NAME, [b"former"], METADATA)
+    stored = scene.store.exchange(NAME, [b"ours"], METADATA, generation=first.generation)
+    assert f"ifGenerationMatch={first.generation}" in scene.proxy.seen("upload")[-1].path
+    assert scene.proxy.counts() == {"stat": 1, "upload": 2}
+    assert scene.resource()["generation"] == stored.generation
+    assert scene.resource()["metadata"] == METADATA
+
+
+def test_an_exchange_whose_answer_was_lost_is_done(scene: Scene):
+    first = scene.store.replace(NAME, [b"former"], METADATA)
+    scene.proxy.fail("upload", "lose_answer")
+    stored = scene.store.exchange(NAME, [b"ours"], METADATA, generation=first.generation)
+    assert scene.read() == b"ours"
+    assert stored is not None
+    assert scene.resource()["generation"] == stored.generation
+
+
+def test_an_exchange_that_is_wrongly_said_to_be_too_late_is_tried_again(scene: Scene):
+    first = scene.store.replace(NAME, [b"former"], METADATA)
+    scene.proxy.fail("upload", "status", code=412)
+    assert scene.store.exchange(NAME, [b"ours"], METADATA, generation=first.generation)
+    assert scene.read() == b"ours"
+
+
+def test_the_beginning_of_an_object_is_a_range(scene: Scene):
+    scene.store.replace(NAME, [os.urandom(9 * MIB)], METADATA)
+    assert scene.store.beginning(NAME, 1000) == scene.read()[:1000]
+    assert [seen.headers.get("Range") for seen in scene.proxy.seen("download")] == ["bytes=0-999"]
+
+
 @pytest.mark.parametrize("former", [b"former", None])
 def test_a_precondition_that_holds_and_is_said_to_fail_is_no_success(
     scene: Scene, former: bytes | None
@@ -756,6 +787,18 @@ def test_the_given_credentials_are_used_and_refreshed(
     assert credentials.refreshes == 2
     [download] = gcs_proxy.seen("download")
     assert download.headers["authorization"] == "Bearer token-2"
+
+
+def test_a_download_that_was_refused_for_its_token_keeps_its_connection(
+    gcs_proxy: FaultProxy, bucket: str
+):
+    store = _store_with(Token(), gcs_proxy, bucket)
+    data, stored = _put(store, "collected")
+    before = gcs_proxy.connections()
+    gcs_proxy.fail("download", "status", code=401)
+    assert _get(store, stored) == data
+    assert len(gcs_proxy.seen("download")) == 2
+    assert gcs_proxy.connections() == before
 
 
 @WAYS

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import math
 import os
-import socket
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, redirect_stdout, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from secure_xcom import audit
-from secure_xcom.audit.sinks import STANDARD_ERROR, TASK_LOG
+from secure_xcom.cli.auditing import audited
 from secure_xcom.cli.inspect import stores
 from secure_xcom.cli.inspect.report import Report
 from secure_xcom.cli.inspect.subject import File, Object, Row
@@ -78,11 +76,9 @@ def open_(
 
 def _value(given: Row | Object | File, asked: Expected, report: Report, reason: str) -> object:
     claim = _claim(report)
-    with _acting(reason), audit.failure("open", asked, claim):
+    with audited("inspect", reason=reason), audit.failure("open", asked, claim):
         settings = stores.settings(with_key=True)
-    # A command has no log of a task.
-    places = [place for place in settings.audit_log if place not in (TASK_LOG, STANDARD_ERROR)]
-    with _acting(reason, *places):
+    with audited("inspect", settings.audit_log, reason):
         with audit.failure("open", asked, claim):
             audit.check()
             if settings.strict and not reason:
@@ -115,16 +111,6 @@ def _opened(
         # What these errors hold is the state itself.
         return json.loads(text_of(opened.payload))
     raise FormatError("The state is not JSON.")
-
-
-def _acting(reason: str, *places: str) -> AbstractContextManager[None]:
-    """Have the audit log name who asks, and where; standard error has its lines in any case."""
-    try:
-        user = getpass.getuser()
-    except (OSError, KeyError):
-        user = str(os.getuid())
-    host = socket.gethostname()
-    return audit.acting(f"inspect:{user}", (STANDARD_ERROR, *places), host=host, reason=reason)
 
 
 def _claim(report: Report) -> Coordinate | None:

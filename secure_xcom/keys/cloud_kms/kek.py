@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import google_crc32c
 
-from secure_xcom import forks, threads
+from secure_xcom import forks, google_errors, telemetry, threads
 from secure_xcom.errors import AuthenticationError, ConfigError, KeyServiceError
 from secure_xcom.format.envelope import DATA_KEY_BYTES, correlation_id
 from secure_xcom.keys.cloud_kms.errors import (
@@ -33,6 +33,7 @@ from secure_xcom.keys.cloud_kms.errors import (
     is_transient,
     translate,
 )
+from secure_xcom.keys.protocol import Unwrapped
 from secure_xcom.model import WrappedKey
 from secure_xcom.uris import CLOUD_KMS, KmsKey, parse_kek
 
@@ -159,6 +160,13 @@ class CloudKms:
 
     def unwrap(self, wrapped: WrappedKey, aad: bytes) -> bytes:
         """Decrypt a data key; the service finds the version itself (`Kek.unwrap`)."""
+        return self.examine(wrapped, aad).data_key
+
+    def examine(self, wrapped: WrappedKey, aad: bytes) -> Unwrapped:
+        """Decrypt a data key; the service says whether by the primary (`Kek.examine`).
+
+        It says nothing else of the version.
+        """
         request = {
             "name": self._key_name,
             "ciphertext": wrapped.ciphertext,
@@ -167,16 +175,16 @@ class CloudKms:
             "additional_authenticated_data_crc32c": google_crc32c.value(aad),
         }
 
-        def decrypt(client: KeyManagementServiceClient, seconds: float) -> bytes:
+        def decrypt(client: KeyManagementServiceClient, seconds: float) -> Unwrapped:
             answer = client.decrypt(
                 request=request, retry=None, timeout=seconds, metadata=_reason(aad)
             )
-            return _plaintext(answer)
+            return Unwrapped(_plaintext(answer), answer.used_primary)
 
-        data_key = self.call(DECRYPT, decrypt)
-        if len(data_key) != DATA_KEY_BYTES:
+        unwrapped = self.call(DECRYPT, decrypt)
+        if len(unwrapped.data_key) != DATA_KEY_BYTES:
             raise AuthenticationError
-        return data_key
+        return unwrapped
 
     def forget(self) -> None:
         """In a forked child: leave the parent's client alone; the next call makes another."""
@@ -217,9 +225,16 @@ class CloudKms:
             if time.monotonic() + pause_seconds >= deadline or not may_retry(error):
                 # An attempt that the deadline has cut short says less than the last answer did.
                 told = answered or error
-                raise translate(told, operation, self._key_name) from told
+                raise translate(told, operation, self._key_name, self.member()) from told
+            telemetry.count("kms_retries")
             _log.info("Cloud KMS: %s; trying again with %s", type(error).__name__, self._key_name)
             threads.pause(pause_seconds)
+
+    def member(self) -> str:
+        """Who calls, as IAM names it, as far as the credentials say it; nobody is asked."""
+        # The transport looks for application default credentials, and has no public name for them.
+        found = getattr(getattr(self._client, "transport", None), "_credentials", None)
+        return google_errors.member(found or self._credentials)
 
     def _attempt_in_thread(
         self, attempt: Callable[[KeyManagementServiceClient, float], _Answer], deadline: float

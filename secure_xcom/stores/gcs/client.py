@@ -9,15 +9,16 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from http import HTTPStatus
 from importlib import import_module
 from typing import TYPE_CHECKING, TypeAlias
 
-from secure_xcom import forks
+from secure_xcom import forks, google_errors
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
     from google.cloud.storage import Client  # type: ignore[import-untyped]
-    from requests import Session
+    from requests import Response, Session
 
     MakeClient: TypeAlias = Callable[[Credentials | None], Client]
 
@@ -72,11 +73,25 @@ class Connection:
         # None of these has had a public name in any version since the first.
         self.http: Session = client._http  # noqa: SLF001
         connection = client._connection  # noqa: SLF001
+        self._credentials = client._credentials  # noqa: SLF001
         self.base_url = str(connection.get_api_base_url_for_mtls()).rstrip("/")
         pace(self.http, _CONNECTIONS)
         if tokens := getattr(self.http, "_auth_request_session", None):
             pace(tokens, _CONNECTIONS)
         _ask_environment_once(self.http, self.base_url)
+        self.http.hooks["response"].append(_read_refusal)
+
+    @property
+    def member(self) -> str:
+        """Who asks, as IAM names it, as far as the credentials say it."""
+        return google_errors.member(self._credentials)
+
+
+def _read_refusal(response: Response, **_arguments: object) -> None:
+    # google-auth drops such an answer to ask again with a new token. Unread, it would take its
+    # connection with it, which stays open until the collector finds it.
+    if response.status_code == HTTPStatus.UNAUTHORIZED:
+        _ = response.content
 
 
 def _ask_environment_once(http: Session, url: str) -> None:
