@@ -65,7 +65,11 @@ def test_each_place_gets_the_lines_of_a_push_and_a_pull(deployment, configure, t
 
 
 def test_strict_does_nothing_that_leaves_no_line(deployment, configure, tmp_path):
-    configure(instance="prod-eu", audit_log=str(tmp_path / "missing" / "trail"))
+    configure(
+        instance="prod-eu",
+        uses_state_store="false",
+        audit_log=str(tmp_path / "missing" / "trail"),
+    )
     row = push("value")
     settings, _ = process.current()
     audit.configure(settings.audit_log, required=True)

@@ -46,7 +46,7 @@ def test_a_selection_does_not_go_with_objects(capsys):
     assert "compares with all rows" in capsys.readouterr().err
 
 
-def test_a_refusal_has_its_line_in_the_audit_log(monkeypatch, capsys, tmp_path):
+def test_a_refusal_has_its_line_in_the_audit_log(monkeypatch, capfd, tmp_path):
     def unreadable():
         raise RowsUnreadable("The metadata database could not be read.")
 
@@ -59,7 +59,7 @@ def test_a_refusal_has_its_line_in_the_audit_log(monkeypatch, capsys, tmp_path):
         monkeypatch.setenv(f"AIRFLOW__SECURE_XCOM__{name.upper()}", value)
     monkeypatch.setattr(configuration, "_variable", lambda _name: None)
     assert main(["gc", "--json"]) == 2
-    out, err = capsys.readouterr()
+    out, err = capfd.readouterr()
     assert out == ""
     line = next(json.loads(line) for line in err.splitlines() if line.startswith("{"))
     assert (line["operation"], line["what"], line["outcome"]) == ("gc", "run", "failed")
