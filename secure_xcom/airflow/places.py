@@ -10,9 +10,9 @@ from __future__ import annotations
 from contextlib import suppress
 
 from secure_xcom import audit
-from secure_xcom.codecs.refusal import type_name
 from secure_xcom.errors import FormatError
 from secure_xcom.model import Expected
+from secure_xcom.text import type_name
 
 
 def place(  # noqa: PLR0913 - a coordinate
