@@ -102,6 +102,61 @@ def exceeded(where: Coordinate | Expected) -> None:
     _record("mask", Attempt(where), None)
 
 
+@dataclass(slots=True)
+class Run:
+    """What a command has changed by the time that it ends."""
+
+    count: int = 0
+    digest: str = ""
+
+
+@contextmanager
+def run(command: str) -> Iterator[Run]:
+    """Write the line of a whole command when it has ended, well or with an error of ours.
+
+    Args:
+        command: such as `gc`.
+    """
+    done = Run()
+    try:
+        yield done
+    except SecureXComError as error:
+        _changed(command, "run", done.count, done.digest, error)
+        raise
+    _changed(command, "run", done.count, done.digest)
+
+
+def changed(command: str, what: str, count: int, digest: str) -> None:
+    """Write a line of a command that changes many things, for some of them.
+
+    Args:
+        command: such as `gc`.
+        what: was changed, such as `objects`.
+        count: how many of it.
+        digest: SHA-256, in hexadecimal digits, over what was changed.
+    """
+    _changed(command, what, count, digest)
+
+
+def _changed(
+    command: str, what: str, count: int, digest: str, error: SecureXComError | None = None
+) -> None:
+    level = logging.INFO if error is None else logging.WARNING
+    if not logger.isEnabledFor(level):
+        return
+    event = {
+        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "operation": command,
+        "outcome": "ok" if error is None else "failed",
+        "actor": _actor.get(),
+        "what": what,
+        "count": count,
+        "digest": digest,
+        "error": type(error).__name__ if error else None,
+    }
+    logger.log(level, "%s", json.dumps(event))
+
+
 def _record(operation: Operation, tried: Attempt, error: SecureXComError | None) -> None:
     """Write one line. A read or a deletion that was not to be trusted is a `refuse`."""
     is_refused = isinstance(error, _REFUSALS)

@@ -89,6 +89,20 @@ class Stack:
             attempt.where, attempt.raw_bytes = opened.coordinate, opened.payload.raw_bytes
         return _decoded(opened, expected, keep)
 
+    def check(self, row: object, expected: Expected) -> None:
+        """Open the value that a tagged row stands for, and let go of it before it is decoded.
+
+        Args:
+            row: the parsed row.
+            expected: the coordinate, as far as it is known.
+
+        Raises:
+            SecureXComError: any of the tree: a reader would not get the value.
+        """
+        with audit.attempt("open", expected) as attempt:
+            opened = self._sealed.get(from_row(row), expected, attempt)
+            attempt.where, attempt.raw_bytes = opened.coordinate, opened.payload.raw_bytes
+
     def get_many(
         self, reads: Mapping[int, tuple[object, Expected]], keep: Keep | None = None
     ) -> dict[int, Value]:

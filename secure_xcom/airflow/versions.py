@@ -12,7 +12,10 @@ import sys
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from secure_xcom.lifecycle.tables import Layout
 
 #: What of Airflow 3 says that Variables are looked up in the database, as its own daemons do.
 _PROCESS_CONTEXT = "_AIRFLOW_PROCESS_CONTEXT"
@@ -289,3 +292,65 @@ def asset_of(accessor: Any) -> tuple[str | None, str | None]:
 def worker_state_store() -> Any:
     """Give the instance of the configured backend of state stores (from 3.3 on)."""
     return import_module("airflow.sdk.execution_time.context")._get_worker_state_store_backend()
+
+
+def engine() -> Any:
+    """Give what connects to the metadata database, in a process that may use it."""
+    return import_module("airflow.settings").engine
+
+
+def stored_variable(name: str) -> str | None:
+    """Give what the metadata database has for a Variable, whatever other backends say."""
+    with _session() as session:
+        found = session.query(_variables()).filter_by(key=name).one_or_none()
+        return None if found is None else str(found.val)
+
+
+def store_variable(name: str, text: str, description: str) -> None:
+    """Write a Variable to the metadata database."""
+    with _session() as session:
+        found = session.query(_variables()).filter_by(key=name).one_or_none()
+        if found is None:
+            session.add(_variables()(key=name, val=text, description=description))
+        else:
+            found.set_val(text)
+        session.commit()
+
+
+def _variables() -> Any:
+    return import_module("airflow.models.variable").Variable
+
+
+def _session() -> Any:
+    """A session of its own: that of the thread may be a task's."""
+    return import_module("sqlalchemy.orm").Session(engine())
+
+
+def layout() -> Layout:
+    """Give the tables of the metadata database that hold rows, on all versions."""
+    from secure_xcom.lifecycle.tables import Layout, Owner, RowTable
+
+    by_run = ("dag_run_id", "task_id", "map_index", "key")
+    schema = config().get("database", "sql_alchemy_schema", fallback=None)
+    return Layout(
+        tables=(
+            RowTable("xcom", "xcom", by_run, "timestamp"),
+            # 3.4 has left the rows of former versions in one table, and writes to another.
+            RowTable("xcom_v1", "xcom", by_run, "timestamp"),
+            RowTable(
+                "xcom_v2",
+                "xcom",
+                ("id",),
+                "timestamp",
+                Owner("task_instance", "id", "task_instance_id"),
+            ),
+            RowTable("task_state_store", "task", ("id",), "updated_at"),
+            RowTable("asset_state_store", "asset", ("asset_id", "key"), "updated_at"),
+        ),
+        archive_prefix="_airflow_deleted__",
+        # The migration to 3.0 has left pickled rows there.
+        archives={"_xcom_archive": "xcom"},
+        suspects=("xcom", "_xcom", "task_state", "asset_state"),
+        whole_run="0" * 32,
+        schema=(schema or "").strip() or None,
+    )

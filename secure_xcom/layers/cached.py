@@ -9,7 +9,7 @@ from cachetools import LRUCache
 from secure_xcom import forks, telemetry, threads
 from secure_xcom.model import Buffer
 from secure_xcom.single_flight import SingleFlight
-from secure_xcom.stores.protocol import Damaged, Store, Stored
+from secure_xcom.stores.protocol import Damaged, Entry, Store, Stored
 
 _Key = tuple[str, str]
 
@@ -65,6 +65,12 @@ class Cached:
         """Write through (`Store.replace`)."""
         return self._store.replace(name, data, metadata)
 
+    def exchange(
+        self, name: str, data: Sequence[Buffer], metadata: Mapping[str, str], *, generation: str
+    ) -> Stored | None:
+        """Write in the place of one generation (`Store.exchange`); nothing of it is kept here."""
+        return self._store.exchange(name, data, metadata, generation=generation)
+
     def get(
         self, name: str, *, generation: str, length_bytes: int, crc32c: int
     ) -> Iterator[Buffer]:
@@ -96,6 +102,10 @@ class Cached:
         """Read through (`Store.fetch`)."""
         return self._store.fetch(name)
 
+    def beginning(self, name: str, length_bytes: int) -> bytes:
+        """The first bytes of an object (`Store.beginning`)."""
+        return self._store.beginning(name, length_bytes)
+
     def find(self, name: str) -> Stored | None:
         """Look through (`Store.find`)."""
         return self._store.find(name)
@@ -110,6 +120,14 @@ class Cached:
     def objects(self, folder: str) -> Iterator[tuple[str, Stored]]:
         """Yield what the store lists; nothing of it is held (`Store.objects`)."""
         return self._store.objects(folder)
+
+    def entries(self, beginning: str) -> Iterator[Entry]:
+        """What the store lists (`Store.entries`)."""
+        return self._store.entries(beginning)
+
+    def now(self) -> float:
+        """The store's clock (`Store.now`)."""
+        return self._store.now()
 
 
 class _Held:

@@ -9,12 +9,12 @@ from itertools import chain, repeat
 from secure_xcom import telemetry
 from secure_xcom.errors import ConfigError, SecureXComError
 from secure_xcom.model import Buffer, Offloaded
-from secure_xcom.stores.protocol import Store, Stored
+from secure_xcom.stores.protocol import FORMAT_VERSION, Store, Stored
 
 _log = logging.getLogger(__name__)
 
 #: What an object tells whoever lists the store: the version of the format.
-METADATA = {"secure-xcom": "1"}
+METADATA = {FORMAT_VERSION: "1"}
 
 
 class Threshold:

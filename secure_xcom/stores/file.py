@@ -45,7 +45,7 @@ from secure_xcom.errors import (
 from secure_xcom.model import Buffer
 from secure_xcom.stores.blocks import Checksummed, errors_of_source_first
 from secure_xcom.stores.names import is_name
-from secure_xcom.stores.protocol import Damaged, Stored
+from secure_xcom.stores.protocol import Damaged, Entry, Stored
 from secure_xcom.uris import FILE, parse_store
 
 BLOCK_BYTES = 1_048_576
@@ -78,6 +78,10 @@ class _Aside(NamedTuple):
     name: str
     file: int
     root: int
+
+
+class _OtherGeneration(Exception):  # noqa: N818 - nobody outside sees it
+    """A name has another file than the one that was to be replaced."""
 
 
 class Directory:
@@ -119,6 +123,17 @@ class Directory:
         """Write an object in the place of another one (`Store.replace`)."""
         del metadata
         return self._write(name, lambda: data, self._rename)
+
+    def exchange(
+        self, name: str, data: Sequence[Buffer], metadata: Mapping[str, str], *, generation: str
+    ) -> Stored | None:
+        """Write an object in the place of one generation (`Store.exchange`)."""
+        del metadata
+        with suppress(_OtherGeneration):
+            return self._write(
+                name, lambda: data, lambda aside, name: self._rename(aside, name, generation)
+            )
+        return None
 
     def _write(
         self,
@@ -166,6 +181,15 @@ class Directory:
             yield stored
             os.lseek(file, 0, os.SEEK_SET)
             yield from _blocks(file, stored.length_bytes, stored.crc32c)
+
+    def beginning(self, name: str, length_bytes: int) -> bytes:
+        """The first bytes of an object (`Store.beginning`)."""
+        with self._errors("read", name), ExitStack() as stack:
+            try:
+                file = self._open(stack, name)
+            except FileNotFoundError:
+                raise self._no_object(name) from None
+            return os.read(file, length_bytes)
 
     def find(self, name: str) -> Stored | None:
         """What has that name now (`Store.find`). It is read for its checksum."""
@@ -215,6 +239,23 @@ class Directory:
             except (FileNotFoundError, NotADirectoryError):
                 return
             yield from _objects(top, folder)
+
+    def entries(self, beginning: str) -> Iterator[Entry]:
+        """Yield what a directory lists (`Store.entries`), by the files' times of modification."""
+        folder, _, rest = beginning.rpartition("/")
+        parents = self._components(folder)
+        if rest:
+            self._components(rest)
+        with self._errors("list", beginning), ExitStack() as stack:
+            try:
+                top = self._open_folder(stack, parents, _opened(stack, self._root, _DIRECTORY))
+            except (FileNotFoundError, NotADirectoryError):
+                return
+            yield from _entries(top, f"{folder}/", rest)
+
+    def now(self) -> float:
+        """The clock that files get their times from, which is this machine's (`Store.now`)."""
+        return time.time()
 
     def _of(self, name: str) -> str:
         return f"{self._uri}/{name}"
@@ -284,10 +325,17 @@ class Directory:
                 raise
             return generation
 
-    def _rename(self, aside: _Aside, name: str) -> str:
-        """Give a complete file its name, in another's place; the file's generation."""
+    def _rename(self, aside: _Aside, name: str, only: str | None = None) -> str:
+        """Give a complete file its name, in another's place; the file's generation.
+
+        Raises:
+            _OtherGeneration: the file that has the name is not that of `only`.
+        """
         with self._made_folders(aside.root, name) as (leaf, folder), _locked(folder):
-            generation = _stamp(aside.file, _modified_ns(leaf, folder))
+            former_ns = _modified_ns(leaf, folder)
+            if only not in (None, str(former_ns)):
+                raise _OtherGeneration
+            generation = _stamp(aside.file, former_ns)
             with _lost_answer(aside.file, leaf, folder):
                 os.rename(aside.name, leaf, src_dir_fd=aside.root, dst_dir_fd=folder)
             self._sync_folder(folder, name)
@@ -405,6 +453,21 @@ def _objects(folder: int, prefix: str) -> Iterator[tuple[str, Stored]]:
                 yield from _objects(opened, f"{name}/")
             else:
                 yield name, _inspected(opened)
+
+
+def _entries(folder: int, prefix: str, rest: str = "") -> Iterator[Entry]:
+    for entry in os.listdir(folder):
+        name = prefix + entry
+        # One that is gone by now was deleted.
+        with ExitStack() as stack, suppress(FileNotFoundError):
+            if not entry.startswith(rest) or not is_name(name):
+                continue
+            status = os.stat(entry, dir_fd=folder, follow_symlinks=False)
+            if stat.S_ISDIR(status.st_mode):
+                yield from _entries(_opened(stack, entry, _DIRECTORY, folder), f"{name}/")
+            elif stat.S_ISREG(status.st_mode):
+                modified_ns = status.st_mtime_ns
+                yield Entry(name, str(modified_ns), modified_ns / 1_000_000_000, None)
 
 
 def _may_hold_objects(entry: str, folder: int) -> bool:

@@ -9,6 +9,9 @@ from typing import Protocol
 from secure_xcom.errors import AuthenticationError
 from secure_xcom.model import Buffer
 
+#: The member of an object's metadata that names the version of its format.
+FORMAT_VERSION = "secure-xcom"
+
 
 @dataclass(frozen=True, slots=True)
 class Stored:
@@ -17,6 +20,18 @@ class Stored:
     generation: str
     length_bytes: int
     crc32c: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a store lists of an object, whose bytes it does not read for that."""
+
+    name: str
+    generation: str
+    #: When this generation was written by the store's own clock, in seconds since 1970.
+    created: float
+    #: The version of the format that the object's metadata name; None where they name none.
+    format_version: str | None
 
 
 class Damaged(AuthenticationError):  # noqa: N818 - nobody outside sees it
@@ -78,6 +93,25 @@ class Store(Protocol):
         """
         ...
 
+    def exchange(
+        self, name: str, data: Sequence[Buffer], metadata: Mapping[str, str], *, generation: str
+    ) -> Stored | None:
+        """Write an object in the place of that very generation.
+
+        Args:
+            name: of the object.
+            data: its bytes, held.
+            metadata: as for `create`.
+            generation: the one that it is to replace.
+
+        Returns:
+            What was written; None if the name has another generation, or none, and nothing was.
+
+        Raises:
+            StoreError: the store did not take it; the former object is still there.
+        """
+        ...
+
     def get(
         self, name: str, *, generation: str, length_bytes: int, crc32c: int
     ) -> Iterator[Buffer]:
@@ -100,6 +134,14 @@ class Store(Protocol):
         """
         ...
 
+    def beginning(self, name: str, length_bytes: int) -> bytes:
+        """The first bytes of the live object of a name, so many at most; no checksum covers them.
+
+        Raises:
+            ObjectNotFound: there is no object of that name.
+        """
+        ...
+
     def find(self, name: str) -> Stored | None:
         """What the store holds under a name now; None if nothing."""
         ...
@@ -114,4 +156,16 @@ class Store(Protocol):
         Args:
             folder: the beginning of their names, up to and with a slash.
         """
+        ...
+
+    def entries(self, beginning: str) -> Iterator[Entry]:
+        """Yield what the store lists of the objects whose names begin in this way, in no order.
+
+        Args:
+            beginning: of their names; a folder with its slash, and what follows it, if anything.
+        """
+        ...
+
+    def now(self) -> float:
+        """What time it is by the store's own clock, in seconds since 1970."""
         ...

@@ -32,6 +32,7 @@ ORDER = (
     {"layers"},
     {"settings"},
     {"stack"},
+    {"lifecycle"},
     {"airflow"},
     {"trial"},
     {"cli"},

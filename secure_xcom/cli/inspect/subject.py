@@ -19,6 +19,7 @@ from secure_xcom.errors import ConfigError, FormatError
 from secure_xcom.format.body import BODY_HEADER_BYTES
 from secure_xcom.format.envelope import MAGIC, PREAMBLE_BYTES_MAX
 from secure_xcom.format.reference import claimed, is_tagged
+from secure_xcom.lifecycle.content import STATE_REFERENCE
 from secure_xcom.uris import FILE, GCS, LEGACY, scheme
 
 #: A longer row is not looked at; `threshold_bytes` keeps such values out of rows.
@@ -26,8 +27,6 @@ ROW_BYTES_MAX = 1 << 24
 _BLOCK_BYTES = 1 << 20
 #: How often the server may have encoded a row as JSON again.
 _WRAPPED_MAX = 2
-#: What Airflow puts around a reference of a state store's backend, in the database.
-STATE_REFERENCE = "__airflow_state_ref__"
 #: How PostgreSQL's tools show a column of bytes that begins with a brace.
 _HEXADECIMAL = "\\x7b"
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
+from email.utils import parsedate_to_datetime
 from itertools import chain
 from typing import TYPE_CHECKING, Any, cast
 
 from secure_xcom.errors import (
     ConfigError,
     FormatError,
+    StoreError,
 )
 from secure_xcom.model import Buffer
 from secure_xcom.stores.blocks import Checksummed, errors_of_source_first, parts
@@ -26,7 +29,7 @@ from secure_xcom.stores.gcs.errors import DELETE, LIST, READ, REPLACE, WRITE, Bu
 from secure_xcom.stores.gcs.retry import Failure, Retries, SessionGone
 from secure_xcom.stores.gcs.session import UploadSession
 from secure_xcom.stores.names import is_name
-from secure_xcom.stores.protocol import Stored
+from secure_xcom.stores.protocol import Entry, Stored
 from secure_xcom.text import crc32c_base64
 from secure_xcom.uris import BucketPrefix, parse_store
 
@@ -130,7 +133,19 @@ class Gcs:
             return stored
 
     def replace(self, name: str, data: Sequence[Buffer], metadata: Mapping[str, str]) -> Stored:
-        """Write an object in the place of the one that has its name (`Store.replace`).
+        """Write an object in the place of the one that has its name (`Store.replace`)."""
+        return cast("Stored", self._replace(name, data, metadata, None))
+
+    def exchange(
+        self, name: str, data: Sequence[Buffer], metadata: Mapping[str, str], *, generation: str
+    ) -> Stored | None:
+        """Write an object in the place of one generation (`Store.exchange`)."""
+        return self._replace(name, data, metadata, generation)
+
+    def _replace(
+        self, name: str, data: Sequence[Buffer], metadata: Mapping[str, str], only: str | None
+    ) -> Stored | None:
+        """Write an object in another's place: that of the generation `only`, if there is one.
 
         It goes out in one request, with its checksum and the generation that it is to replace.
         """
@@ -143,13 +158,16 @@ class Gcs:
             "crc32c": crc32c_base64(attempt.crc32c),
         }
         with self.bucket(REPLACE, name) as bucket:
-            former = bucket.find(object_name)
-            generation = former.generation if former else NO_GENERATION
+            former = bucket.find(object_name) if only is None else None
+            generation = only or (former.generation if former else NO_GENERATION)
             while True:
                 try:
                     stored = bucket.upload(resource, held, once=False, generation=generation)
                 except gcs_errors.precondition_failed() as error:
                     found = bucket.find(object_name)
+                    if only is not None and (found is None or found.generation != only):
+                        # An attempt whose answer was lost has written it, or somebody was faster.
+                        return found if found and _is_sent(found, [attempt]) else None
                     if found and found.generation != generation:
                         # Either an attempt whose answer was lost has written it, or another
                         # writer replaced the same generation: this write came just before that.
@@ -206,6 +224,12 @@ class Gcs:
                     raise gcs_errors.no_bucket(self._place.bucket) from None
                 raise gcs_errors.no_object(self._of(name)) from None
 
+    def beginning(self, name: str, length_bytes: int) -> bytes:
+        """The first bytes of an object (`Store.beginning`), by a range."""
+        object_name = self._object_name(name)
+        with self._reading(name) as bucket:
+            return download.beginning(bucket, object_name, length_bytes)
+
     def find(self, name: str) -> Stored | None:
         """What the service knows of the object that has that name now (`Store.find`)."""
         object_name = self._object_name(name)
@@ -225,6 +249,31 @@ class Gcs:
         with self.bucket(LIST, folder) as bucket:
             for name, stored in bucket.objects(prefix):
                 yield name[len(prefix) - len(folder) :], stored
+
+    def entries(self, beginning: str) -> Iterator[Entry]:
+        """Yield what the service lists (`Store.entries`)."""
+        folder, _, rest = beginning.rpartition("/")
+        prefix = f"{self._object_name(folder)}/{self._checked(rest)}"
+        with self.bucket(LIST, beginning) as bucket:
+            for entry in bucket.entries(prefix):
+                yield replace(entry, name=entry.name[len(prefix) - len(beginning) :])
+
+    def now(self) -> float:
+        """The service's clock, as its answers tell it to the second (`Store.now`)."""
+        with self.bucket(LIST, "") as bucket:
+            date = bucket.date()
+        try:
+            return parsedate_to_datetime(date).timestamp()
+        except ValueError:
+            raise StoreError(
+                f"{self._uri} does not say what time it is: a proxy on the way may have taken the "
+                "header Date from its answer."
+            ) from None
+
+    def _checked(self, rest: str) -> str:
+        if rest:
+            self._object_name(rest)
+        return rest
 
     def _of(self, name: str) -> str:
         return f"{self._uri}/{name}"

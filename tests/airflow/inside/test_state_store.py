@@ -361,7 +361,7 @@ def test_under_another_backend_or_none_the_accessors_are_as_they_were(served, co
 
 def test_the_accessors_are_bound():
     """Fails when Airflow renames what `state_store` wraps or looks at."""
-    from secure_xcom.cli.inspect.subject import STATE_REFERENCE  # noqa: PLC0415
+    from secure_xcom.lifecycle.content import STATE_REFERENCE  # noqa: PLC0415
 
     for accessor in (TaskStateStoreAccessor, AssetStateStoreAccessor):
         assert hasattr(accessor.get, "__wrapped__")
@@ -369,7 +369,7 @@ def test_the_accessors_are_bound():
     assert _of_task(of_task(), "k").where.task_id == "task"
     assert _of_asset(AssetStateStoreAccessor(name="orders"), "k").where.task_id == "orders"
     assert context._get_worker_state_store_backend() is None
-    assert context._wrap_external_ref("row") == {STATE_REFERENCE: "row"}  # for `inspect`
+    assert context._wrap_external_ref("row") == {STATE_REFERENCE: "row"}  # for commands
 
 
 def test_the_policy_binds_them_before_the_first_read():
