@@ -63,9 +63,6 @@ def _integer(value: object) -> int | None:
 
 
 def _wrong(name: str, value: object, wanted: str) -> FormatError:
-    # The codecs are imported by the first value, and this module by every daemon.
-    from secure_xcom.codecs.refusal import type_name  # noqa: PLC0415
-
     return FormatError(
         f"The {name} of an XCom is {wanted}; here it is a value of type {type_name(value)}. "
         "Push and pull it under the same one."
