@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from secure_xcom import signals
 from secure_xcom.errors import AuthenticationError, ConfigError, KeyServiceError
 from secure_xcom.format.envelope import DATA_KEY_BYTES
+from secure_xcom.keys.protocol import Unwrapped
 from secure_xcom.model import WrappedKey
 from secure_xcom.uris import LOCAL_KEK, parse_kek
 
@@ -72,7 +73,11 @@ class LocalKek:
         return WrappedKey(self._uri, nonce + self._key().encrypt(nonce, data_key, aad))
 
     def unwrap(self, wrapped: WrappedKey, aad: bytes) -> bytes:
-        """Decrypt a data key (`Kek.unwrap`).
+        """Decrypt a data key with the file's key (`Kek.unwrap`)."""
+        return self.examine(wrapped, aad).data_key
+
+    def examine(self, wrapped: WrappedKey, aad: bytes) -> Unwrapped:
+        """Decrypt a data key with the file's key, which is its only version (`Kek.examine`).
 
         Raises:
             ConfigError: there is no key file, or it cannot be used as it is.
@@ -81,7 +86,7 @@ class LocalKek:
             raise AuthenticationError
         nonce, sealed = wrapped.ciphertext[:_NONCE_BYTES], wrapped.ciphertext[_NONCE_BYTES:]
         try:
-            return self._key().decrypt(nonce, sealed, aad)
+            return Unwrapped(self._key().decrypt(nonce, sealed, aad), used_primary=True)
         except InvalidTag as error:
             raise AuthenticationError from error
 

@@ -33,6 +33,7 @@ from secure_xcom.keys.cloud_kms.errors import (
     is_transient,
     translate,
 )
+from secure_xcom.keys.protocol import Unwrapped
 from secure_xcom.model import WrappedKey
 from secure_xcom.uris import CLOUD_KMS, KmsKey, parse_kek
 
@@ -157,6 +158,13 @@ class CloudKms:
 
     def unwrap(self, wrapped: WrappedKey, aad: bytes) -> bytes:
         """Decrypt a data key; the service finds the version itself (`Kek.unwrap`)."""
+        return self.examine(wrapped, aad).data_key
+
+    def examine(self, wrapped: WrappedKey, aad: bytes) -> Unwrapped:
+        """Decrypt a data key; the service says whether by the primary (`Kek.examine`).
+
+        It says nothing else of the version.
+        """
         request = {
             "name": self._key_name,
             "ciphertext": wrapped.ciphertext,
@@ -165,14 +173,14 @@ class CloudKms:
             "additional_authenticated_data_crc32c": google_crc32c.value(aad),
         }
 
-        def decrypt(client: KeyManagementServiceClient, seconds: float) -> bytes:
+        def decrypt(client: KeyManagementServiceClient, seconds: float) -> Unwrapped:
             answer = client.decrypt(request=request, retry=None, timeout=seconds)
-            return _plaintext(answer)
+            return Unwrapped(_plaintext(answer), answer.used_primary)
 
-        data_key = self.call(DECRYPT, decrypt)
-        if len(data_key) != DATA_KEY_BYTES:
+        unwrapped = self.call(DECRYPT, decrypt)
+        if len(unwrapped.data_key) != DATA_KEY_BYTES:
             raise AuthenticationError
-        return data_key
+        return unwrapped
 
     def forget(self) -> None:
         """In a forked child: leave the parent's client alone; the next call makes another."""
