@@ -434,6 +434,32 @@ def test_a_key_service_that_does_not_answer_ends_it(sealed, kms):
 @one_version
 @one_database
 @one_store
+def test_a_key_service_that_fails_on_the_way_ends_it_there(sealed, kms, monkeypatch):
+    monkeypatch.setattr(rewrap_module, "BATCH", 1)
+    for number in range(3):
+        sealed.push(f"t{number}", run=number)
+    kms.rotate()
+    change = Rows.change
+
+    def last(self, row, text):
+        for version in (1, 2):
+            kms.set_state("DISABLED", version=version)
+        return change(self, row, text)
+
+    monkeypatch.setattr(Rows, "change", last)
+    with pytest.raises(KeyUnavailable, match="version 2 is disabled"):
+        run(sealed)
+    assert hints(sealed) == ["1", "1", "2"]
+    for version in (1, 2):
+        kms.set_state("ENABLED", version=version)
+    monkeypatch.setattr(Rows, "change", change)
+    assert run(sealed).changed_rows == 2
+    assert opened(sealed) == ["value"] * 3
+
+
+@one_version
+@one_database
+@one_store
 def test_a_selection_is_all_that_is_changed(sealed, kms):
     sealed.push("a")
     sealed.metadata.push(sealed.upload("b"), dag_id="other", run_id="r", task_id="b", run=2)
