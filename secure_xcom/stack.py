@@ -6,16 +6,17 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, InvalidStateError, wait
 from contextlib import suppress
 from functools import partial
+from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from secure_xcom import audit, codecs
+from secure_xcom import audit, codecs, threads
 from secure_xcom.errors import SecureXComError
 from secure_xcom.format.about import about
 from secure_xcom.format.reference import STATE_MARKS, STATE_STORES, from_row, to_row
 from secure_xcom.keys import open_kek
 from secure_xcom.keys.data_keys import DataKeys
 from secure_xcom.layers.cached import Cached
-from secure_xcom.layers.sealed import Opened, Sealed
+from secure_xcom.layers.sealed import Checked, Opened, Sealed
 from secure_xcom.layers.states import States
 from secure_xcom.layers.threshold import Threshold
 from secure_xcom.model import Compression, Coordinate, Offloaded
@@ -35,6 +36,8 @@ Keep: TypeAlias = "Callable[[Payload, Coordinate], None]"
 
 #: Reads of one batch wait for the network side by side, in at most this many threads.
 _READERS = 32
+#: For so many elements behind one that is read, keys are unwrapped.
+_UNWRAPS = 128
 
 
 class Value(NamedTuple):
@@ -103,13 +106,17 @@ class Stack:
                 then never begin, and the others are told to stop.
         """
         values: dict[int, Value] = {}
+        ahead = _Ahead(self._sealed, reads)
         failed: Future[tuple[int, Exception]] = Future()
 
         def opened(index: int) -> Opened:
             row, expected = reads[index]
             try:
                 with audit.attempt("open", expected) as attempt:
-                    opened = self._sealed.get(from_row(row), expected, attempt)
+                    checked = ahead.come_to(index)
+                    if checked is None:
+                        checked = self._sealed.check(from_row(row), expected, attempt)
+                    opened = self._sealed.open(checked, attempt)
                     attempt.where, attempt.raw_bytes = opened.coordinate, opened.payload.raw_bytes
                     return opened
             except Exception as error:
@@ -157,6 +164,58 @@ class Stack:
             attempt.reference = reference = from_row(row)
             if isinstance(reference, Offloaded):
                 attempt.generation = self._sealed.delete(reference, expected)
+
+
+class _Ahead:
+    """Has data keys unwrapped for the elements that a batch comes to next.
+
+    Args:
+        sealed: the layers.
+        reads: the batch.
+    """
+
+    def __init__(self, sealed: Sealed, reads: Mapping[int, tuple[object, Expected]]) -> None:
+        self._sealed = sealed
+        self._reads = reads
+        self._order = list(reads)
+        self._position = {index: position for position, index in enumerate(self._order)}
+        #: Up to where keys were asked for.
+        self._asked = 0
+        self._checked: dict[int, Checked] = {}
+        self._asking = Lock()
+
+    def come_to(self, index: int) -> Checked | None:
+        """Go on with an element: keys are asked for up to `_UNWRAPS` behind it.
+
+        Returns:
+            What was found of the element, if it was looked at before.
+        """
+        position = self._position[index]
+        if self._asking.acquire(blocking=False):
+            try:
+                self._ask(position + 1, min(position + 1 + _UNWRAPS, len(self._order)))
+            finally:
+                self._asking.release()
+        return self._checked.pop(index, None)
+
+    def _ask(self, start: int, end: int) -> None:
+        self._asked = max(self._asked, start)
+        while self._asked < end:
+            threads.check()
+            index = self._order[self._asked]
+            # What is wrong with it is said when it is read.
+            with suppress(SecureXComError):
+                if not self._sealed.unwrap_ahead(self._check(index)):
+                    return
+            self._asked += 1
+
+    def _check(self, index: int) -> Checked:
+        checked = self._checked.get(index)
+        if checked is None:
+            row, expected = self._reads[index]
+            checked = self._sealed.check(from_row(row), expected, audit.Attempt(expected))
+            self._checked[index] = checked
+        return checked
 
 
 def _decoded(opened: Opened, expected: Expected, keep: Keep | None) -> Value:

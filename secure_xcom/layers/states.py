@@ -138,7 +138,8 @@ class States:
         preamble, body = envelope.split_envelope(data)
         if names.state_name_of(preamble.unverified_header) != state.name:
             raise AuthenticationError
-        data_key = self._sealed.unwrapped(preamble, expected, attempt)()
+        self._sealed.check_preamble(preamble, expected, attempt)
+        data_key = self._sealed.unwrap(preamble)
         opened = self._sealed.opened(preamble, data_key, (body,), len(body))
         attempt.where, attempt.raw_bytes = opened.coordinate, opened.payload.raw_bytes
         return opened
