@@ -19,14 +19,14 @@ from secure_xcom.layers.cached import Cached
 from secure_xcom.layers.sealed import Checked, Opened, Sealed
 from secure_xcom.layers.states import States
 from secure_xcom.layers.threshold import Threshold
-from secure_xcom.model import Compression, Coordinate, Offloaded
+from secure_xcom.model import Compression, Coordinate, Expected, Offloaded
 from secure_xcom.stores import open_store
 from secure_xcom.threads import Crew
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
 
-    from secure_xcom.model import Expected, Payload
+    from secure_xcom.model import Payload
     from secure_xcom.settings import Settings
     from secure_xcom.stores.protocol import Store
 
@@ -36,8 +36,10 @@ Keep: TypeAlias = "Callable[[Payload, Coordinate], None]"
 
 #: Reads of one batch wait for the network side by side, in at most this many threads.
 _READERS = 32
-#: For so many elements behind one that is read, keys are unwrapped.
+#: From an element that is read on, the keys of so many are unwrapped; each reader that comes to its
+#: element asks for a few of them.
 _UNWRAPS = 128
+_UNWRAPS_AT_ONCE = 8
 
 
 class Value(NamedTuple):
@@ -143,11 +145,14 @@ class Stack:
         return values
 
     def fetch(self, reference: Offloaded) -> None:
-        """Bring the object of a reference into the cache, still sealed.
+        """Bring the object of a reference into the cache, still sealed, and have its key unwrapped.
 
         Raises:
-            SecureXComError: it could not be fetched.
+            SecureXComError: it could not be fetched, or would be refused wherever it is read.
         """
+        self._sealed.unwrap_ahead(
+            self._sealed.check(reference, Expected(), audit.Attempt(Expected()))
+        )
         self._sealed.fetch(reference)
 
     def delete(self, row: object, expected: Expected) -> None:
@@ -182,32 +187,32 @@ class _Ahead:
         #: Up to where keys were asked for.
         self._asked = 0
         self._checked: dict[int, Checked] = {}
-        self._asking = Lock()
+        self._lock = Lock()
 
     def come_to(self, index: int) -> Checked | None:
-        """Go on with an element: keys are asked for up to `_UNWRAPS` behind it.
+        """Go on with an element: some more keys are asked for, its own among them.
 
         Returns:
             What was found of the element, if it was looked at before.
         """
         position = self._position[index]
-        if self._asking.acquire(blocking=False):
-            try:
-                self._ask(position + 1, min(position + 1 + _UNWRAPS, len(self._order)))
-            finally:
-                self._asking.release()
+        with self._lock:
+            start = max(self._asked, position)
+            end = min(start + _UNWRAPS_AT_ONCE, position + _UNWRAPS, len(self._order))
+            self._asked = max(start, end)
+        self._ask(start, end)
         return self._checked.pop(index, None)
 
     def _ask(self, start: int, end: int) -> None:
-        self._asked = max(self._asked, start)
-        while self._asked < end:
+        for position in range(start, end):
             threads.check()
-            index = self._order[self._asked]
-            # What is wrong with it is said when it is read.
+            # What is wrong with an element is said when it is read.
             with suppress(SecureXComError):
-                if not self._sealed.unwrap_ahead(self._check(index)):
+                checked = self._check(self._order[position])
+                if not self._sealed.unwrap_ahead(checked):
+                    with self._lock:
+                        self._asked = min(self._asked, position)
                     return
-            self._asked += 1
 
     def _check(self, index: int) -> Checked:
         checked = self._checked.get(index)

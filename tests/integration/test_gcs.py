@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import google_crc32c
 import pytest
 from google.auth.credentials import Credentials
+from google.auth.transport.requests import AuthorizedSession
 from google.cloud.storage import Client
 from servers.fault_proxy import FaultProxy, Link
 
@@ -758,6 +759,42 @@ def test_the_given_credentials_are_used_and_refreshed(
     assert download.headers["authorization"] == "Bearer token-2"
 
 
+def test_a_token_that_is_refused_once_is_fetched_anew_for_a_download(
+    gcs_proxy: FaultProxy, bucket: str
+):
+    credentials = Token()
+    store = _store_with(credentials, gcs_proxy, bucket)
+    data, stored = _put(store, "collected")
+    gcs_proxy.fail("download", "status", code=401, times=2)
+    assert _get(store, stored) == data
+    seen = [request.headers["authorization"] for request in gcs_proxy.seen("download")]
+    assert seen == ["Bearer token-1", "Bearer token-1", "Bearer token-2"]
+    gcs_proxy.fail("download", "status", code=401, times=1_000)
+    with pytest.raises(StoreAccessDenied, match="did not accept the worker's credentials"):
+        _get(store, stored)
+
+
+def test_a_session_that_is_none_of_google_s_makes_its_requests_itself(
+    gcs_server: GcsServer, bucket: str
+):
+    asked: list[str] = []
+
+    class Session(AuthorizedSession):
+        def request(self, method: str, url: str, **rest: object) -> object:
+            asked.append(method)
+            return super().request(method, url, **rest)
+
+    def make_client(given: object) -> Client:
+        client = gcs_server.make_client(given)
+        client._http_internal = Session(client._credentials)
+        return client
+
+    store = Gcs(f"gs://{bucket}/p", make_client=make_client)
+    data, stored = _put(store, "collected")
+    assert _get(store, stored) == data
+    assert asked == ["POST", "GET"]
+
+
 @WAYS
 def test_credentials_that_are_not_accepted(gcs_proxy: FaultProxy, bucket: str, way: str):
     store = _store_with(Token(), gcs_proxy, bucket)
@@ -972,12 +1009,14 @@ def test_the_environments_proxy_and_certificates_are_used(
     stored = store.create("a", lambda: [b"sealed"], {})
     assert gcs_proxy.counts() == {"upload": 1}
     assert gcs_server.read(bucket, "a") == b"sealed"
+    asked = {"generation": stored.generation, "length_bytes": 6, "crc32c": stored.crc32c}
+    assert b"".join(store.get("a", **asked)) == b"sealed"
+    assert gcs_proxy.counts() == {"upload": 1, "download": 1}
 
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     beside = Gcs(f"gs://{bucket}", make_client=gcs_server.make_client)
-    read = beside.get("a", generation=stored.generation, length_bytes=6, crc32c=stored.crc32c)
-    assert b"".join(read) == b"sealed"
-    assert gcs_proxy.counts() == {"upload": 1}
+    assert b"".join(beside.get("a", **asked)) == b"sealed"
+    assert gcs_proxy.counts() == {"upload": 1, "download": 1}
 
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/etc/ssl/company.pem")
     connection = client.Connection(gcs_server.make_client())

@@ -167,7 +167,8 @@ class Bucket:
         path = f"download/{self._object(name)}?alt=media"
         if generation is not None:
             path += f"&generation={quote(generation)}"
-        return self._ask("GET", path, headers=headers, stream=True)
+        url = f"{self._base_url}/{path}"
+        return _expected(self._connection.get(url, headers, self.retries.timeouts()))
 
     def find(self, name: str) -> Stored | None:
         """What the service knows of the object that has that name now."""
@@ -251,12 +252,11 @@ class Bucket:
         return f"{self._path}/{quote(name, safe='')}"
 
     def _ask(self, method: str, path: str, **arguments: Any) -> Response:  # noqa: ANN401
-        return checked(
-            self.request(method, f"{self._base_url}/{path}", **arguments),
-            HTTPStatus.OK,
-            HTTPStatus.NO_CONTENT,
-            HTTPStatus.PARTIAL_CONTENT,
-        )
+        return _expected(self.request(method, f"{self._base_url}/{path}", **arguments))
+
+
+def _expected(response: Response) -> Response:
+    return checked(response, HTTPStatus.OK, HTTPStatus.NO_CONTENT, HTTPStatus.PARTIAL_CONTENT)
 
 
 def checked(response: Response, *allowed: int) -> Response:

@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
+from http import HTTPStatus
 from importlib import import_module
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from secure_xcom import forks
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
     from google.cloud.storage import Client  # type: ignore[import-untyped]
-    from requests import Session
+    from requests import Response, Session
 
     MakeClient: TypeAlias = Callable[[Credentials | None], Client]
+    #: Adds what is needed to the headers of a request to an address, in so much time.
+    Authorize: TypeAlias = Callable[[str, dict[str, Any], tuple[float, float]], None]
 
 #: A batch of reads has no more threads than this (`stack.py`).
 _CONNECTIONS = 32
@@ -77,6 +81,68 @@ class Connection:
         if tokens := getattr(self.http, "_auth_request_session", None):
             pace(tokens, _CONNECTIONS)
         _ask_environment_once(self.http, self.base_url)
+        self._authorize = _authorizer(self.http)
+
+    def get(self, url: str, headers: Mapping[str, str], timeout: tuple[float, float]) -> Response:
+        """Ask for something with GET; the answer, its body unread, whatever its status.
+
+        It goes over the session's own connections, with its proxies and certificates and the
+        tokens of its credentials, but without what a session does for cookies and redirects, which
+        takes as long as all the rest (`docs/decisions/0148`). Where a token is not accepted, the
+        session itself asks again, and so it does if it is none of Google's.
+
+        Args:
+            url: the address, quoted.
+            headers: what is sent besides the token.
+            timeout: how long to wait to connect or send, and for an answer, in seconds.
+        """
+        if self._authorize is not None:
+            response = self._get(url, headers, timeout, self._authorize)
+            if response.status_code != HTTPStatus.UNAUTHORIZED:
+                return response
+            response.close()
+        return self.http.request(
+            "GET", url, timeout=timeout, headers=headers, allow_redirects=False, stream=True
+        )
+
+    def _get(
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        timeout: tuple[float, float],
+        authorize: Authorize,
+    ) -> Response:
+        from requests import PreparedRequest  # noqa: PLC0415
+        from requests.structures import CaseInsensitiveDict  # noqa: PLC0415
+
+        sent = {**self.http.headers, **headers}
+        authorize(url, sent, timeout)
+        request = PreparedRequest()
+        request.method, request.url = "GET", url
+        request.headers = CaseInsensitiveDict(sent)
+        return self.http.get_adapter(url).send(
+            request,
+            stream=True,
+            timeout=timeout,
+            verify=self.http.verify,
+            cert=self.http.cert,
+            proxies=self.http.proxies,
+        )
+
+
+def _authorizer(http: Session) -> Authorize | None:
+    """What adds a token to the headers of a request; None if the session is none of Google's."""
+    from google.auth.transport.requests import AuthorizedSession, Request  # noqa: PLC0415
+
+    tokens = getattr(http, "_auth_request_session", None)
+    if type(http) is not AuthorizedSession or tokens is None:
+        return None
+    credentials, ask = http.credentials, Request(tokens)
+
+    def authorize(url: str, headers: dict[str, Any], timeout: tuple[float, float]) -> None:
+        credentials.before_request(partial(ask, timeout=timeout), "GET", url, headers)
+
+    return authorize
 
 
 def _ask_environment_once(http: Session, url: str) -> None:
