@@ -89,11 +89,12 @@ class SingleFlight(Generic[_Key, _Value]):
             if self._cache.get(key) is value:
                 del self._cache[key]
 
-    def drop(self, key: _Key) -> None:
-        """Forget a key: its value is not kept, nor is one that is being made for it now."""
+    def drop(self, is_meant: Callable[[_Key], bool]) -> None:
+        """Forget some keys: their values are not kept, nor are those being made for them now."""
         with self._lock:
-            self._cache.pop(key, None)
-            self._flights.pop(key, None)
+            for known in (self._cache, self._flights):
+                for key in list(filter(is_meant, tuple(known))):
+                    known.pop(key, None)
 
     def held(self, key: _Key) -> _Value | None:
         """The cached value, if there is one."""

@@ -133,12 +133,12 @@ class Sealed:
         keys = envelope.derive(key.data_key, header, salt)
 
         def make_body() -> Iterator[Buffer]:
-            return body.seal(
-                keys.content_key,
-                keys.header_hash,
-                marshal_payload(payload, self._compression),
-                os.urandom(body.RANDOM_BYTES),
-            )
+            random = os.urandom(body.RANDOM_BYTES)
+            pieces = marshal_payload(payload, self._compression)
+            if longest(payload.raw_bytes) > body.SHORT_BYTES:
+                return body.seal(keys.content_key, keys.header_hash, pieces, random)
+            short = b"".join(pieces)
+            return iter((body.seal_short(keys.content_key, keys.header_hash, short, random),))
 
         return Sealing(header, names.object_name(self.instance, header), keys, make_body)
 
@@ -308,9 +308,17 @@ class Sealed:
         header = preamble.unverified_header
         keys = envelope.derive(data_key, preamble.header_bytes, header.salt)
         envelope.check_commitment(keys, preamble.commitment)
-        opened = body.open_(keys.content_key, keys.header_hash, chunks, body_bytes)
+        payload_bytes = body.payload_length(body_bytes)
+        opened: Iterable[Buffer]
+        if body_bytes > body.SHORT_BYTES:
+            opened = body.open_(keys.content_key, keys.header_hash, chunks, body_bytes)
+        else:
+            sealed = _joined(chunks)
+            if len(sealed) != body_bytes:
+                raise AuthenticationError
+            opened = (body.open_short(keys.content_key, keys.header_hash, sealed),)
         try:
-            payload = parse_payload(opened, body.payload_length(body_bytes), self._max_value_bytes)
+            payload = parse_payload(opened, payload_bytes, self._max_value_bytes)
         except SecureXComError:
             # A tag fails before the checksum of what was fetched is known, which tells damage on
             # the way from an object that is not what was sealed: the rest is fetched for it.
@@ -401,6 +409,13 @@ def again_if_damaged(read: Callable[[], _Result]) -> _Result:
 def body_bytes_max(max_value_bytes: int) -> int:
     """How long the body of a value of `max_value_bytes` can be (section 8.2, step 1)."""
     return body.body_length(longest(max_value_bytes))
+
+
+def _joined(chunks: Iterable[Buffer]) -> Buffer:
+    """Chunks as one; each is good until the next one is asked for."""
+    if isinstance(chunks, tuple) and len(chunks) == 1:
+        return chunks[0]
+    return b"".join(map(bytes, chunks))
 
 
 def _wrapping(preamble: envelope.Preamble) -> tuple[WrappedKey, bytes]:

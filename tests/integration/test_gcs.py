@@ -340,8 +340,11 @@ def test_a_deletion_survives_a_fault_that_passes(scene: Scene, code: int):
     _, stored = _put(scene.store, "collected")
     scene.proxy.fail("delete", "status", code=code)
     scene.proxy.fail("delete", "lose_answer")
-    scene.store.delete(NAME, generation=stored.generation)
+    assert scene.store.delete(NAME, generation=stored.generation) is True
     assert scene.names() == []
+    assert scene.proxy.counts()["delete"] == 3
+    # Nothing failed this time, so it was not this call.
+    assert scene.store.delete(NAME, generation=stored.generation) is False
 
 
 # Faults that do not.

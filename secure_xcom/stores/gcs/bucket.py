@@ -232,14 +232,16 @@ class Bucket:
         return self.retries.attempt(attempt)
 
     def delete(self, name: str, generation: str) -> bool:
-        """Delete one generation of an object; whether it was there."""
+        """Delete one generation of an object; whether it was there, or may have been."""
         from google.api_core.exceptions import NotFound  # noqa: PLC0415
 
         path = f"{self._object(name)}?generation={int(generation)}"
+        retries = self.retries.count
         try:
             self.retries.attempt(lambda: self._ask("DELETE", path))
         except NotFound:
-            return False
+            # An attempt that failed, such as one whose answer was lost, may have deleted it.
+            return self.retries.count > retries
         return True
 
     def request(self, method: str, url: str, **arguments: Any) -> Response:  # noqa: ANN401
