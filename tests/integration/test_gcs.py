@@ -864,26 +864,27 @@ def test_a_child_makes_connections_of_its_own(gcs_server: GcsServer, bucket: str
     assert clients == [os.getpid()]
 
 
-def test_a_fork_waits_for_an_import():
+def test_a_fork_waits_for_an_import(monkeypatch: pytest.MonkeyPatch):
     started, events = threading.Event(), []
 
-    def importing() -> None:
-        with client._importing:
-            started.set()
-            time.sleep(0.1)
-            events.append("imported")
+    def slow_import(_name: str) -> None:
+        started.set()
+        time.sleep(0.1)
+        events.append("imported")
 
-    thread = threading.Thread(target=importing)
+    monkeypatch.setattr(client, "_MODULES", ("a module",))
+    monkeypatch.setattr(client, "import_module", slow_import)
+    thread = threading.Thread(target=client.load)
     thread.start()
     started.wait()
     child = os.fork()
     if not child:
-        # In the child the lock is free.
-        os._exit(0 if events == ["imported"] and client._importing.acquire(timeout=1) else 1)
+        # In the child nothing is held.
+        client.load()
+        os._exit(0 if events == ["imported"] * 2 else 1)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0
-    with client._importing:
-        thread.join()
+    thread.join()
 
 
 def test_threads_share_a_client_and_its_connections(gcs_server: GcsServer, bucket: str):

@@ -37,15 +37,6 @@ _MODULES = (
     "secure_xcom.stores.gcs.sockets",
 )
 
-#: Held while Google's modules are imported: a fork in the middle of it would leave the child a
-#: module lock that nobody opens.
-_importing = threading.RLock()
-os.register_at_fork(
-    before=_importing.acquire,
-    after_in_parent=_importing.release,
-    after_in_child=_importing.release,
-)
-
 
 def load() -> None:
     """Import what the first request would.
@@ -53,14 +44,15 @@ def load() -> None:
     Raises:
         ImportError: the client is not installed.
     """
-    with _importing:
+    # A fork in the middle of an import would leave the child a module lock that nobody opens.
+    with forks.calls():
         for name in _MODULES:
             import_module(name)
 
 
 def make_client(credentials: Credentials | None) -> Client:
     """The real client. Without credentials it looks for application default credentials."""
-    with _importing:
+    with forks.calls():
         from google.cloud.storage import Client  # noqa: PLC0415
 
     # No request made here needs a project, which default credentials may lack.
