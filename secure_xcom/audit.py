@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, TypeAlias
 
+from secure_xcom import telemetry
 from secure_xcom.errors import (
     AuthenticationError,
     ConfigError,
@@ -70,7 +71,8 @@ def attempt(operation: Operation, where: Coordinate | Expected) -> Iterator[Atte
     """Write one line when what is done in this context has ended, well or with an error of ours."""
     tried = Attempt(where)
     try:
-        yield tried
+        with telemetry.step(operation):
+            yield tried
     except SecureXComError as error:
         _record(operation, tried, error)
         raise
@@ -100,6 +102,61 @@ def exceeded(where: Coordinate | Expected) -> None:
     _record("mask", Attempt(where), None)
 
 
+@dataclass(slots=True)
+class Run:
+    """What a command has changed by the time that it ends."""
+
+    count: int = 0
+    digest: str = ""
+
+
+@contextmanager
+def run(command: str) -> Iterator[Run]:
+    """Write the line of a whole command when it has ended, well or with an error of ours.
+
+    Args:
+        command: such as `gc`.
+    """
+    done = Run()
+    try:
+        yield done
+    except SecureXComError as error:
+        _changed(command, "run", done.count, done.digest, error)
+        raise
+    _changed(command, "run", done.count, done.digest)
+
+
+def changed(command: str, what: str, count: int, digest: str) -> None:
+    """Write a line of a command that changes many things, for some of them.
+
+    Args:
+        command: such as `gc`.
+        what: was changed, such as `objects`.
+        count: how many of it.
+        digest: SHA-256, in hexadecimal digits, over what was changed.
+    """
+    _changed(command, what, count, digest)
+
+
+def _changed(
+    command: str, what: str, count: int, digest: str, error: SecureXComError | None = None
+) -> None:
+    level = logging.INFO if error is None else logging.WARNING
+    if not logger.isEnabledFor(level):
+        return
+    event = {
+        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "operation": command,
+        "outcome": "ok" if error is None else "failed",
+        "actor": _actor.get(),
+        "what": what,
+        "count": count,
+        "digest": digest,
+        "error": type(error).__name__ if error else None,
+    }
+    logger.log(level, "%s", json.dumps(event))
+
+
 def _record(operation: Operation, tried: Attempt, error: SecureXComError | None) -> None:
     """Write one line. A read or a deletion that was not to be trusted is a `refuse`."""
     is_refused = isinstance(error, _REFUSALS)
@@ -107,6 +164,8 @@ def _record(operation: Operation, tried: Attempt, error: SecureXComError | None)
     outcome = (
         "refused" if is_refused else "failed" if error else "exceeded" if is_exceeded else "ok"
     )
+    if telemetry.is_observed():
+        _count(operation, tried, outcome, error)
     level = logging.INFO if outcome == "ok" else logging.WARNING
     if not logger.isEnabledFor(level):
         return
@@ -127,6 +186,23 @@ def _record(operation: Operation, tried: Attempt, error: SecureXComError | None)
         "error": type(error).__name__ if error else None,
     }
     logger.log(level, "%s", json.dumps(event))
+
+
+def _count(
+    operation: Operation, tried: Attempt, outcome: str, error: SecureXComError | None
+) -> None:
+    known = {"dag_id": tried.where.dag_id, "task_id": tried.where.task_id}
+    tags = {name: value for name, value in known.items() if value is not None}
+    if operation == "mask":
+        telemetry.count("masking_exceeded", tags=tags)
+        return
+    told = f"{operation}.{outcome}"
+    telemetry.count(f"{told}.{type(error).__name__}" if error else told, tags=tags)
+    if error is None and tried.raw_bytes is not None:
+        telemetry.count(f"{operation}.bytes", tried.raw_bytes, tags)
+    if error is None and operation == "seal":
+        placed = "inline" if isinstance(tried.reference, Inline) else "offloaded"
+        telemetry.count(f"seal.{placed}", tags=tags)
 
 
 def _placement(operation: Operation, tried: Attempt) -> dict[str, object]:

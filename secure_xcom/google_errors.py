@@ -1,4 +1,4 @@
-"""What the errors of Google's credentials mean, for keys and for stores."""
+"""What Google's credentials and their errors say, for keys and for stores."""
 
 from __future__ import annotations
 
@@ -6,6 +6,19 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from google.auth.exceptions import GoogleAuthError
+
+#: Stands in a command for who needs a role, where the credentials do not say it.
+NO_MEMBER = "serviceAccount:ACCOUNT"
+
+
+def member(credentials: object) -> str:
+    """Who has these credentials, as IAM names it; `NO_MEMBER` where they do not say it."""
+    # The metadata server's are called `default` until it has been asked.
+    email = getattr(credentials, "service_account_email", "")
+    if isinstance(email, str) and "@" in email:
+        return f"serviceAccount:{email}"
+    account = getattr(credentials, "account", "")
+    return f"user:{account}" if isinstance(account, str) and "@" in account else NO_MEMBER
 
 
 def may_refresh(error: GoogleAuthError) -> bool:

@@ -9,7 +9,7 @@ from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from secure_xcom import audit, codecs, threads
+from secure_xcom import audit, codecs, telemetry, threads
 from secure_xcom.errors import SecureXComError
 from secure_xcom.format.about import about
 from secure_xcom.format.reference import STATE_MARKS, STATE_STORES, from_row, to_row
@@ -21,7 +21,7 @@ from secure_xcom.layers.states import States
 from secure_xcom.layers.threshold import Threshold
 from secure_xcom.model import Compression, Coordinate, Expected, Offloaded
 from secure_xcom.stores import open_store
-from secure_xcom.threads import Crew
+from secure_xcom.threads import CalledOff, Crew
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
@@ -70,7 +70,8 @@ class Stack:
         with audit.attempt("seal", coordinate) as attempt:
             # A new key is wrapped while the value is encoded, sealed and uploaded.
             key = self._sealed.key_for(coordinate)
-            payload = codecs.encode(value)
+            with telemetry.step("encode"):
+                payload = codecs.encode(value)
             attempt.raw_bytes = payload.raw_bytes
             attempt.reference = reference = self._sealed.put(payload, coordinate, key)
             attempt.wrapped = wrapped = key.wrapped()
@@ -93,6 +94,20 @@ class Stack:
             attempt.where, attempt.raw_bytes = opened.coordinate, opened.payload.raw_bytes
         return _decoded(opened, expected, keep)
 
+    def check(self, row: object, expected: Expected) -> None:
+        """Open the value that a tagged row stands for, and let go of it before it is decoded.
+
+        Args:
+            row: the parsed row.
+            expected: the coordinate, as far as it is known.
+
+        Raises:
+            SecureXComError: any of the tree: a reader would not get the value.
+        """
+        with audit.attempt("open", expected) as attempt:
+            opened = self._sealed.get(from_row(row), expected, attempt)
+            attempt.where, attempt.raw_bytes = opened.coordinate, opened.payload.raw_bytes
+
     def get_many(
         self, reads: Mapping[int, tuple[object, Expected]], keep: Keep | None = None
     ) -> dict[int, Value]:
@@ -112,6 +127,8 @@ class Stack:
         failed: Future[tuple[int, Exception]] = Future()
 
         def opened(index: int) -> Opened:
+            if failed.done():
+                raise CalledOff
             row, expected = reads[index]
             try:
                 with audit.attempt("open", expected) as attempt:
@@ -229,7 +246,8 @@ def _decoded(opened: Opened, expected: Expected, keep: Keep | None) -> Value:
     with audit.failure("open", expected):
         if keep is not None:
             keep(held[0], coordinate)
-        return Value(codecs.decode(held.pop()), coordinate)
+        with telemetry.step("decode"):
+            return Value(codecs.decode(held.pop()), coordinate)
 
 
 def _element(index: int) -> str:

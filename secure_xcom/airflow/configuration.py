@@ -11,13 +11,23 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
+from configparser import ConfigParser
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from secure_xcom import signals, threads
 from secure_xcom.airflow import versions
 from secure_xcom.errors import ConfigError
-from secure_xcom.settings import BUCKET_VARIABLE, CLEAR_KEYS, SECTION, TABLE, VARIABLE, load
+from secure_xcom.settings import (
+    BUCKET_VARIABLE,
+    CLEAR_KEYS,
+    SECTION,
+    TABLE,
+    VARIABLE,
+    load,
+    origin_by_kind,
+    without_suffix,
+)
 from secure_xcom.uris import is_bucket
 
 if TYPE_CHECKING:
@@ -36,6 +46,8 @@ class SettingsTexts(NamedTuple):
     section: Mapping[str, str]
     variable: str | None
     bucket: str | None
+    #: Says where an option of the section or one of the Variables comes from.
+    origin: Callable[[str], str] = origin_by_kind
 
 
 def read() -> Settings:
@@ -55,7 +67,35 @@ def texts() -> SettingsTexts:
     """
     section = _section()
     variable, bucket = _apart(lambda: _variables(section))
-    return SettingsTexts(section, variable, bucket)
+    return SettingsTexts(section, variable, bucket, origin)
+
+
+def origin(name: str) -> str:
+    """Say where Airflow has an option of the section from, or one of the two Variables.
+
+    It looks where Airflow looks, in this order: of options, the environment, the file, and for
+    what Airflow knows to be sensitive a command or a secret besides; of Variables, its secrets
+    backends, the environment and its database.
+    """
+    if name in (VARIABLE, BUCKET_VARIABLE):
+        return _origin_of_variable(name)
+    for key, how in (
+        (name, "{}"),
+        (f"{name}_cmd", "the command in {}"),
+        (f"{name}_secret", "the secret that {} names"),
+    ):
+        if (key == name or _is_sensitive(name)) and _in_environment(key) in os.environ:
+            return how.format(_in_environment(key))
+    conf = versions.config()
+    for key, how in (
+        (name, "{}"),
+        (f"{name}_cmd", "the command {1} in {0}"),
+        (f"{name}_secret", "the secret that {1} names in {0}"),
+    ):
+        # Airflow's own method looks into the environment as well.
+        if ConfigParser.has_option(conf, SECTION, key):
+            return how.format(origin_by_kind(name), key)
+    return origin_by_kind(name)
 
 
 def clear_keys() -> tuple[str, ...]:
@@ -80,6 +120,11 @@ def backend() -> object:
 def option(section: str, name: str) -> str:
     """Give an option of airflow.cfg as it is; empty where it is not set."""
     return str(versions.config().get(section, name, fallback="") or "")
+
+
+def set_here(section: str, name: str, text: str) -> None:
+    """Set an option of airflow.cfg for this process."""
+    os.environ[f"AIRFLOW__{section.upper()}__{name.upper()}"] = text
 
 
 def state_store_backend() -> object:
@@ -172,8 +217,43 @@ def _section() -> dict[str, str]:
         for variable in os.environ
         if variable.startswith(_ENV_PREFIX)
     )
+    # The command or the secret of an option that Airflow takes them for is not another option.
+    names = {name for name in names if not _is_sensitive(without_suffix(name))}
     held = {name: conf.get(SECTION, name, fallback=None) for name in sorted(names)}
     return {name: text for name, text in held.items() if text is not None}
+
+
+def _in_environment(name: str) -> str:
+    return f"{_ENV_PREFIX}{name.upper()}"
+
+
+def _is_sensitive(name: str) -> bool:
+    """Whether Airflow also takes a command's output or a secret for an option."""
+    return (SECTION, name) in getattr(versions.config(), "sensitive_config_values", ())
+
+
+def _origin_of_variable(name: str) -> str:
+    said = origin_by_kind(name)
+    try:
+        found = _apart(lambda: _backend_with(name))
+    except Exception as error:
+        if signals.is_callers(error):
+            raise
+        return said
+    if found == "EnvironmentVariablesBackend":
+        return f"{said} (AIRFLOW_VAR_{name})"
+    # The database, or Airflow's API before it.
+    if found in ("", "MetastoreBackend", "ExecutionAPISecretsBackend"):
+        return said
+    return f"{said} (secrets backend {found})"
+
+
+def _backend_with(name: str) -> str:
+    """Give the class of the first secrets backend that has a Variable."""
+    for backend in versions.secrets_backends():
+        if backend.get_variable(key=name) is not None:
+            return type(backend).__name__
+    return ""
 
 
 def _variables(section: Mapping[str, str]) -> tuple[str | None, str | None]:

@@ -10,7 +10,8 @@ import secrets
 from importlib import import_module
 from typing import Any
 
-from secure_xcom.airflow import configuration, masking, policy, rendered, versions
+from secure_xcom.airflow import configuration, masking, policy, rendered, states, versions
+from secure_xcom.airflow.masking import descriptors
 from secure_xcom.errors import ConfigError
 
 
@@ -43,6 +44,11 @@ def backend_is_ours() -> bool:
     return policy.is_ours(configuration.backend())
 
 
+def use_backend(dotted_name: str) -> None:
+    """Have this process, and no other, take a backend for the configured one."""
+    configuration.set_here("core", "xcom_backend", dotted_name)
+
+
 def unseen_variables() -> str:
     """Have this process look up Variables in the metadata database, and say why it cannot.
 
@@ -68,6 +74,22 @@ def policy_is_active() -> bool:
     return policy.is_active()
 
 
+def state_store_name() -> str | None:
+    """Give what `[workers] state_store_backend` says; None where Airflow has no state store."""
+    if not versions.has_state_store():
+        return None
+    return configuration.option("workers", "state_store_backend")
+
+
+def states_are_sealed() -> bool:
+    """Import the configured backend of state stores; whether it is this package's.
+
+    Raises:
+        Exception: whatever the import raises.
+    """
+    return states.are_sealed()
+
+
 def guard_rendered_fields() -> None:
     """Put the guard on rendered fields in place, as a task does when it pulls.
 
@@ -76,6 +98,19 @@ def guard_rendered_fields() -> None:
     """
     versions.load_task_runner()
     rendered.ensure()
+
+
+def why_output_is_not_masked() -> str:
+    """Say why what programs and C code write is not masked in tasks here; empty if it is.
+
+    Returns:
+        The class of the error.
+    """
+    try:
+        descriptors.check()
+    except OSError as error:
+        return type(error).__name__
+    return ""
 
 
 def masker_works() -> bool:

@@ -10,6 +10,7 @@ import inspect
 import sys
 from contextlib import suppress
 from functools import cache
+from importlib import import_module
 from typing import Any
 
 import pluggy
@@ -26,7 +27,7 @@ _LOGS = "show_return_value_in_logs"
 def task_policy(task: Any) -> None:  # noqa: ANN401 - an operator, mapped or not, of some version
     """Switch "Done. Returned value was: …" off, where this backend is the configured one."""
     _bind_states()
-    if _is_configured():
+    if is_configured():
         rendered.install()
     partial = getattr(task, "partial_kwargs", None)
     if isinstance(partial, dict):
@@ -50,7 +51,8 @@ def is_ours(backend: object) -> bool:
 
 
 @cache
-def _is_configured() -> bool:
+def is_configured() -> bool:
+    """Whether `[core] xcom_backend` is this package's backend, or made from it."""
     from secure_xcom.airflow import configuration  # noqa: PLC0415 - not at import
 
     return is_ours(configuration.backend())
@@ -61,7 +63,12 @@ def _bind_states() -> None:
     """Import the state store's backend, since Airflow does so in the midst of the first read.
 
     What that read is of has to be noted before; so a module that does has to be there already.
+    Where another backend is configured, it still refuses what `strict` does not let pass in clear.
     """
+    if not versions.has_state_store():
+        return
+    if is_configured():
+        import_module("secure_xcom.airflow.state_store")
     from secure_xcom.airflow import configuration  # noqa: PLC0415 - not at import
 
     # Airflow itself complains of one that cannot be imported, where it is used.
@@ -73,7 +80,7 @@ def _bind_states() -> None:
 def _hides_return_values() -> bool:
     from secure_xcom.airflow import configuration  # noqa: PLC0415 - not at import
 
-    return _is_configured() and not configuration.log_return_values()
+    return is_configured() and not configuration.log_return_values()
 
 
 @cache

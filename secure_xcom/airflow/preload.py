@@ -50,6 +50,7 @@ class _Loading:
 
 def _load() -> None:
     import_module("secure_xcom.stack")
+    import_module("secure_xcom.airflow.observing")
     from secure_xcom import keys, stores  # noqa: PLC0415
     from secure_xcom.airflow import configuration  # noqa: PLC0415
     from secure_xcom.settings import SECTION  # noqa: PLC0415

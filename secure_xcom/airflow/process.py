@@ -42,9 +42,11 @@ class Process:
         return known.settings, known.stack
 
     def _refresh(self, known: _Current | None) -> _Current:
-        from secure_xcom.airflow import configuration  # noqa: PLC0415 - not at import
+        from secure_xcom.airflow import configuration, observing  # noqa: PLC0415 - not at import
         from secure_xcom.stack import build  # noqa: PLC0415 - it imports the cryptography
 
+        # First, so that settings which are refused are counted, too.
+        observing.start()
         # Airflow answers these; a lock held meanwhile could wait for its event loop for ever.
         settings = configuration.read()
         if known is not None and known.settings == settings:

@@ -11,6 +11,8 @@ def get_provider_info() -> dict[str, object]:
         "package-name": "secure-xcom",
         "name": "Secure XCom",
         "description": "An XCom backend that seals every value on the worker.",
+        # Airflow looks for it from 3.2 on, and passes it over before.
+        "cli": ["secure_xcom.airflow.commands.get_commands"],
         "config": {
             SECTION: {
                 "description": "Settings of the XCom backend SecureXComBackend.",

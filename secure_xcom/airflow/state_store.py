@@ -20,12 +20,13 @@ from airflow.sdk.execution_time.context import AssetStateStoreAccessor, TaskStat
 from airflow.sdk.state import AssetScope, BaseStoreBackend, TaskScope
 
 from secure_xcom import audit
-from secure_xcom.airflow import reading, versions
+from secure_xcom.airflow import policy, reading, versions
 from secure_xcom.airflow.asynchronous import in_thread
+from secure_xcom.airflow.places import place
 from secure_xcom.airflow.process import process
-from secure_xcom.airflow.states import states
+from secure_xcom.airflow.states import CLEAR_STATES, states
 from secure_xcom.codecs.deep import with_stack
-from secure_xcom.errors import CodecError, FormatError
+from secure_xcom.errors import CodecError, ConfigError, FormatError
 from secure_xcom.format.reference import claimed, is_tagged
 from secure_xcom.layers.states import States, text_of
 from secure_xcom.model import Coordinate, Expected
@@ -45,7 +46,7 @@ class SecureStateStoreBackend(BaseStoreBackend):
         self, *, value: JsonValue, key: str, scope: TaskScope
     ) -> str:
         """Seal a task's state: the row, or the folder of the object, as JSON."""
-        where = _coordinate(scope, key)
+        where = _coordinate(scope, key, "seal")
         return _states(scope).to_row(_text(value, where), where)
 
     def deserialize_task_state_store_from_ref(self, stored: str) -> JsonValue:
@@ -56,7 +57,7 @@ class SecureStateStoreBackend(BaseStoreBackend):
         self, *, value: JsonValue, key: str, scope: AssetScope
     ) -> str:
         """Seal an asset's state: the row, or the folder of the object, as JSON."""
-        where = _coordinate(scope, key)
+        where = _coordinate(scope, key, "seal")
         return _states(scope).to_row(_text(value, where), where)
 
     def deserialize_asset_state_store_from_ref(self, stored: str) -> JsonValue:
@@ -79,12 +80,12 @@ class SecureStateStoreBackend(BaseStoreBackend):
     ) -> None:
         """Seal a JSON text into the store; expiry is for the bucket's lifecycle to see to."""
         del expires_at, session
-        _states(scope).set(value, _coordinate(scope, key))
+        _states(scope).set(value, _coordinate(scope, key, "seal"))
 
     def delete(self, scope: Scope, key: str, *, session: object = None) -> None:
         """Delete the objects of a key; a state that was short has none."""
         del session
-        _states(scope).delete(_coordinate(scope, key))
+        _states(scope).delete(_coordinate(scope, key, "delete"))
 
     def clear(self, scope: Scope, *, all_map_indices: bool = False, session: object = None) -> None:
         """Delete the objects of a task instance, of all its map indexes, or of an asset."""
@@ -128,17 +129,26 @@ def _states(scope: Scope) -> States:
     return states(settings, "task" if isinstance(scope, TaskScope) else "asset")
 
 
-def _coordinate(scope: Scope, key: str) -> Coordinate:
+def _coordinate(scope: Scope, key: str, operation: audit.Operation = "open") -> Coordinate:
     """Where a state belongs; an asset's has no dag, run or task, and stands in their fields."""
     if isinstance(scope, TaskScope):
         # A loop of Airflow 3.4 runs the same task instance in regions.
         region = getattr(scope, "region_id", None)
         run_id = scope.run_id if region is None or not region.int else f"{scope.run_id}/{region}"
-        return Coordinate(scope.dag_id, run_id, scope.task_id, scope.map_index, key)
-    identity = scope.name or scope.uri or str(scope.asset_id)
-    return Coordinate(
-        "asset", "name" if scope.name else "uri" if scope.uri else "id", identity, -1, key
+        fields = (scope.dag_id, run_id, scope.task_id, scope.map_index)
+    else:
+        identity = scope.name or scope.uri or str(scope.asset_id)
+        kind = "name" if scope.name else "uri" if scope.uri else "id"
+        fields = ("asset", kind, identity, -1)
+    where = place(
+        operation,
+        dag_id=fields[0],
+        run_id=fields[1],
+        task_id=fields[2],
+        map_index=fields[3],
+        key=key,
     )
+    return Coordinate(*fields, where.key or "")
 
 
 def _opened(kind: str, stored: str) -> JsonValue:
@@ -238,8 +248,10 @@ def _of_asset(accessor: Any, key: str) -> _Asked:  # noqa: ANN401
 def _bind(accessor: type, asking: Callable[[Any, str], _Asked]) -> None:
     """Have an accessor's reading say what it reads, and take nothing past this backend.
 
-    What does not look like a reference of some backend Airflow hands out as it is.
+    What does not look like a reference of some backend Airflow hands out as it is. Nor does it
+    write in clear where `strict` is on.
     """
+    _bind_writing(accessor, asking)
     airflows_get = accessor.get  # type: ignore[attr-defined]
 
     @functools.wraps(airflows_get)
@@ -260,6 +272,40 @@ def _bind(accessor: type, asking: Callable[[Any, str], _Asked]) -> None:
             return _checked(asked, await airflows_aget(self, key, _Missing), default)
 
     accessor.aget = aget
+
+
+def _bind_writing(accessor: type, asking: Callable[[Any, str], _Asked]) -> None:
+    airflows_set = accessor.set  # type: ignore[attr-defined]
+
+    @functools.wraps(airflows_set)
+    def set_(self: Any, key: str, value: JsonValue, **more: Any) -> None:  # noqa: ANN401
+        _check_sealed(asking(self, key).where)
+        airflows_set(self, key, value, **more)
+
+    accessor.set = set_  # type: ignore[attr-defined]
+    if not hasattr(accessor, "aset"):
+        return
+    airflows_aset = accessor.aset
+
+    @functools.wraps(airflows_aset)
+    async def aset(self: Any, key: str, value: JsonValue, **more: Any) -> None:  # noqa: ANN401
+        _check_sealed(asking(self, key).where)
+        await airflows_aset(self, key, value, **more)
+
+    accessor.aset = aset
+
+
+def _check_sealed(where: Expected) -> None:
+    """Check that what is written goes through this backend, where `strict` is on.
+
+    Raises:
+        ConfigError: it would be written in clear.
+    """
+    if _is_configured() or not policy.is_configured():
+        return
+    with audit.failure("seal", where):
+        if process.current()[0].strict:
+            raise ConfigError(CLEAR_STATES)
 
 
 def _checked(asked: _Asked, value: JsonValue, default: JsonValue) -> JsonValue:

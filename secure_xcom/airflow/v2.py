@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -20,6 +21,7 @@ from sqlalchemy.orm import Query, reconstructor
 from secure_xcom import audit
 from secure_xcom.airflow import committing, deleting, overwriting, preload, versions
 from secure_xcom.airflow.deferred import Deferred, deferring, is_deferring
+from secure_xcom.airflow.places import place
 from secure_xcom.airflow.reading import read
 from secure_xcom.airflow.writing import write
 from secure_xcom.errors import FormatError, SecureXComError, UnsealedError
@@ -45,7 +47,14 @@ class SecureXComBackend(BaseXCom):  # type: ignore[misc] # Airflow 3 has no such
         map_index: int | None = None,
     ) -> Any:
         """Give the row: a JSON object of `docs/format.md`, or the value under a clear key."""
-        where = Expected(dag_id, run_id, task_id, map_index, key)
+        where = place(
+            "seal",
+            dag_id=dag_id,
+            run_id=run_id,
+            task_id=task_id,
+            map_index=map_index,
+            key=_as_stored(key),
+        )
         return json.dumps(write(value, where, _serialized)).encode()
 
     @staticmethod
@@ -89,12 +98,14 @@ class SecureXComBackend(BaseXCom):  # type: ignore[misc] # Airflow 3 has no such
             found = BaseXCom.get_one(*args, **kwargs)
         if not isinstance(found, Deferred):
             return found
-        expected = Expected(
-            asked.get("dag_id"),
-            None if asked.get("include_prior_dates") else asked.get("run_id"),
-            asked.get("task_id"),
-            asked.get("map_index"),
-            asked.get("key"),
+        expected = place(
+            "open",
+            dag_id=_one(asked.get("dag_id")),
+            run_id=None if asked.get("include_prior_dates") else asked.get("run_id"),
+            task_id=_one(asked.get("task_id")),
+            map_index=_one(asked.get("map_index")),
+            # For an empty key, Airflow gives an XCom of any.
+            key=_as_stored(asked.get("key")) or None,
         )
         return _read(found.result.value, expected)
 
@@ -161,6 +172,16 @@ def _select_located(statement: Any) -> Any:
 
 # A lazy sequence that was pickled, for a task in a virtual environment of its own, selects anew.
 versions.select_rows_by(_select_located)
+
+
+def _as_stored(key: object) -> object:
+    """Give a key as the database gives it back: of a number, its digits."""
+    return str(key) if type(key) is int else key
+
+
+def _one(asked: object) -> object:
+    """Give what is asked for; None where Airflow may choose among several."""
+    return None if isinstance(asked, Iterable) and not isinstance(asked, str) else asked
 
 
 def _expected(result: Any) -> Expected:

@@ -22,6 +22,7 @@ from airflow.sdk.execution_time.lazy_sequence import LazyXComSequence
 from secure_xcom.airflow import deleting, order, overwriting, preload, versions
 from secure_xcom.airflow.asynchronous import in_thread
 from secure_xcom.airflow.deferred import Deferred, deferring, is_deferring
+from secure_xcom.airflow.places import place
 from secure_xcom.airflow.reading import read, read_many
 from secure_xcom.airflow.writing import write
 from secure_xcom.model import Coordinate, Expected
@@ -63,7 +64,14 @@ class SecureXComBackend(BaseXCom):
         """Give the row: a JSON object of `docs/format.md`, or the value under a clear key."""
         if isinstance(value, _Serialized):
             return value.row
-        where = Expected(dag_id, run_id, task_id, map_index, key)
+        where = place(
+            "seal",
+            dag_id=dag_id,
+            run_id=run_id,
+            task_id=task_id,
+            map_index=map_index,
+            key=key,
+        )
         return write(value, where, BaseXCom.serialize_value)
 
     @staticmethod
@@ -113,7 +121,14 @@ class SecureXComBackend(BaseXCom):
             )
         finally:
             _going.reset(token)
-        where = Expected(dag_id, run_id, task_id, _asked(map_index), key)
+        where = place(
+            "delete",
+            dag_id=dag_id,
+            run_id=run_id,
+            task_id=task_id,
+            map_index=_asked(map_index),
+            key=key,
+        )
         for row in going:
             deleting.delete_object(row, where)
 
@@ -169,8 +184,13 @@ class SecureXComBackend(BaseXCom):
             map_index = _map_index.get()
             if map_index is None:
                 map_index = coordinate.region_index
-            where = Expected(
-                coordinate.dag_id, coordinate.run_id, coordinate.task_id, map_index, key
+            where = place(
+                "seal",
+                dag_id=coordinate.dag_id,
+                run_id=coordinate.run_id,
+                task_id=coordinate.task_id,
+                map_index=map_index,
+                key=key,
             )
             return write(value, where, BaseXCom.serialize_value, ti_id=coordinate.ti_id)
 
@@ -212,9 +232,10 @@ async def _committed_in_thread(pushes: list[overwriting.Push]) -> None:
         overwriting.committed(pushes)
 
 
-def _asked(map_index: int | None) -> int:
+def _asked(map_index: object) -> object:
     # Airflow 3 sends no negative index, and the server takes a missing one for -1.
-    return -1 if map_index is None or map_index < 0 else map_index
+    is_negative = isinstance(map_index, int) and map_index < 0
+    return -1 if map_index is None or is_negative else map_index
 
 
 def _deserialized(row: object) -> Any:
@@ -224,26 +245,24 @@ def _deserialized(row: object) -> Any:
 def _open_one(found: Any, wanted: dict[str, Any]) -> Any:
     if not isinstance(found, Deferred):
         return found
-    where = Expected(
-        wanted["dag_id"],
-        None if wanted.get("include_prior_dates") else wanted["run_id"],
-        wanted["task_id"],
-        _asked(wanted.get("map_index")),
-        wanted["key"],
-    )
+    where = _wanted(wanted, _asked(wanted.get("map_index")))
     return read(found.result.value, where, _deserialized).value
 
 
 def _open_all(found: Any, wanted: dict[str, Any]) -> Any:
-    prior = bool(wanted.get("include_prior_dates"))
-    expected = Expected(
-        wanted["dag_id"],
-        None if prior else wanted["run_id"],
-        wanted["task_id"],
-        None,
-        wanted["key"],
+    ascending = None if wanted.get("include_prior_dates") else True
+    return _opened_in_order(found, _wanted(wanted, None), ascending=ascending)[0]
+
+
+def _wanted(wanted: dict[str, Any], map_index: object) -> Expected:
+    return place(
+        "open",
+        dag_id=wanted["dag_id"],
+        run_id=None if wanted.get("include_prior_dates") else wanted["run_id"],
+        task_id=wanted["task_id"],
+        map_index=map_index,
+        key=wanted["key"],
     )
-    return _opened_in_order(found, expected, ascending=None if prior else True)[0]
 
 
 def _opened_in_order(

@@ -12,7 +12,10 @@ import sys
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from secure_xcom.lifecycle.tables import Layout
 
 #: What of Airflow 3 says that Variables are looked up in the database, as its own daemons do.
 _PROCESS_CONTEXT = "_AIRFLOW_PROCESS_CONTEXT"
@@ -53,6 +56,18 @@ def variable(name: str) -> Any:
     from airflow.models import Variable
 
     return Variable.get(name, default_var=None)  # type: ignore[call-arg] # noqa: AIR311
+
+
+def secrets_backends() -> list[Any]:
+    """Give what Variables are looked up in, in this order.
+
+    Raises:
+        Exception: whatever a backend's class raises.
+    """
+    if is_airflow_3():
+        supervisor = import_module("airflow.sdk.execution_time.supervisor")
+        return list(supervisor.ensure_secrets_backend_loaded())
+    return list(import_module("airflow.configuration").ensure_secrets_loaded())
 
 
 def google_hook() -> Any:
@@ -139,11 +154,57 @@ def maskers() -> Maskers:
     )
 
 
+def has_metrics() -> bool:
+    """Whether the configuration sends Airflow's metrics anywhere."""
+    switches = ("statsd_on", "statsd_datadog_enabled", "otel_on")
+    return any(config().getboolean("metrics", name, fallback=False) for name in switches)
+
+
+@cache
 def stats() -> Any:
     """Give what Airflow counts its metrics with."""
     is_in_sdk = is_airflow_3() and find_spec("airflow.sdk.observability")  # from 3.2 on
     name = "airflow.sdk.observability.stats" if is_in_sdk else "airflow.stats"
     return import_module(name).Stats
+
+
+def tracer() -> Any:
+    """Give what spans are begun with, by the interface of OpenTelemetry; None where none is active.
+
+    From 3.2 on Airflow sets OpenTelemetry's provider, as programs that trace by themselves do on
+    any version; Airflow 2 has a provider of its own, and tasks of 3.1 have none.
+    """
+    trace = sys.modules.get("opentelemetry.trace")
+    if trace is not None:
+        provider = trace.get_tracer_provider()
+        if not isinstance(provider, (trace.ProxyTracerProvider, trace.NoOpTracerProvider)):
+            return provider.get_tracer("secure_xcom")
+    if is_airflow_3() or not config().getboolean("traces", "otel_on", fallback=False):
+        return None
+    return import_module("airflow.traces.tracer").Trace.get_tracer(component="secure_xcom")
+
+
+def context_of_spans() -> Any:
+    """Give the context that the next span belongs in; None for the present one.
+
+    On Airflow 2 the scheduler sends the span of a task, once the task is over, and none is current
+    while it runs; the ids of that span are computed.
+    """
+    trace = import_module("opentelemetry.trace")
+    task = task_context()
+    if task is None or trace.get_current_span().get_span_context().is_valid:
+        return None
+    ids = import_module("airflow.traces.utils")
+    parent = import_module("airflow.traces.otel_tracer").gen_context(
+        ids.gen_trace_id(task["dag_run"], as_int=True),
+        ids.gen_span_id_from_ti_key(task["ti"].key, as_int=True),
+    )
+    return trace.set_span_in_context(trace.NonRecordingSpan(parent))
+
+
+def set_failed(span: Any) -> None:
+    """Have a span of OpenTelemetry say that what it spans has failed."""
+    span.set_status(import_module("opentelemetry.trace").StatusCode.ERROR)
 
 
 class AirflowFunction(NamedTuple):
@@ -212,6 +273,12 @@ def select_rows_by(select: Any) -> None:
     sequence._rebuild_select = staticmethod(select)
 
 
+@cache
+def has_state_store() -> bool:
+    """Whether this Airflow has state stores of tasks and assets (from 3.3 on)."""
+    return is_airflow_3() and find_spec("airflow.sdk.state") is not None
+
+
 def scope_of(accessor: Any) -> Any:
     """Give the scope of a task's accessor to its states (from 3.3 on)."""
     return accessor._scope
@@ -225,3 +292,65 @@ def asset_of(accessor: Any) -> tuple[str | None, str | None]:
 def worker_state_store() -> Any:
     """Give the instance of the configured backend of state stores (from 3.3 on)."""
     return import_module("airflow.sdk.execution_time.context")._get_worker_state_store_backend()
+
+
+def engine() -> Any:
+    """Give what connects to the metadata database, in a process that may use it."""
+    return import_module("airflow.settings").engine
+
+
+def stored_variable(name: str) -> str | None:
+    """Give what the metadata database has for a Variable, whatever other backends say."""
+    with _session() as session:
+        found = session.query(_variables()).filter_by(key=name).one_or_none()
+        return None if found is None else str(found.val)
+
+
+def store_variable(name: str, text: str, description: str) -> None:
+    """Write a Variable to the metadata database."""
+    with _session() as session:
+        found = session.query(_variables()).filter_by(key=name).one_or_none()
+        if found is None:
+            session.add(_variables()(key=name, val=text, description=description))
+        else:
+            found.set_val(text)
+        session.commit()
+
+
+def _variables() -> Any:
+    return import_module("airflow.models.variable").Variable
+
+
+def _session() -> Any:
+    """A session of its own: that of the thread may be a task's."""
+    return import_module("sqlalchemy.orm").Session(engine())
+
+
+def layout() -> Layout:
+    """Give the tables of the metadata database that hold rows, on all versions."""
+    from secure_xcom.lifecycle.tables import Layout, Owner, RowTable
+
+    by_run = ("dag_run_id", "task_id", "map_index", "key")
+    schema = config().get("database", "sql_alchemy_schema", fallback=None)
+    return Layout(
+        tables=(
+            RowTable("xcom", "xcom", by_run, "timestamp"),
+            # 3.4 has left the rows of former versions in one table, and writes to another.
+            RowTable("xcom_v1", "xcom", by_run, "timestamp"),
+            RowTable(
+                "xcom_v2",
+                "xcom",
+                ("id",),
+                "timestamp",
+                Owner("task_instance", "id", "task_instance_id"),
+            ),
+            RowTable("task_state_store", "task", ("id",), "updated_at"),
+            RowTable("asset_state_store", "asset", ("asset_id", "key"), "updated_at"),
+        ),
+        archive_prefix="_airflow_deleted__",
+        # The migration to 3.0 has left pickled rows there.
+        archives={"_xcom_archive": "xcom"},
+        suspects=("xcom", "_xcom", "task_state", "asset_state"),
+        whole_run="0" * 32,
+        schema=(schema or "").strip() or None,
+    )

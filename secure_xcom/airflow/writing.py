@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from secure_xcom import audit
@@ -12,6 +13,9 @@ from secure_xcom.airflow.process import process
 from secure_xcom.errors import CodecError, ConfigError, FormatError, SecureXComError
 from secure_xcom.format.reference import TAG, is_tagged
 from secure_xcom.model import Coordinate, Expected
+
+if TYPE_CHECKING:
+    from secure_xcom.settings import Settings
 
 
 def write(
@@ -40,15 +44,15 @@ def write(
         if clear_keys.is_clear(where.key, settings.clear_keys):
             return _in_clear(value, where, serialize)
         if settings.strict:
-            _check_measures()
+            _check_measures(settings)
     row = stack.put(value, coordinate)
     overwriting.note(coordinate, row)
     return row
 
 
-def _check_measures() -> None:
+def _check_measures(settings: Settings) -> None:
     """Check what `strict` needs of this process, beside the settings."""
-    from secure_xcom.airflow import policy  # noqa: PLC0415 - for strict alone
+    from secure_xcom.airflow import policy, states  # noqa: PLC0415 - for strict alone
 
     if not policy.is_active():
         raise ConfigError(
@@ -57,6 +61,8 @@ def _check_measures() -> None:
             "entry points (pip install secure-xcom), on every worker, and not as files on a path."
         )
     rendered.ensure()
+    if settings.uses_state_store and not states.are_sealed():
+        raise ConfigError(states.CLEAR_STATES)
 
 
 def _in_clear(value: object, where: Expected, serialize: Callable[[object], object]) -> object:
@@ -76,11 +82,16 @@ def _in_clear(value: object, where: Expected, serialize: Callable[[object], obje
 
 
 def _coordinate(where: Expected, ti_id: UUID | None) -> Coordinate:
-    if where.dag_id and where.run_id and where.task_id and where.key:
-        map_index = -1 if where.map_index is None else where.map_index
-        return Coordinate(where.dag_id, where.run_id, where.task_id, map_index, where.key, ti_id)
-    missing = [name for name in ("dag_id", "run_id", "task_id", "key") if not getattr(where, name)]
-    raise FormatError(
-        f"A value is sealed for one place, and serialize_value was not told its "
-        f"{', '.join(missing)}. Push with ti.xcom_push, or hand in the whole coordinate."
-    )
+    fields = {name: getattr(where, name) for name in ("dag_id", "run_id", "task_id", "key")}
+    if missing := [name for name, value in fields.items() if value is None]:
+        raise FormatError(
+            f"A value is sealed for one place, and serialize_value was not told its "
+            f"{', '.join(missing)}. Push with ti.xcom_push, or hand in the whole coordinate."
+        )
+    if empty := [name for name, value in fields.items() if not value]:
+        raise FormatError(
+            f"The {', '.join(empty)} of this XCom is empty. It has to have a character at least: "
+            "in places, Airflow gives any XCom for an empty key. Push it under another one."
+        )
+    map_index = -1 if where.map_index is None else where.map_index
+    return Coordinate(**fields, map_index=map_index, ti_id=ti_id)

@@ -9,14 +9,20 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import NoReturn
 
 import secure_xcom
-from secure_xcom.cli import doctor, inspect, trials
+from secure_xcom.cli import doctor, init, inspect, trials
+from secure_xcom.cli.lifecycle import gc, scan
 from secure_xcom.errors import SecureXComError
 from secure_xcom.text import escaped
 
 _INTERRUPTED = 130
 _TERMINATED = 143
+COMMANDS = (
+    *(init.COMMAND, trials.DEMO, trials.CENSUS, doctor.COMMAND, inspect.COMMAND),
+    *(scan.COMMAND, gc.COMMAND),
+)
 _LINE_END = "\n"
 
 
@@ -40,6 +46,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
+def within_airflow(arguments: argparse.Namespace) -> NoReturn:
+    """Run `airflow secure-xcom …`; the process ends with the command's exit status."""
+    raise SystemExit(main(arguments.arguments))
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="secure-xcom",
@@ -50,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    for command in (trials.DEMO, trials.CENSUS, doctor.COMMAND, inspect.COMMAND):
+    for command in COMMANDS:
         command.configure(commands.add_parser(command.name, help=command.summary))
     return parser
 

@@ -49,7 +49,7 @@ def _encode(value: object) -> Encoded:
             return encoded
     except Refused as error:  # Airflow's serialisation may take it
         refused = error
-    if refused is None and (buffers := plain.encode(value, leaf)) is not None:
+    if (buffers := plain.encode(value, leaf)) is not None:
         return CodecId.PLAIN, buffers
     try:
         return CodecId.SERDE, serde.encode(value, leaf)

@@ -27,8 +27,7 @@ def encode(value: object) -> list[Buffer] | None:
     """A table's description and its memory, not copied; None if the value is no table.
 
     Raises:
-        Refused: a column holds what does not travel; names the column.
-        CodecError: pyarrow is not installed.
+        Refused: a column holds what does not travel; names the column. Or pyarrow is not installed.
     """
     library = library_of(type(value))
     module = made_by(value, library)
@@ -36,16 +35,19 @@ def encode(value: object) -> list[Buffer] | None:
         return None
     try:
         written = _WRITERS[library](module, value)
-    except (Refused, CodecError):
+    except Refused:
         raise
+    except CodecError as error:
+        reason = f". {error}".rstrip(".")
     except BaseException as error:
         # What the libraries say quotes contents. A panic of polars is no `Exception`.
         fault = type(error).__name__
         if not isinstance(error, Exception) and fault != "PanicException":
             raise
+        reason = f" that Arrow does not take ({fault})"
     else:
         return None if written is None else _joined(*written)
-    raise Refused(f"a value of type {type_name(value)} that Arrow does not take ({fault})")
+    raise Refused(f"a value of type {type_name(value)}{reason}")
 
 
 def _joined(meta: Mapping[str, object], streams: list[Buffer]) -> list[Buffer]:

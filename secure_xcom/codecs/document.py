@@ -10,12 +10,14 @@ import gc
 import re
 import secrets
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path, PosixPath, PurePosixPath, PureWindowsPath, WindowsPath
 from typing import Any, TypeAlias
 
 import ormsgpack
 
+from secure_xcom.codecs import holders, small
 from secure_xcom.codecs.libraries import made_by, need
 from secure_xcom.codecs.refusal import Refused
 from secure_xcom.codecs.source import Source
@@ -31,6 +33,8 @@ _INTEGER = 3
 _PATH = 4
 _SCALAR = 5
 _TIME = 6
+_SMALL = 8
+_HOLDER = 9
 
 _TREE_LENGTH_BYTES = 8
 _PART_LENGTH_BYTES = 8
@@ -89,7 +93,8 @@ def as_extension(value: object) -> ormsgpack.Ext | None:
             return ormsgpack.Ext(
                 _SCALAR, bytes((len(dtype),)) + dtype.encode("ascii") + value.tobytes()
             )
-    return None
+    data = small.write(value)
+    return None if data is None else ormsgpack.Ext(_SMALL, data)
 
 
 def is_at_fixed_offset(value: dt.datetime) -> bool:
@@ -113,38 +118,69 @@ def pack(value: object, leaf: Callable[[object], Encoded | None]) -> list[Buffer
         Refused: `leaf` knows the type of a value in the tree, and refuses the value.
         CodecError: a library is missing.
     """
-    parts: list[Buffer] = []
-    refused: list[BaseException] = []
+    if type(value) is bytearray:  # a tree of one; within a tree the encoder does not hand it over
+        value = as_extension(value)
+    writer = _Writer(leaf)
+    try:
+        tree = writer.packed(value)
+    except TypeError:
+        if writer.refused:
+            raise writer.refused[0] from None
+        return None
+    return [len(tree).to_bytes(_TREE_LENGTH_BYTES, "big"), tree, *writer.parts]
 
-    def default(item: object) -> ormsgpack.Ext:
+
+class _Writer:
+    """What one tree's encoding has come to: its parts, and why it failed."""
+
+    def __init__(self, leaf: Callable[[object], Encoded | None]) -> None:
+        self._leaf = leaf
+        self._holders = 0
+        self.parts: list[Buffer] = []
+        self.refused: list[BaseException] = []
+
+    def packed(self, value: object) -> bytes:
+        """One MessagePack value.
+
+        Raises:
+            TypeError: it holds what has no place in a document.
+        """
+        packed = ormsgpack.packb(value, default=self._default, option=_EXACT)
+        if any(first in packed for first in _BIN) and _holds_mutable_bytes(value):
+            raise TypeError
+        return packed
+
+    def _default(self, item: object) -> ormsgpack.Ext:
         try:
-            if (ext := as_extension(item)) is not None:
-                return ext
-            encoded = leaf(item)
+            ext = as_extension(item) or self._holder(item) or self._part(item)
         except BaseException as error:  # noqa: BLE001 - see below
             # The encoder swallows all of them. Our own errors have to get through, and what is no
             # `Exception`, such as a task's timeout; after others, Airflow's serialisation is tried.
             if isinstance(error, (Refused, CodecError)) or not isinstance(error, Exception):
-                refused.append(error)
+                self.refused.append(error)
             raise TypeError from None
-        if encoded is None:
+        if ext is None:
             raise TypeError
+        return ext
+
+    def _holder(self, item: object) -> ormsgpack.Ext | None:
+        if (opened := holders.opened(item)) is None:
+            return None
+        kind, held = opened
+        self._holders += 1
+        if self._holders > holders.DEPTH_MAX:
+            raise TypeError
+        packed = self.packed(held)
+        self._holders -= 1
+        return ormsgpack.Ext(_HOLDER, bytes((kind,)) + packed)
+
+    def _part(self, item: object) -> ormsgpack.Ext | None:
+        if (encoded := self._leaf(item)) is None:
+            return None
         codec, buffers = encoded
-        parts.extend(buffers)
+        self.parts.extend(buffers)
         length = sum(memoryview(buffer).nbytes for buffer in buffers)
         return ormsgpack.Ext(PART, bytes((codec,)) + length.to_bytes(_PART_LENGTH_BYTES, "big"))
-
-    if type(value) is bytearray:  # a tree of one; within a tree the encoder does not hand it over
-        value = as_extension(value)
-    try:
-        tree = ormsgpack.packb(value, default=default, option=_EXACT)
-    except TypeError:
-        if refused:
-            raise refused[0] from None
-        return None
-    if any(first in tree for first in _BIN) and _holds_mutable_bytes(value):
-        return None
-    return [len(tree).to_bytes(_TREE_LENGTH_BYTES, "big"), tree, *parts]
 
 
 def _holds_mutable_bytes(value: object) -> bool:
@@ -202,36 +238,55 @@ def unpack(source: Source, leaf: Callable[[CodecId, Source], object]) -> object:
         CodecError: a value in it needs a library that is not installed here.
     """
     tree = source.pieces(source.number(_TREE_LENGTH_BYTES))
-    # The decoder says neither where it stopped nor that bytes are left. So it is given the first
-    # element of a pair whose second one nobody can foresee: only an exact tree ends before it.
-    sentinel = secrets.token_bytes(8)
     faults: list[BaseException] = []
+    depth = 0
+
+    def held(data: bytes) -> object:
+        nonlocal depth
+        depth += 1
+        if depth > holders.DEPTH_MAX or not data:
+            raise FormatError("The encoded value holds containers in containers, too many of them.")
+        inner = _exactly_one([data[1:]], ext_hook)
+        depth -= 1
+        return holders.closed(data[0], inner)
 
     def ext_hook(tag: int, data: bytes) -> object:
         try:
-            return _restore(tag, data, source, leaf)
+            return held(data) if tag == _HOLDER else _restore(tag, data, source, leaf)
         except BaseException as error:  # noqa: BLE001 - the decoder would swallow it
             faults.append(error)
             raise ValueError from None
 
-    packed = b"".join((b"\x92", *tree, ormsgpack.packb(sentinel)))
-    tree.clear()
-    pair: object = None
     try:
-        pair = ormsgpack.unpackb(packed, ext_hook=ext_hook)
-    except ValueError:
+        return _exactly_one(tree, ext_hook)
+    except FormatError:
         if faults:
             raise faults[0] from None
+        raise
+
+
+def _exactly_one(pieces: list[Any], ext_hook: Callable[[int, bytes], object]) -> object:
+    """The one MessagePack value that the pieces, which are let go, are together."""
+    # The decoder says neither where it stopped nor that bytes are left. So it is given the first
+    # element of a pair whose second one nobody can foresee: only an exact tree ends before it.
+    sentinel = secrets.token_bytes(8)
+    packed = b"".join((b"\x92", *pieces, ormsgpack.packb(sentinel)))
+    pieces.clear()
+    pair: object = None
+    with suppress(ValueError):
+        pair = ormsgpack.unpackb(packed, ext_hook=ext_hook)
     # What stands there in place of the sentinel may be an array, which compares as an array.
     if not isinstance(pair, list) or type(pair[1]) is not bytes or pair[1] != sentinel:
         raise FormatError("The encoded value is not exactly one MessagePack value.")
     return pair[0]
 
 
-def _restore(
+def _restore(  # noqa: PLR0911 - one for each extension
     tag: int, data: bytes, source: Source, leaf: Callable[[CodecId, Source], object]
 ) -> object:
     """The value that an extension stands for."""
+    if tag == _SMALL:
+        return small.read(data)
     if tag == PART and len(data) == 1 + _PART_LENGTH_BYTES and data[0] in set(CodecId):
         pieces = source.pieces(int.from_bytes(data[1:], "big"))
         return leaf(CodecId(data[0]), Source(pieces))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
@@ -58,7 +59,7 @@ def children(value: object) -> Iterator[tuple[str, object]]:
     if isinstance(value, Mapping):
         for position, (key, item) in enumerate(value.items()):
             yield member(key, position), item
-    elif isinstance(value, (list, tuple, set, frozenset)):
+    elif isinstance(value, (list, tuple, set, frozenset, deque)):
         for position, item in enumerate(value):
             yield f"[{position}]", item
     else:

@@ -12,23 +12,25 @@ import json
 import operator
 import re
 import secrets
+import sys
+from collections import deque
 from collections.abc import Callable, Iterable
 from types import SimpleNamespace
 
-from secure_xcom.codecs import document, plain
-from secure_xcom.codecs.deep import with_stack
+from secure_xcom.codecs import document, holders, plain, small
+from secure_xcom.codecs.deep import with_stack, with_whole_stack
 from secure_xcom.codecs.document import Encoded
 from secure_xcom.codecs.libraries import Untyped, library_of
+from secure_xcom.codecs.proof import ZONE_NAMES, Proof, Unreadable
 from secure_xcom.codecs.refusal import Refused, fields_of, find_refused, is_record, type_name
 from secure_xcom.codecs.source import Source
-from secure_xcom.errors import CodecError, FormatError
+from secure_xcom.codecs.ways_out import way_out, why_unreadable
+from secure_xcom.errors import CodecError, FormatError, SecureXComError
 from secure_xcom.model import Buffer
 
 _PREFIX_BYTES = 16
 _NOT_ALLOWED = re.compile(r"([\w.]+) was not found in allow list")
 _CONTAINERS = frozenset((list, tuple, set, frozenset))
-#: Where Airflow looks for the name of a time zone.
-_ZONE_NAMES = ("key", "name", "zone")
 
 
 def encode(value: object, leaf: Callable[[object], Encoded | None]) -> list[Buffer]:
@@ -39,28 +41,55 @@ def encode(value: object, leaf: Callable[[object], Encoded | None]) -> list[Buff
         CodecError: a library is missing.
     """
     try:
-        text, extractor = _text(value, leaf)
+        return _encode(value, leaf)
     except CodecError:
         raise
     except Exception as error:  # noqa: BLE001 - a value's own methods run here
-        fault = type(error)
-    else:
-        prefix = extractor.prefix if extractor.values else ""
-        packed = document.pack([text.encode("utf-8"), prefix, extractor.values], leaf)
-        if packed is not None:
-            return packed
-        fault = TypeError
+        fault = error
     raise _refusal(value, leaf, fault)
 
 
-def _text(value: object, leaf: Callable[[object], Encoded | None]) -> tuple[str, _Extractor]:
+def _encode(value: object, leaf: Callable[[object], Encoded | None]) -> list[Buffer]:
     extractor = _Extractor(leaf)
-    value = extractor.extract_from(value)
+    left = extractor.extract_from(value)
+    is_deep = False
+    try:
+        text = _json(left)
+    except RecursionError:
+        is_deep = True
+    if is_deep:
+        text = with_whole_stack(_json, left)
+    prefix = extractor.prefix if extractor.values else ""
+    packed = document.pack([text.encode("utf-8"), prefix, extractor.values], leaf)
+    if packed is None:
+        raise TypeError
+    if is_deep or extractor.proof.is_needed(text):
+        _check_readable(packed)
+    return packed
+
+
+def _check_readable(packed: list[Buffer]) -> None:
+    """Read what was written, since Airflow writes more than it reads.
+
+    Raises:
+        Unreadable: it cannot be read.
+    """
+    try:
+        decode(Source(list(packed)))
+    except SecureXComError as error:
+        reason = str(error)
+    else:
+        return
+    raise Unreadable(reason)
+
+
+def _json(value: object) -> str:
+    """What the stock backend makes of a value."""
     if (xcom := _sdk_xcom()) is not None:
-        return json.dumps(xcom.serialize_value(value), separators=(",", ":")), extractor
+        return json.dumps(xcom.serialize_value(value), separators=(",", ":"))
     from airflow.utils.json import XComEncoder  # noqa: PLC0415 - Airflow 2, and only when needed
 
-    return json.dumps(value, cls=XComEncoder, separators=(",", ":")), extractor
+    return json.dumps(value, cls=XComEncoder, separators=(",", ":"))
 
 
 @functools.cache
@@ -71,6 +100,23 @@ def _sdk_xcom() -> Untyped:
     except ImportError:
         return None
     return BaseXCom
+
+
+class _Open:
+    """A container or record whose parts are being looked at."""
+
+    def __init__(self, value: object, parts: list[object], make: Callable[..., object]) -> None:
+        self.value = value
+        self._parts = parts
+        self._make = make
+        self.left = iter(parts)
+        #: What is to be in the places of the parts so far.
+        self.items: list[object] = []
+
+    def closed(self) -> object:
+        """The value itself, or one like it with other parts."""
+        is_same = all(map(operator.is_, self.items, self._parts))
+        return self.value if is_same else self._make(self.items)
 
 
 class _Extractor:
@@ -84,30 +130,61 @@ class _Extractor:
         self._leaf = leaf
         self.prefix = secrets.token_hex(_PREFIX_BYTES)
         self.values: list[object] = []
+        self.proof = Proof(_check_alone)
 
-    def extract_from(self, value: Untyped) -> Untyped:
-        """Take out of a value what Airflow would refuse or change; gives what is left of it."""
+    def extract_from(self, value: object) -> object:
+        """Take out of a value what Airflow would refuse or change; gives what is left of it.
+
+        Raises:
+            RecursionError: it refers to itself, or is deeper than Python's recursion limit.
+            TypeError: a time in it is one that Airflow cannot read.
+        """
+        # Not by recursion: Airflow 2 writes JSON in C, and deeper than Python could follow.
+        whole = _Open(None, [value], list)
+        path = [whole]
+        on_path: set[int] = set()
+        while True:
+            top = path[-1]
+            for part in top.left:
+                opened = self._open(part)
+                if not isinstance(opened, _Open):
+                    top.items.append(opened)
+                    continue
+                if id(part) in on_path or len(path) > sys.getrecursionlimit():
+                    raise RecursionError
+                on_path.add(id(part))
+                path.append(opened)
+                break
+            else:
+                if top is whole:
+                    return whole.items[0]
+                path.pop()
+                on_path.remove(id(top.value))
+                path[-1].items.append(top.closed())
+
+    def _open(self, value: Untyped) -> Untyped:  # noqa: PLR0911 - one for each kind of value
+        """What to put in a value's place; or, where that depends on its parts, the open value."""
         kind: type = type(value)
         if kind is int:
             return value if document.in_64_bits(value) else self._take(document.as_extension(value))
         if _is_airflows(kind):
             return value
         if isinstance(value, dict):
-            parts: Iterable[object] = value.values()
-            make: Callable[[list[object]], object] = functools.partial(_dict_of, value)
-        elif isinstance(value, (list, tuple, set, frozenset)):
-            parts = value
-            make = getattr(kind, "_make", kind)
-        elif (part := self._to_take(value)) is not None:
+            return _Open(value, list(value.values()), functools.partial(_dict_of, value))
+        if isinstance(value, (list, tuple, set, frozenset)):
+            return _Open(value, list(value), getattr(kind, "_make", kind))
+        if (part := self._to_take(value)) is not None:
             return self._take(part)
-        elif isinstance(value, dt.datetime):
+        if isinstance(value, dt.datetime):
+            self.proof.note_time(value)
             return _with_zone_that_airflow_reads(value)
-        else:
-            names = [name for name in fields_of(value) if hasattr(value, name)]
-            parts = [getattr(value, name) for name in names]
-            make = functools.partial(_record_of, value, names)
-        items = [self.extract_from(part) for part in parts]
-        return value if all(map(operator.is_, items, parts)) else make(items)
+        if kind is dt.timedelta:
+            self.proof.note_span(value)
+            return value
+        self.proof.note_record(value)
+        names = [name for name in fields_of(value) if hasattr(value, name)]
+        parts = [getattr(value, name) for name in names]
+        return _Open(value, parts, functools.partial(_record_of, value, names))
 
     def _take(self, part: object) -> str:
         self.values.append(part)
@@ -115,7 +192,7 @@ class _Extractor:
 
     def _to_take(self, value: object) -> object | None:
         """What goes into the document instead of a value; None if the value is left to Airflow."""
-        if type(value) is bytes:
+        if type(value) is bytes or holders.is_holder(value):
             return value
         if (ext := document.as_extension(value)) is not None:
             return ext
@@ -125,6 +202,16 @@ class _Extractor:
             return None
 
 
+def _check_alone(value: object) -> None:
+    """Write a value that holds nothing that is taken out, and read it.
+
+    Raises:
+        Exception: either fails.
+    """
+    packed = document.pack([_json(value).encode("utf-8"), "", []], lambda _: None)
+    _check_readable(packed or [])
+
+
 def _with_zone_that_airflow_reads(value: dt.datetime) -> dt.datetime:
     """The time itself, if its zone has a name; Airflow cannot read what it writes otherwise.
 
@@ -132,7 +219,7 @@ def _with_zone_that_airflow_reads(value: dt.datetime) -> dt.datetime:
         TypeError: its zone has no name, and is not UTC.
     """
     zone = value.tzinfo
-    if zone is None or any(getattr(zone, name, None) for name in _ZONE_NAMES):
+    if zone is None or any(getattr(zone, name, None) for name in ZONE_NAMES):
         return value
     if zone.utcoffset(None) != dt.timedelta(0):
         raise TypeError
@@ -151,8 +238,10 @@ def _is_airflows(kind: type) -> bool:
     return (
         not (issubclass(kind, tuple) and hasattr(kind, "_make"))
         and kind is not bytearray
-        and not issubclass(kind, dt.datetime)
+        and not issubclass(kind, (dt.datetime, dt.timedelta))
         and kind not in document.PATHS
+        and kind not in small.TYPES
+        and kind is not deque
         and library_of(kind) not in plain.LIBRARIES
         and (hasattr(kind, "serialize") or not is_record(kind))
     )
@@ -171,15 +260,15 @@ def _record_of(value: object, names: list[str], items: list[object]) -> object:
     return changed
 
 
-def _refusal(
-    value: object, leaf: Callable[[object], Encoded | None], fault: type[Exception]
-) -> Refused:
+def _refusal(value: object, leaf: Callable[[object], Encoded | None], fault: Exception) -> Refused:
     """Where the value is refused, and why. The cause is not quoted: it may hold contents."""
 
     def accepts(part: object) -> bool:
+        nonlocal fault
         try:
-            _text(part, leaf)
-        except Exception:  # noqa: BLE001 - a value's own methods run here
+            _encode(part, leaf)
+        except Exception as error:  # noqa: BLE001 - a value's own methods run here
+            fault = error
             return False
         return True
 
@@ -188,12 +277,17 @@ def _refusal(
         leaf(culprit)
     except Refused as refused:
         return Refused(refused.reason, (*steps, *refused.steps))
-    reason = f"a value of type {type_name(culprit)}, which Airflow's serialisation does not take"
-    if fault is RecursionError:
-        reason = "the value is nested too deeply, or refers to itself"
-    elif isinstance(culprit, dict):
-        reason = f"{reason}: it has keys that are reserved, or of a type that is not allowed"
-    return Refused(f"{reason} ({fault.__name__})", steps)
+    named = f"a value of type {type_name(culprit)}"
+    if isinstance(fault, RecursionError):
+        reason = "the value is nested too deeply, or refers to itself (RecursionError)"
+    elif isinstance(fault, Unreadable):
+        reason = f"{named}, which Airflow writes and cannot read: {why_unreadable(culprit, fault)}"
+    else:
+        reason = (
+            f"{named}, which Airflow's serialisation does not take; {way_out(culprit)} "
+            f"({type(fault).__name__})"
+        )
+    return Refused(reason, steps)
 
 
 def decode(source: Source) -> object:

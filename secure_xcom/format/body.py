@@ -212,7 +212,7 @@ class _Stream:
                 raise AuthenticationError
 
     def end(self) -> None:
-        """Be at the end.
+        """Make sure that the source has ended.
 
         Raises:
             AuthenticationError: more comes.

@@ -17,7 +17,7 @@ from functools import partial
 
 from cachetools import TTLCache
 
-from secure_xcom import forks
+from secure_xcom import forks, telemetry
 from secure_xcom.errors import ConfigError
 from secure_xcom.format.envelope import DATA_KEY_BYTES, KEY_ID_BYTES, key_aad
 from secure_xcom.keys.protocol import Kek
@@ -145,7 +145,14 @@ class DataKeys:
         self.check_trusted(wrapped)
         kek = self._keks[wrapped.kek_uri]
         digest = _digest(wrapped.kek_uri.encode(), wrapped.ciphertext, aad)
-        return self._opening.get(digest, lambda: kek.unwrap(wrapped, aad))
+
+        def unwrap() -> bytes:
+            with telemetry.step("unwrap"):
+                return kek.unwrap(wrapped, aad)
+
+        if self._opening.held(digest) is not None:
+            telemetry.count("key_cache.hits")
+        return self._opening.get(digest, unwrap)
 
     def unwrap_ahead(self, wrapped: WrappedKey, aad: bytes) -> bool:
         """Have a key unwrapped that reads are about to ask for; waits for nothing.
@@ -183,7 +190,12 @@ class DataKeys:
         key_id = self._random(KEY_ID_BYTES)
         data_key = self._random(DATA_KEY_BYTES)
         aad = key_aad(scope, key_id)
-        wrapping = start(lambda: self._kek.wrap(data_key, aad), "secure-xcom-wrap")
+
+        def wrap() -> WrappedKey:
+            with telemetry.step("wrap"):
+                return self._kek.wrap(data_key, aad)
+
+        wrapping = start(wrap, "secure-xcom-wrap")
         return SealingKey(key_id, data_key, wrapping)
 
 

@@ -10,6 +10,7 @@ import base64
 import binascii
 import logging
 import os
+import shlex
 import stat
 import threading
 from concurrent.futures import Future
@@ -148,8 +149,7 @@ def _read_key_file(path: Path) -> bytes:
     except FileNotFoundError as error:
         raise ConfigError(
             f"There is no key file {path}. If one was there, restore it: nothing else opens what "
-            "it sealed. To create a new one: python -c 'from secure_xcom.keys.local import "
-            f'create_key_file; create_key_file("{path}")\''
+            f"it sealed. To create a new one: secure-xcom init {shlex.quote(str(path))}"
         ) from error
     except OSError as error:
         if signals.is_callers(error):

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from cachetools import LRUCache
 
-from secure_xcom import forks, threads
+from secure_xcom import forks, telemetry, threads
 from secure_xcom.model import Buffer
 from secure_xcom.single_flight import SingleFlight
-from secure_xcom.stores.protocol import Damaged, Store, Stored
+from secure_xcom.stores.protocol import Damaged, Entry, Store, Stored
 
 _Key = tuple[str, str]
 
@@ -78,12 +78,15 @@ class Cached:
                 yield block
 
         def fetch() -> _Held:
+            telemetry.count("read_cache.misses")
             return _Held(blocks(), crc32c)
 
         # Nothing would count an empty object, so it is not held.
         if not 0 < length_bytes <= self._max_bytes:
             yield from blocks()
             return
+        if self._fetches.held((name, generation)) is not None:
+            telemetry.count("read_cache.hits")
         held = self._fetches.get((name, generation), fetch)
         if (len(held), held.crc32c) != (length_bytes, crc32c):
             raise Damaged
@@ -110,6 +113,14 @@ class Cached:
     def objects(self, folder: str) -> Iterator[tuple[str, Stored]]:
         """Yield what the store lists; nothing of it is held (`Store.objects`)."""
         return self._store.objects(folder)
+
+    def entries(self, beginning: str) -> Iterator[Entry]:
+        """What the store lists (`Store.entries`)."""
+        return self._store.entries(beginning)
+
+    def now(self) -> float:
+        """The store's clock (`Store.now`)."""
+        return self._store.now()
 
 
 class _Held:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
-from secure_xcom import audit, signals
+from secure_xcom import audit, signals, telemetry
 from secure_xcom.errors import (
     AuthenticationError,
     CodecError,
@@ -246,13 +246,13 @@ class Sealed:
         if isinstance(reference, Inline):
             sealed = memoryview(reference.envelope)[preamble.length_bytes :]
             return self.opened(preamble, self.unwrap(preamble), (sealed,), len(sealed))
-        return again_if_damaged(lambda: self._get(reference, preamble))
+        with telemetry.step("download"):
+            return again_if_damaged(lambda: self._get(reference, preamble))
 
     def _get(self, reference: Offloaded, preamble: envelope.Preamble) -> Opened:
         chunks = self._below.get(reference)
-        held = self._keys.held_for_opening(*_wrapping(preamble))
-        if held is not None:
-            return self.opened(preamble, held, chunks, reference.length_bytes)
+        if self._keys.held_for_opening(*_wrapping(preamble)) is not None:
+            return self.opened(preamble, self.unwrap(preamble), chunks, reference.length_bytes)
         with beside(lambda: self.unwrap(preamble), chunks) as (data_key, download):
             return self.opened(preamble, data_key, download, reference.length_bytes)
 
@@ -336,7 +336,8 @@ class Sealed:
         """
         if isinstance(reference, Offloaded):
             self._check_body_length(reference.length_bytes)
-            again_if_damaged(lambda: deque(self._below.get(reference), maxlen=0))
+            with telemetry.step("download"):
+                again_if_damaged(lambda: deque(self._below.get(reference), maxlen=0))
 
     def delete(self, reference: Offloaded, expected: Expected) -> str | None:
         """Delete the object of a row that is gone, or about to go (section 8.3).

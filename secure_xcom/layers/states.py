@@ -6,7 +6,7 @@ every write of its key, and each write takes the place of the former one.
 
 from __future__ import annotations
 
-from secure_xcom import audit, codecs
+from secure_xcom import audit, codecs, telemetry
 from secure_xcom.errors import AuthenticationError, FormatError, ObjectNotFound
 from secure_xcom.format import envelope, names
 from secure_xcom.format.about import about, about_state
@@ -128,7 +128,9 @@ class States:
         self, data: tuple[Buffer, ...], coordinate: Coordinate, attempt: audit.Attempt
     ) -> StateObject:
         attempt.reference = state = self._named(coordinate)
-        stored = self._below.store(state.store_uri).replace(state.name, data, METADATA)
+        store = self._below.store(state.store_uri)
+        with telemetry.step("upload"):
+            stored = store.replace(state.name, data, METADATA)
         attempt.generation = stored.generation
         return state
 
@@ -146,10 +148,12 @@ class States:
 
     def _fetched(self, state: StateObject, attempt: audit.Attempt) -> bytes:
         """The envelope of a state. It is held whole, so nothing is parsed that came damaged."""
-        stored, chunks = self._below.store(state.store_uri).fetch(state.name)
-        attempt.generation = stored.generation
-        self._sealed.check_envelope_length(stored.length_bytes)
-        return b"".join(chunks)
+        store = self._below.store(state.store_uri)
+        with telemetry.step("download"):
+            stored, chunks = store.fetch(state.name)
+            attempt.generation = stored.generation
+            self._sealed.check_envelope_length(stored.length_bytes)
+            return b"".join(chunks)
 
 
 def text_of(payload: Payload) -> str:

@@ -6,14 +6,15 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from itertools import chain, repeat
 
+from secure_xcom import telemetry
 from secure_xcom.errors import ConfigError, SecureXComError
 from secure_xcom.model import Buffer, Offloaded
-from secure_xcom.stores.protocol import Store, Stored
+from secure_xcom.stores.protocol import FORMAT_VERSION, Store, Stored
 
 _log = logging.getLogger(__name__)
 
 #: What an object tells whoever lists the store: the version of the format.
-METADATA = {"secure-xcom": "1"}
+METADATA = {FORMAT_VERSION: "1"}
 
 
 class Threshold:
@@ -52,7 +53,9 @@ class Threshold:
             head.append(bytes(chunk))
             head_bytes += len(head[-1])
         bodies = chain((chain(head, begun),), (make() for make in repeat(make_body)))
-        return self.store(self.store_uri).create(name, lambda: next(bodies), METADATA)
+        store = self.store(self.store_uri)
+        with telemetry.step("upload"):
+            return store.create(name, lambda: next(bodies), METADATA)
 
     def get(self, reference: Offloaded) -> Iterator[Buffer]:
         """Yield an offloaded body; nothing of it counts before the iteration has ended.

@@ -5,7 +5,8 @@ holds.
 """
 
 from secure_xcom.settings.kinds import is_kek_uri, is_store_uri
-from secure_xcom.settings.reading import load
+from secure_xcom.settings.members import without_suffix
+from secure_xcom.settings.reading import Fault, check, load, origin_by_kind
 from secure_xcom.settings.table import (
     BUCKET_VARIABLE,
     CLEAR_KEYS,
@@ -22,9 +23,13 @@ __all__ = [
     "SECTION",
     "TABLE",
     "VARIABLE",
+    "Fault",
     "Setting",
     "Settings",
+    "check",
     "is_kek_uri",
     "is_store_uri",
     "load",
+    "origin_by_kind",
+    "without_suffix",
 ]

@@ -86,7 +86,7 @@ class Settings:
 
     store_uri: str = field(
         metadata=_row(
-            kinds.text(_STORE, kinds.is_store_uri),
+            kinds.text(_STORE, kinds.is_store_uri, kinds.meant_store),
             "Where values go that are too long for the database. Without it, the bucket that the "
             f"Airflow Variable {BUCKET_VARIABLE} names.",
             "gs://my-xcom-bucket/xcom",
@@ -94,7 +94,7 @@ class Settings:
     )
     kek_uri: str = field(
         metadata=_row(
-            kinds.text(_KEK, kinds.is_kek_uri),
+            kinds.text(_KEK, kinds.is_kek_uri, kinds.meant_kek),
             "The key encryption key that wraps every data key. Without it nothing is written or "
             "read. local-kek is for a laptop.",
             "gcp-kms://projects/my-project/locations/europe-west1/keyRings/airflow/cryptoKeys/xcom",
@@ -103,7 +103,7 @@ class Settings:
     trusted_keks: tuple[str, ...] = field(
         default=(),
         metadata=_row(
-            kinds.listing(f"key URIs, each {_KEK}", kinds.is_kek_uri),
+            kinds.listing(f"key URIs, each {_KEK}", kinds.is_kek_uri, kinds.meant_kek),
             "Further keys that reads may use, compared as exact strings. Writes always use "
             "kek_uri.",
             "gcp-kms://projects/my-project/locations/europe-west1/keyRings/airflow/cryptoKeys/old",
@@ -130,7 +130,7 @@ class Settings:
     trusted_stores: tuple[str, ...] = field(
         default=(),
         metadata=_row(
-            kinds.listing(f"store URIs, each {_STORE}", kinds.is_store_uri),
+            kinds.listing(f"store URIs, each {_STORE}", kinds.is_store_uri, kinds.meant_store),
             "Further stores that rows may point into. Writes always go to store_uri.",
             "gs://my-old-xcom-bucket/xcom",
         ),
@@ -292,6 +292,16 @@ class Settings:
             section_only=True,
         ),
     )
+    uses_state_store: bool = field(
+        default=True,
+        metadata=_row(
+            kinds.switch(),
+            "Whether tasks may keep states in the state store that Airflow has from 3.3 on. With "
+            "false, strict does not ask for [workers] state_store_backend, and refuses a state "
+            "that would be written in clear.",
+            "false",
+        ),
+    )
     require_cloud_kms: bool = field(
         default=False,
         metadata=_row(
@@ -301,14 +311,33 @@ class Settings:
             "true",
         ),
     )
+    require_protection_level: str = field(
+        default="any",
+        metadata=_row(
+            kinds.choice("any", "software", "hsm", "external"),
+            "Which protection level the keys of kek_uri and trusted_keks are to have. Workers do "
+            "not look at it; `secure-xcom doctor` fails where a key has another.",
+            "hsm",
+        ),
+    )
+    allowed_locations: tuple[str, ...] = field(
+        default=(),
+        metadata=_row(
+            kinds.listing("locations of Google Cloud, in lower case", kinds.is_location),
+            "Where key and bucket may be, each by the name that it has itself: a bucket in eu is "
+            "in eu and not in europe-west1. Workers do not look at it; `secure-xcom doctor` fails "
+            "where one is elsewhere.",
+            "europe-west1, eu",
+        ),
+    )
     strict: bool = field(
         default=False,
         metadata=_row(
             kinds.switch(),
             "The whole regulated posture at once: Cloud KMS only, an instance name, unsealed rows "
             "and former backends' rows refused, reads refused that do not say which XCom they "
-            "want, pulled values masked, the cluster policy active. A setting that contradicts it "
-            "is an error.",
+            "want, pulled values masked, states sealed, the cluster policy active. A setting that "
+            "contradicts it is an error.",
             "true",
         ),
     )

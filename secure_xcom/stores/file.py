@@ -45,7 +45,7 @@ from secure_xcom.errors import (
 from secure_xcom.model import Buffer
 from secure_xcom.stores.blocks import Checksummed, errors_of_source_first
 from secure_xcom.stores.names import is_name
-from secure_xcom.stores.protocol import Damaged, Stored
+from secure_xcom.stores.protocol import Damaged, Entry, Stored
 from secure_xcom.uris import FILE, parse_store
 
 BLOCK_BYTES = 1_048_576
@@ -216,6 +216,23 @@ class Directory:
                 return
             yield from _objects(top, folder)
 
+    def entries(self, beginning: str) -> Iterator[Entry]:
+        """Yield what a directory lists (`Store.entries`), by the files' times of modification."""
+        folder, _, rest = beginning.rpartition("/")
+        parents = self._components(folder)
+        if rest:
+            self._components(rest)
+        with self._errors("list", beginning), ExitStack() as stack:
+            try:
+                top = self._open_folder(stack, parents, _opened(stack, self._root, _DIRECTORY))
+            except (FileNotFoundError, NotADirectoryError):
+                return
+            yield from _entries(top, f"{folder}/", rest)
+
+    def now(self) -> float:
+        """The clock that files get their times from, which is this machine's (`Store.now`)."""
+        return time.time()
+
     def _of(self, name: str) -> str:
         return f"{self._uri}/{name}"
 
@@ -348,7 +365,7 @@ class Directory:
                 "is never followed. Find out who writes to the store's directory."
             )
         return StoreUnavailable(
-            f"{failed}. Check the disk and the limits of this process, then clear the task."
+            f"{failed}. Check the disk and the limits of this process, then try again."
         )
 
     def _no_object(self, name: str) -> ObjectNotFound:
@@ -405,6 +422,21 @@ def _objects(folder: int, prefix: str) -> Iterator[tuple[str, Stored]]:
                 yield from _objects(opened, f"{name}/")
             else:
                 yield name, _inspected(opened)
+
+
+def _entries(folder: int, prefix: str, rest: str = "") -> Iterator[Entry]:
+    for entry in os.listdir(folder):
+        name = prefix + entry
+        # One that is gone by now was deleted.
+        with ExitStack() as stack, suppress(FileNotFoundError):
+            if not entry.startswith(rest) or not is_name(name):
+                continue
+            status = os.stat(entry, dir_fd=folder, follow_symlinks=False)
+            if stat.S_ISDIR(status.st_mode):
+                yield from _entries(_opened(stack, entry, _DIRECTORY, folder), f"{name}/")
+            elif stat.S_ISREG(status.st_mode):
+                modified_ns = status.st_mtime_ns
+                yield Entry(name, str(modified_ns), modified_ns / 1_000_000_000, None)
 
 
 def _may_hold_objects(entry: str, folder: int) -> bool:

@@ -9,6 +9,9 @@ from typing import Protocol
 from secure_xcom.errors import AuthenticationError
 from secure_xcom.model import Buffer
 
+#: The member of an object's metadata that names the version of its format.
+FORMAT_VERSION = "secure-xcom"
+
 
 @dataclass(frozen=True, slots=True)
 class Stored:
@@ -17,6 +20,18 @@ class Stored:
     generation: str
     length_bytes: int
     crc32c: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a store lists of an object, whose bytes it does not read for that."""
+
+    name: str
+    generation: str
+    #: When this generation was written by the store's own clock, in seconds since 1970.
+    created: float
+    #: The version of the format that the object's metadata name; None where they name none.
+    format_version: str | None
 
 
 class Damaged(AuthenticationError):  # noqa: N818 - nobody outside sees it
@@ -119,4 +134,16 @@ class Store(Protocol):
         Args:
             folder: the beginning of their names, up to and with a slash.
         """
+        ...
+
+    def entries(self, beginning: str) -> Iterator[Entry]:
+        """Yield what the store lists of the objects whose names begin in this way, in no order.
+
+        Args:
+            beginning: of their names; a folder with its slash, and what follows it, if anything.
+        """
+        ...
+
+    def now(self) -> float:
+        """What time it is by the store's own clock, in seconds since 1970."""
         ...

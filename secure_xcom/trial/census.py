@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlite3
 import sys
 import time
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Mapping, Sequence
+from contextlib import closing, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -22,17 +22,33 @@ DAG_ID = "secure_xcom_census"
 
 #: The state in which each task instance ends, by task and map index.
 _SUCCEED = (
-    *("record", "string", "number", "binary", "lines", "outputs", "pieces", "frame"),
-    *("argument", "again", "shell", "template", "deferring", "control"),
+    *("record", "string", "number", "binary", "lines", "outputs", "pieces", "frame", "columns"),
+    *("argument", "again", "shell", "template", "deferring", "triggered", "sensor", "tells"),
+    "control",
 )
 _STATES: Mapping[tuple[str, int], str] = {
     **{(task, -1): "success" for task in _SUCCEED},
     **{("mapped", index): "success" for index in range(2)},
     ("fails", -1): "failed",
     ("holds", -1): "failed",
+    ("killed", -1): "failed",
 }
+_RUNS = 2
 _TIMEOUT_SECONDS = 600.0
+_CALLBACKS_SECONDS = 90.0
 _POLL_SECONDS = 0.5
+_LONG_AGO = "2026-01-01 00:00:00.000000"
+_LAST_SIGNS_OF_LIFE = (
+    """
+    UPDATE task_instance SET last_heartbeat_at = ?
+    WHERE dag_id = ? AND task_id = ? AND state = 'running'
+    """,
+    """
+    UPDATE job SET latest_heartbeat = ? WHERE id IN (
+        SELECT job_id FROM task_instance WHERE dag_id = ? AND task_id = ? AND state = 'running'
+    )
+    """,
+)
 
 
 def run(
@@ -69,6 +85,7 @@ def _switched(backend: str, home: Home) -> dict[str, str | None]:
         return {}
     without: dict[str, str | None] = {
         "AIRFLOW__CORE__XCOM_BACKEND": None,
+        "AIRFLOW__WORKERS__STATE_STORE_BACKEND": None,
         "AIRFLOW__SECURE_XCOM__KEK_URI": None,
         "AIRFLOW__SECURE_XCOM__STORE_URI": None,
     }
@@ -101,6 +118,7 @@ def _expected() -> dict[tuple[str, int], str]:
 
 def _run_dag(home: Home, outcome: Outcome, listener: Listener) -> None:
     home.add_dag("census")
+    home.add_plugin("listener")
     airflow = (sys.executable, "-m", "airflow")
     expected = _expected()
     # To ask whether `airflow.sdk` is there would import Airflow, on the user's own settings.
@@ -124,13 +142,24 @@ def _wait(home: Home, running: Daemons, listener: Listener) -> list[str]:
     """Wait until the DAG has run; what kept it from that."""
     until = time.monotonic() + _TIMEOUT_SECONDS
     told = 0
+    over_since = None
     while True:
-        is_over = _any(home, "SELECT 1 FROM dag_run WHERE state IN ('success', 'failed')")
-        if ended := running.ended():
+        if not _unmarked(home, ["killed"]):
+            (home.temporary / values.SEEN).touch()
+            _let_be_missed(home, "killed")
+        ended = "SELECT count(*) FROM dag_run WHERE state IN ('success', 'failed')"
+        if over_since is None and _any(home, ended) == _RUNS:
+            over_since = time.monotonic()
+        # Callbacks of the run are called after it.
+        is_over = over_since is not None and (
+            not _unmarked(home, values.MARKS_OF_DAEMONS)
+            or time.monotonic() > over_since + _CALLBACKS_SECONDS
+        )
+        if gone := running.ended():
             return [
                 f"airflow {name} ended while the DAG ran (exit {code}). "
                 f"{last_line(home.printed / f'{name}.log')}"
-                for name, code in ended.items()
+                for name, code in gone.items()
             ]
         if is_over:
             return []
@@ -144,6 +173,25 @@ def _wait(home: Home, running: Daemons, listener: Listener) -> list[str]:
             told = now
             listener.detail(f"{told} have ended")
         time.sleep(_POLL_SECONDS)
+
+
+def _let_be_missed(home: Home, task: str) -> None:
+    """Make the last sign of life of a task old, so that the scheduler soon finds it gone."""
+    for statement in _LAST_SIGNS_OF_LIFE:
+        # Each version has one of the columns, and a busy database is asked again.
+        with (
+            suppress(sqlite3.OperationalError),
+            closing(sqlite3.connect(home.database)) as connection,
+            connection,
+        ):
+            connection.execute(statement, (_LONG_AGO, DAG_ID, task))
+
+
+def _unmarked(home: Home, names: Sequence[str]) -> list[str]:
+    """Name the marks that stand in no log, and were printed by no process."""
+    files = [*(home.path / "logs").rglob("*.log"), *home.printed.glob("*.log")]
+    written = b"".join(file.read_bytes() for file in files)
+    return [name for name in names if values.mark(name).encode() not in written]
 
 
 def _check_states(home: Home, outcome: Outcome, expected: Mapping[tuple[str, int], str]) -> None:
@@ -179,11 +227,9 @@ def _search(home: Home, outcome: Outcome, listener: Listener) -> None:
             for place in missed(found, control)
         ]
     if not outcome.problems and outcome.backend == "secure":
-        logs = b"".join(file.read_bytes() for file in (home.path / "logs").rglob("*.log"))
         outcome.problems += [
-            f"A task log breaks off where values were in use: {name}."
-            for name in values.MARKS
-            if values.mark(name).encode() not in logs
+            f"A log breaks off where values were in use: {name}."
+            for name in _unmarked(home, values.MARKS)
         ]
     found.places = [place for place in found.places if place.value != values.CONTROL]
     outcome.found = found

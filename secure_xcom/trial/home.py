@@ -15,6 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from secure_xcom.airflow.backend import DOTTED_NAME
+from secure_xcom.airflow.states import DOTTED_NAME as STATE_STORE
 from secure_xcom.errors import ConfigError
 from secure_xcom.keys.local import create_key_file
 from secure_xcom.trial.values import TEXTS_VARIABLE
@@ -102,6 +103,7 @@ class Home:
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__CORE__PLUGINS_FOLDER": str(self.path / "plugins"),
             "AIRFLOW__CORE__XCOM_BACKEND": DOTTED_NAME,
+            "AIRFLOW__WORKERS__STATE_STORE_BACKEND": STATE_STORE,
             "AIRFLOW__DATABASE__LOAD_DEFAULT_CONNECTIONS": "False",
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.database}",
             "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(self.path / "logs"),
@@ -117,6 +119,14 @@ class Home:
         """Put one of the rig's DAGs into the DAGs folder, as a file of its own."""
         shutil.copyfile(
             Path(__file__).with_name("dags") / f"{name}.py", self.dags / f"secure_xcom_{name}.py"
+        )
+
+    def add_plugin(self, name: str) -> None:
+        """Put one of the rig's plugins into the plugins folder."""
+        plugins = self.path / "plugins"
+        plugins.mkdir(mode=0o700, exist_ok=True)
+        shutil.copyfile(
+            Path(__file__).with_name("dags") / f"{name}.py", plugins / f"secure_xcom_{name}.py"
         )
 
     def run(

@@ -13,6 +13,7 @@ import random
 import secrets
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,18 +39,32 @@ CLEAR_KEY = "_link_secure_xcom_census"
 LINES = 2_000
 FRAME_ROWS = 200
 
+#: What processes mark that run no task: they may do so when the run is over.
+MARKS_OF_DAEMONS = (
+    *("callback of a run that fails", "notifier of a run that fails"),
+    *("callback of a run that succeeds", "notifier of a run that succeeds"),
+    *("callback of a killed task", "trigger", "trigger before a task", "listener of a run"),
+)
 #: What is logged right after values were, so that a log which breaks off is told from a clean one.
 MARKS = (
     *("argument", "again (first try)", "again (second try)", "fails", "callback", "mapped"),
-    *("holds", "holds bytes", "shell", "template", "deferring", "resumed"),
+    *("holds", "holds bytes", "shell", "template", "deferring", "resumed", "killed"),
+    *("sensor (first look)", "sensor (second look)", "tells", "listener of a task"),
+    *MARKS_OF_DAEMONS,
 )
+
+#: The file among temporary ones that tells the task which kills itself that its log is written.
+SEEN = "seen"
 
 _TEXTS = (
     *("dict", "text six deep", "string", "list", "bytes", "multiple outputs", "mapped outputs"),
-    CONTROL,
+    *("task's state", "asset's state", CONTROL),
 )
 _NUMBERS = ("number in a dict", "number", "number among outputs", "mapped number")
-_FRAME = ("DataFrame", "number in a DataFrame")
+#: Those that are in columns; where pandas and pyarrow are there.
+_COLUMNS = ("DataFrame", "Series", "Arrow table", "array of texts")
+_NUMBERS_IN_COLUMNS = ("number in a DataFrame", "number in a Series", "array of numbers")
+_POLARS = "polars frame"
 
 _DIGITS = 16
 _START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -68,6 +83,10 @@ def made_up_card(source: random.Random) -> str:
 def has_frames() -> bool:
     """Whether a DataFrame can travel here."""
     return find_spec("pandas") is not None and find_spec("pyarrow") is not None
+
+
+def _has_polars() -> bool:
+    return has_frames() and find_spec("polars") is not None
 
 
 def _texts() -> dict[str, str]:
@@ -159,8 +178,9 @@ def make_up() -> dict[str, str]:
     texts = {name: f"canary-{secrets.token_hex(12)}" for name in _TEXTS}
     texts |= {name: str(10**15 + secrets.randbelow(9 * 10**15)) for name in _NUMBERS}
     if has_frames():
-        texts[_FRAME[0]] = f"canary-{secrets.token_hex(12)}"
-        texts[_FRAME[1]] = str(10**15 + secrets.randbelow(8 * 10**15))
+        columns = (*_COLUMNS, _POLARS) if _has_polars() else _COLUMNS
+        texts |= {name: f"canary-{secrets.token_hex(12)}" for name in columns}
+        texts |= {name: str(10**15 + secrets.randbelow(8 * 10**15)) for name in _NUMBERS_IN_COLUMNS}
     return texts
 
 
@@ -224,10 +244,50 @@ def frame() -> pd.DataFrame:
     texts = _texts()
     return pd.DataFrame(
         {
-            "text": [texts[_FRAME[0]], *(f"row {row}" for row in range(1, FRAME_ROWS))],
-            "number": [int(texts[_FRAME[1]]) + row for row in range(FRAME_ROWS)],
+            "text": [texts["DataFrame"], *(f"row {row}" for row in range(1, FRAME_ROWS))],
+            "number": [int(texts["number in a DataFrame"]) + row for row in range(FRAME_ROWS)],
         }
     )
+
+
+def columns() -> dict[str, Any]:
+    """Make values of the sorts that hold columns, by XCom key: none where there are no frames."""
+    if not has_frames():
+        return {}
+    import numpy as np  # noqa: PLC0415 - these may not be installed
+    import pandas as pd  # noqa: PLC0415
+
+    texts = _texts()
+    pa = import_module("pyarrow")
+    made: dict[str, Any] = {
+        "series": pd.Series([texts["Series"], int(texts["number in a Series"])], dtype=object),
+        "arrow": pa.table({"text": [texts["Arrow table"], None]}),
+        "texts": np.array([texts["array of texts"], "row 2"]),
+        "numbers": np.array([int(texts["array of numbers"]), 2]),
+    }
+    if _has_polars():
+        import polars as pl  # noqa: PLC0415
+
+        made["polars"] = pl.DataFrame({"text": [texts[_POLARS], "row 2"]})
+    return made
+
+
+def written_out(value: Any) -> str:  # noqa: ANN401 - of any library
+    """Write a value out as whoever looks at all of it does."""
+    for name in ("to_pydict", "to_dicts", "to_string", "tolist"):
+        if hasattr(value, name):
+            return str(getattr(value, name)())
+    return str(value)
+
+
+def state() -> dict[str, str]:
+    """Make the state of a task."""
+    return {"checkpoint": _texts()["task's state"]}
+
+
+def asset_state() -> list[str]:
+    """Make the state of an asset."""
+    return [_texts()["asset's state"]]
 
 
 def check(pulled: object, returned: object) -> None:

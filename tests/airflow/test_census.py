@@ -13,7 +13,14 @@ SEALED = "(sealed XCom)"
 RENDERED = "table rendered_task_instance_fields"
 DATABASE = "database file, deleted rows included"
 TASK_LOGS = "task logs"
+OTHER_LOGS = "other logs"
 PRINTED = "printed by Airflow's processes"
+
+#: What stands in logs of what was told past Python's streams, and by processes that run no task.
+TOLD = (
+    *("written: ***", "written to the buffer: ***", "written by a program: ***"),
+    *("killed with ***", "resumed: {'text': '***', 'number': "),
+)
 
 #: The command, with Airflow's environment changed in a way that no option can.
 CHANGED = """
@@ -69,15 +76,18 @@ def test_nothing_readable_is_left(environment, census, tmp_path):
     assert said["backend"] == "secure"
     assert said["notes"] == []
     looked = said["looked"]
-    assert (looked["store: objects"], looked["temporary directory"]) == (1, 1)
+    # What the control prints there, what the sensor remembers, and a signal to one task.
+    assert (looked["store: objects"], looked["temporary directory"]) == (1, 3)
     # One for each try of each task.
-    assert looked[TASK_LOGS] >= 20
-    assert min(looked["table xcom"], looked[RENDERED]) > 16
+    assert looked[TASK_LOGS] >= 25
+    assert min(looked["table xcom"], looked[RENDERED]) > 20
+    if environment.airflow == DEFAULT:
+        assert (looked["table task_state_store"], looked["table asset_state_store"]) == (1, 1)
 
     # The same by other eyes, and without undoing any encoding.
     canaries = json.loads((keep / "canaries").read_text())
     texts = [text.encode() for name, text in canaries.items() if name != "control"]
-    assert len(texts) == 13
+    assert len(texts) == 21
     held = {path: path.read_bytes() for path in keep.rglob("*") if path.is_file()}
     assert [path for path, data in held.items() for text in texts if text in data] == [
         keep / "canaries"
@@ -100,24 +110,33 @@ def test_nothing_readable_is_left(environment, census, tmp_path):
     assert "cannot charge" in logs
     assert "failed with" in logs
     assert "***" in logs
+    told = logs + "\n".join(path.read_text() for path in (keep / "printed").glob("*.log"))
+    for line in TOLD:
+        assert line in told, line
 
 
 def test_another_backend_leaves_values_in_clear(census):
     said = census(provide(DEFAULT), "--backend", "common-io")
     assert said["backend"] == "common-io"
     # All else has run as it should.
-    [note] = said["notes"]
-    assert note.startswith("Task binary is failed")
+    assert [note.partition(" is failed")[0] for note in said["notes"]] == [
+        "Task binary",
+        "Task columns",
+    ]
     assert {"dict", "number in a dict", "string", "mapped number"} <= set.union(
         *on(said, "table xcom").values()
     )
     assert {"dict", "number", "list"} <= set.union(*on(said, RENDERED).values())
+    assert on(said, "table task_state_store") == {"row 1": {"task's state"}}
+    assert on(said, "table asset_state_store") == {"row 1": {"asset's state"}}
     [(name, values)] = on(said, "store: objects").items()
     assert "/lines/" in name
     assert values == {"list"}
     assert {"record", "argument", "again", "template", "mapped", "fails"} <= tasks(said)
+    assert {"tells", "sensor", "killed", "triggered", "deferring"} <= tasks(said)
+    assert {"string"} in on(said, OTHER_LOGS).values()
     assert on(said, PRINTED)
-    assert len(said["places"]) > 18
+    assert len(said["places"]) > 40
 
 
 def test_without_sealed_fields_rendered_ones_hold_values(census, tmp_path):
@@ -134,10 +153,19 @@ def test_without_sealed_fields_rendered_ones_hold_values(census, tmp_path):
 
 def test_without_masking_logs_hold_what_tasks_pull(census):
     said = census(provide(DEFAULT), AIRFLOW__SECURE_XCOM__MASK_PULLED_VALUES="false")
-    assert surfaces(said) <= {TASK_LOGS, PRINTED}
+    assert {TASK_LOGS, OTHER_LOGS} <= surfaces(said) <= {TASK_LOGS, PRINTED, OTHER_LOGS}
     assert tasks(said) == {
         *("argument", "again", "mapped", "fails", "shell", "template", "deferring"),
+        *("tells", "sensor", "killed", "triggered", "string"),
     }
+    # Each sort of value would stand there, and what the DAG processor called back.
+    told = set.union(*(v for place, v in on(said, TASK_LOGS).items() if "=tells/" in place))
+    assert told >= {
+        *("list", "dict", "number in a dict", "string", "bytes", "DataFrame", "Series"),
+        *("number in a DataFrame", "number in a Series", "Arrow table", "polars frame"),
+        *("array of texts", "array of numbers", "mapped number", "number among outputs"),
+    }
+    assert {"string"} in on(said, OTHER_LOGS).values()
 
 
 def test_without_the_policy_logs_hold_what_tasks_return(census):

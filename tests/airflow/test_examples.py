@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from support.deployed import switch_on
-from support.environments import VERSIONS, new_home, provide
+from support.environments import DEFAULT, VERSIONS, new_home, provide
 
 PROGRAM = Path(__file__).parent / "examples.py"
 #: What differs between two runs of the same DAG: their time, in each notation that occurs.
@@ -17,6 +17,8 @@ TIMES = re.compile(
     r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?: ?[+-]\d\d:?\d\d|Z)?"
     r"|[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d(?: [AP]M)? \w+ \d{4}"
 )
+#: One of each Airflow runs with the whole suite.
+OFTEN = ("2.11.2", DEFAULT)
 
 
 def run(home, env):
@@ -35,7 +37,10 @@ def run(home, env):
     return {dag.pop("dag"): dag for dag in found}
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(
+    "version",
+    [pytest.param(v, marks=() if v in OFTEN else pytest.mark.long) for v in VERSIONS],
+)
 def test_examples_end_the_same(version, tmp_path):
     environment = provide(version)
     plain, home = (new_home(environment, tmp_path / name) for name in ("stock", "ours"))

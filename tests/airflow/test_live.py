@@ -9,6 +9,7 @@ import pytest
 from support.daemons import daemons, wait_for
 from support.deployed import make_canary, objects, raw_xcoms, switch_on, xcoms
 from support.environments import DEFAULT
+from support.statsd import statsd
 
 DAGS = Path(__file__).parent / "dags"
 
@@ -49,6 +50,18 @@ def check_what_a_trigger_ended_with(home, env, rows):
     assert "was not sealed by this backend" in "".join(logs)
 
 
+def check_metrics(metrics):
+    """The processes of tasks sent them, each by itself."""
+    counters = metrics.counters()
+    assert counters["seal.ok"] == counters["seal.inline"] + counters["seal.offloaded"]
+    assert counters["seal.offloaded"] >= 3  # the large value, and both once more
+    assert counters["open.ok"] >= 2
+    assert counters["delete.ok"] >= 1
+    assert {f"{step}.duration" for step in ("seal", "wrap", "unwrap", "upload", "download")} <= (
+        metrics.timers()
+    )
+
+
 @pytest.mark.parametrize("environment", ["2.11.2", DEFAULT], indirect=True)
 def test_a_deployment(home):
     canary = make_canary()
@@ -67,7 +80,7 @@ def test_a_deployment(home):
         wanted["coroutines"] = "success"
 
     env = switch_on(home, describe="full") | {"CANARY": canary}
-    with daemons(home, env) as env:
+    with statsd() as metrics, daemons(home, env | metrics.env) as env:
         wait_for(home, "live", wanted)
         rows = xcoms(home)
         assert rows["small", -1, "return_value"]["placement"] == "inline"
@@ -104,5 +117,6 @@ def test_a_deployment(home):
         if where[2] == "return_value" and '"offloaded"' in json.dumps(row)
     }
     assert first not in stored
-    for held in (*stored.values(), raw_xcoms(home)):
+    for held in (*stored.values(), raw_xcoms(home), "\n".join(metrics.lines).encode()):
         assert canary.encode() not in held
+    check_metrics(metrics)

@@ -1,4 +1,4 @@
-"""What tasks and callbacks print of what they pulled, in every process that runs them."""
+"""What tasks and callbacks print of what they pulled, where one process runs them all."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import secrets
 from pathlib import Path
 
 import pytest
-from support.daemons import daemons, wait_for
 from support.deployed import switch_on
 from support.environments import DEFAULT
 
@@ -23,35 +22,6 @@ def deployed(home):
         (folder / name).write_bytes((DAGS / name).read_bytes())
     canary = f"canary-{secrets.randbelow(10**15) + 10**15}"
     return switch_on(home) | {"CANARY": canary}
-
-
-@pytest.mark.parametrize("environment", ["2.11.2", DEFAULT], indirect=True)
-def test_nothing_is_told_by_daemons(home, deployed):
-    canary = deployed["CANARY"]
-    wanted = dict.fromkeys(("records", "show", "deferred", "other"), "success") | {"fail": "failed"}
-    with daemons(home, deployed):
-        wait_for(home, "masked", wanted)
-        files = _wait_for_text(home, "the dag's callback has ended")
-    written = "\n".join(files.values())
-    for where in (*TOLD, "a trigger", "the dag's callback"):
-        assert f"print in {where}" in written, where
-        assert f"log in {where}" in written, where
-    assert written.count("structured in") >= len(TOLD) + 1
-    for path, text in files.items():
-        assert canary not in text, path
-        assert canary.partition("-")[2] not in text, path
-
-
-def _wait_for_text(home, text, timeout_seconds=90):
-    import time  # noqa: PLC0415
-
-    deadline = time.monotonic() + timeout_seconds
-    while True:
-        paths = [*home.path.glob("*.log"), *home.logs.rglob("*")]
-        files = {path: path.read_text(errors="replace") for path in paths if path.is_file()}
-        if any(text in found for found in files.values()) or time.monotonic() > deadline:
-            return files
-        time.sleep(0.5)
 
 
 IN_PROCESS = """

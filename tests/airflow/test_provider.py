@@ -32,7 +32,12 @@ def run(*words):
 provider = ProvidersManager().providers["secure-xcom"]
 schema = Path(airflow.__file__).parent / "provider_info.schema.json"
 jsonschema.validate(provider.data, json.loads(schema.read_text()))
+functions = getattr(ProvidersManager(), "cli_command_functions", ())
+ours = [command for function in functions for command in function()
+        if command.name == "secure-xcom"]
 print(json.dumps({
+    "commands": [get_parser().parse_args(["secure-xcom", "gc", "--dry-run"]).arguments
+                 for _ in ours],
     "version": provider.version,
     "data": provider.data,
     "providers": run("providers", "list", "--output", "json"),
@@ -58,6 +63,8 @@ def test_airflow_knows_every_option_and_sets_none(environment):
         row for row in json.loads(seen["providers"]) if row["package_name"] == "secure-xcom"
     ]
     assert listed["version"] == seen["version"]
+    has_commands = tuple(map(int, environment.airflow.split(".")[:2])) >= (3, 2)
+    assert seen["commands"] == [["gc", "--dry-run"]] * has_commands
     for row in TABLE:
         assert f"# Example: {row.name} = {row.example}" in seen["config"]
         assert f"# Variable: AIRFLOW__SECURE_XCOM__{row.name.upper()}" in seen["config"]

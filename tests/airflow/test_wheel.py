@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
+import tomllib
 import zipfile
 from email.parser import Parser
 
@@ -72,6 +76,42 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     assert "secure-xcom = secure_xcom.cli:main" in points
     assert "provider_info = secure_xcom.airflow.provider:get_provider_info" in points
     assert "secure-xcom = secure_xcom.airflow.policy" in points
+
+
+def test_the_same_source_gives_the_same_wheel(wheel, tmp_path):
+    """The other one was built from a source distribution, on another day and by another user."""
+    copy = tmp_path / "copy"
+    shutil.copytree(ROOT / "secure_xcom", copy / "secure_xcom")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, copy)
+    for path in copy.rglob("*"):
+        path.chmod(0o700 if path.is_dir() else 0o600)
+        os.utime(path, (1_000_000_000, 1_000_000_000))
+    run_uv("build", "--wheel", "--out-dir", tmp_path / "again", copy)
+    (again,) = (tmp_path / "again").glob("*.whl")
+    assert again.name == wheel.name
+    assert again.read_bytes() == wheel.read_bytes()
+
+
+def test_the_bill_of_materials_has_what_the_package_needs_and_no_tools(tmp_path):
+    page = (ROOT / "docs" / "release.md").read_text()
+    (command,) = re.findall(r"^uv (export .+) --output-file .+$", page, re.MULTILINE)
+    run_uv(*command.split(), "--output-file", tmp_path / "bill.json")
+    bill = json.loads((tmp_path / "bill.json").read_text())
+    assert bill["bomFormat"] == "CycloneDX"
+    listed = {component["name"]: component for component in bill["components"]}
+    metadata = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = metadata["optional-dependencies"].values()
+    needed = {
+        re.match(r"[\w.-]+", line)[0].replace(".", "-")
+        for line in (*metadata["dependencies"], *(line for extra in extras for line in extra))
+    }
+    assert len(needed) > 8
+    assert needed <= set(listed)
+    assert not {"pytest", "mypy", "ruff", "hypothesis"} & set(listed)
+    assert all(
+        component["purl"].endswith(f"@{component['version']}") for component in listed.values()
+    )
 
 
 @pytest.mark.parametrize("version", VERSIONS)

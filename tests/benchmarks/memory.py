@@ -133,7 +133,7 @@ def _pull(kind: str, length_bytes: int) -> dict[str, Any]:
     row = json.load(sys.stdin)
     _set_back()
     before = _resident("VmRSS")
-    value = stack.get(row, Expected.exactly(place))
+    value = stack.get(row, Expected.exactly(place)).value
     peak_bytes = _resident("VmHWM") - before
     return {"digest": _digest(kind, value), "peak_bytes": peak_bytes}
 

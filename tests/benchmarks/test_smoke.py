@@ -55,6 +55,16 @@ def test_the_quick_form_runs(module, tmp_path):
     assert len(report.plots(found)) == 6
 
 
+def test_the_cost_of_masking_is_measured():
+    command = [sys.executable, HERE / "masking.py", "--quick"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(row["masked"], row["lines"]) for row in rows] == [
+        *((False, 0), (False, 10), (True, 0), (True, 10)),
+    ]
+    assert all((row["first_line_ms"] > 0) == (row["lines"] > 0) for row in rows)
+
+
 def compiles():
     """Whether there is what the loop in C is made with."""
     compiler = shutil.which("cc")

@@ -15,6 +15,7 @@ from google.auth import credentials
 from google.auth.exceptions import TransportError
 from google.cloud.kms_v1 import KeyManagementServiceClient
 from servers.kms import KEY, URI, KmsServer, client, secure_client
+from support.observed import observed
 
 from secure_xcom import forks
 from secure_xcom.errors import (
@@ -150,11 +151,13 @@ def test_an_unwrapped_key_of_another_length_is_refused(kek, kms, how):
     ],
 )
 def test_what_passes_is_retried(kek, kms, code):
-    kms.traffic.fail("Encrypt", code, times=4)
-    wrapped = kek.wrap(DATA_KEY, AAD)
-    kms.traffic.fail("Decrypt", code, times=4)
-    assert kek.unwrap(wrapped, AAD) == DATA_KEY
+    with observed() as seen:
+        kms.traffic.fail("Encrypt", code, times=4)
+        wrapped = kek.wrap(DATA_KEY, AAD)
+        kms.traffic.fail("Decrypt", code, times=4)
+        assert kek.unwrap(wrapped, AAD) == DATA_KEY
     assert kms.traffic.calls() == {"Encrypt": 5, "Decrypt": 5}
+    assert seen.counts == {"kms_retries": 8}
 
 
 @pytest.mark.parametrize(

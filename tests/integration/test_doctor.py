@@ -13,6 +13,7 @@ import json
 import os
 import re
 import stat
+import subprocess
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -21,26 +22,32 @@ from typing import TYPE_CHECKING
 
 import grpc
 import pytest
+from google.auth.credentials import AnonymousCredentials
 from google.auth.exceptions import DefaultCredentialsError
+from google.oauth2 import service_account
+from servers import front
 from servers.kms import KEY, URI, KmsServer
+from servers.resource_manager import ResourceManager
 from servers.wire import Refused
 from support.doctoring import IN_AIRFLOW
 from support.environments import ROOT
 
+import secure_xcom
+from secure_xcom.airflow import diagnosis
 from secure_xcom.airflow.configuration import SettingsTexts
 from secure_xcom.cli import doctor, main
 from secure_xcom.cli.doctor import airflow as doctor_airflow
 from secure_xcom.cli.doctor import check as doctor_check
-from secure_xcom.cli.doctor import examination
+from secure_xcom.cli.doctor import crypto, examination, policies, profile
 from secure_xcom.cli.doctor import key as doctor_key
 from secure_xcom.cli.doctor import libraries as doctor_libraries
 from secure_xcom.cli.doctor import settings as doctor_settings
-from secure_xcom.cli.doctor.check import NAMES, Check
+from secure_xcom.cli.doctor.check import NAMES, REGULATED, Check
 from secure_xcom.cli.output import Output
 from secure_xcom.errors import ConfigError, KeyUnavailable, SecureXComError
 from secure_xcom.keys.cloud_kms import kek as cloud_kms
 from secure_xcom.keys.local import create_key_file
-from secure_xcom.settings import TABLE, load
+from secure_xcom.settings import TABLE, check, load, origin_by_kind
 from secure_xcom.stores.gcs import retry
 
 if TYPE_CHECKING:
@@ -52,6 +59,8 @@ if TYPE_CHECKING:
 OTHER_KEY = f"{KEY}-2"
 ENCRYPT = "cloudkms.cryptoKeyVersions.useToEncrypt"
 DECRYPT = "cloudkms.cryptoKeyVersions.useToDecrypt"
+USES = "roles/cloudkms.cryptoKeyEncrypterDecrypter"
+RING = KEY.rpartition("/cryptoKeys/")[0]
 DAY = 86_400
 
 #: A bucket as docs/composer.md and docs/operations.md make it.
@@ -74,6 +83,7 @@ class Scene:
     proxy: FaultProxy
     gcs: GcsServer
     bucket: str
+    projects: ResourceManager
     section: dict[str, str] = field(default_factory=dict)
     retention_days: int | None = None
 
@@ -83,6 +93,7 @@ class Scene:
             "kek_uri": URI,
             "store_uri": f"gs://{self.bucket}/xcom",
             "instance": "prod",
+            "allowed_locations": "europe-west3",
             "kms_deadline_seconds": "1",
             "store_deadline_seconds": "1",
         }
@@ -96,7 +107,7 @@ class Scene:
         settings = self.settings
         return [
             *doctor_settings.checks(settings, {}),
-            *examination.services(settings, lambda: None, self.retention_days),
+            *examination.services(settings, AnonymousCredentials, self.retention_days),
         ]
 
 
@@ -107,11 +118,20 @@ def scene(monkeypatch, gcs_server, gcs_proxy, bucket):
     monkeypatch.setattr(retry, "DEADLINE_SECONDS", 1.0)
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs_proxy.url)
     gcs_proxy.bucket.update(BUCKET)
-    with KmsServer() as kms:
+    with KmsServer() as kms, ResourceManager() as projects:
         monkeypatch.setattr(cloud_kms, "make_client", kms.make_client)
+        monkeypatch.setattr(policies, "RESOURCE_MANAGER", projects.url)
+        projects.policies["test-project"] = {
+            "bindings": [{"role": "roles/viewer", "members": ["user:auditor@example.com"]}],
+            "auditConfigs": [
+                {"service": "allServices", "auditLogConfigs": [{"logType": "DATA_READ"}]}
+            ],
+        }
+        kms.policies[RING] = {}
+        kms.policies[KEY] = {USES: ["serviceAccount:worker@example.com"]}
         kms.create_key()
         kms.describe_key(rotation_days=90)
-        yield Scene(kms, gcs_proxy, gcs_server, bucket)
+        yield Scene(kms, gcs_proxy, gcs_server, bucket, projects)
 
 
 def named(checks: list[Check], name: str) -> list[Check]:
@@ -146,6 +166,18 @@ def rules(scene: Scene, *conditions: dict[str, object]) -> None:
 
 def known_rules(scene: Scene) -> None:
     scene.retention_days = 90
+
+
+def grant(scene: Scene, role: str, member: str) -> None:
+    bindings = scene.projects.policies["test-project"]["bindings"]
+    bindings.append({"role": role, "members": [member]})
+
+
+def logs(scene: Scene, service: str = "", log_type: str = "", *exempted: str) -> None:
+    """Have the project's audit logs be these alone."""
+    config = {"logType": log_type, "exemptedMembers": list(exempted)}
+    configs = [{"service": service, "auditLogConfigs": [config]}] if service else []
+    scene.projects.policies["test-project"]["auditConfigs"] = configs
 
 
 def clock(scene: Scene, **ahead: float) -> None:
@@ -205,16 +237,16 @@ FAULTS = [
         *(f"lacks {ENCRYPT} and {DECRYPT}, or", "--role roles/cloudkms.cryptoKeyDecrypter"),
     ),
     Fault(
-        *("key.permissions", "warn"),
+        *("key.permissions", "unseen"),
         lambda s: s.kms.traffic.fail("TestIamPermissions", "PERMISSION_DENIED", 9),
         *("could not be asked for (KeyAccessDenied", "See whether key.round_trip passes"),
     ),
     Fault(
-        *("key.metadata", "warn", lambda s: s.kms.deny("cloudkms.cryptoKeys.get")),
+        *("key.metadata", "unseen", lambda s: s.kms.deny("cloudkms.cryptoKeys.get")),
         *("lacks cloudkms.cryptoKeys.get", "--role roles/cloudkms.viewer"),
     ),
     Fault(
-        *("key.metadata", "warn"),
+        *("key.metadata", "unseen"),
         lambda s: s.kms.traffic.fail("GetCryptoKey", "UNIMPLEMENTED", 9),
         *("could not be looked at", "See the message"),
     ),
@@ -239,6 +271,104 @@ FAULTS = [
         *("key.protection_level", "warn"),
         lambda s: s.kms.describe_key(protection_level="EXTERNAL_VPC"),
         *("EXTERNAL_VPC", "SOFTWARE or HSM"),
+    ),
+    Fault(
+        *("key.protection_level", "fail", lambda s: trust(s, require_protection_level="hsm")),
+        *("is SOFTWARE, and require_protection_level is hsm", "--protection-level hsm"),
+    ),
+    Fault(
+        *("key.destroy_duration", "warn", lambda s: s.kms.describe_key(destroy_hours=24)),
+        *("can be restored for 24 hours", "--destroy-scheduled-duration 30d"),
+    ),
+    Fault(
+        *("key.iam", "fail", lambda s: s.kms.policies[RING].update({USES: ["allUsers"]})),
+        *(f"allUsers may use the key. May decrypt: allUsers ({USES} on the key ring)", "Remove"),
+    ),
+    Fault(
+        *(
+            "key.iam",
+            "fail",
+            lambda s: s.kms.policies[KEY].update(
+                {"roles/cloudkms.cryptoKeyDecrypter": ["allAuthenticatedUsers"]}
+            ),
+        ),
+        *("allAuthenticatedUsers may use the key", "Remove these bindings"),
+    ),
+    Fault(
+        *("key.iam", "fail", lambda s: grant(s, "roles/owner", "user:founder@example.com")),
+        *("user:founder@example.com (roles/owner on the project)", "a project without Owner"),
+    ),
+    Fault(
+        *("key.iam", "warn"),
+        lambda s: grant(s, "roles/cloudkms.admin", "serviceAccount:worker@example.com"),
+        *("may use it, too: serviceAccount:worker@example.com", "Take roles/cloudkms.admin from"),
+    ),
+    Fault(
+        *("key.iam", "warn"),
+        lambda s: grant(s, "projects/test-project/roles/mine", "group:ops@example.com"),
+        *("projects/test-project/roles/mine on the project of group:ops", "gcloud iam roles"),
+    ),
+    Fault(
+        *("key.iam", "unseen", lambda s: s.kms.deny("cloudkms.cryptoKeys.getIamPolicy")),
+        *("lacks cloudkms.cryptoKeys.getIamPolicy", "roles/iam.securityReviewer"),
+    ),
+    Fault(
+        *("key.iam", "unseen", lambda s: s.kms.deny("cloudkms.keyRings.getIamPolicy")),
+        *("lacks cloudkms.keyRings.getIamPolicy", "roles/iam.securityReviewer"),
+    ),
+    Fault(
+        *("key.iam", "unseen", lambda s: s.projects.deny()),
+        *("lacks resourcemanager.projects.getIamPolicy", "roles/iam.securityReviewer"),
+    ),
+    Fault(
+        *("key.audit_logs", "unseen", lambda s: s.projects.deny()),
+        *("lacks resourcemanager.projects.getIamPolicy", "roles/iam.securityReviewer"),
+    ),
+    Fault(
+        *("key.audit_logs", "unseen", lambda s: setattr(s.projects, "answer", (200, b"<html>"))),
+        *("its answer is damaged", "roles/iam.securityReviewer"),
+    ),
+    Fault(
+        *("key.audit_logs", "unseen", lambda s: setattr(s.projects, "answer", (503, b"busy"))),
+        *("status 503", "roles/iam.securityReviewer"),
+    ),
+    Fault(
+        *("key.audit_logs", "warn", logs),
+        *("does not have Data Access logs (DATA_READ)", "logType DATA_READ"),
+    ),
+    Fault(
+        *("key.audit_logs", "warn", lambda s: logs(s, "cloudkms.googleapis.com", "DATA_WRITE")),
+        *("does not have Data Access logs (DATA_READ)", "logType DATA_READ"),
+    ),
+    Fault(
+        *("key.audit_logs", "warn", lambda s: logs(s, "storage.googleapis.com", "DATA_READ")),
+        *("does not have Data Access logs (DATA_READ)", "logType DATA_READ"),
+    ),
+    Fault(
+        *("key.audit_logs", "warn"),
+        lambda s: logs(s, "cloudkms.googleapis.com", "DATA_READ", "user:quiet@example.com"),
+        *("but not of user:quiet@example.com", "exemptedMembers"),
+    ),
+    Fault(
+        *("residency", "fail", lambda s: s.say(location="EU")),
+        *("allowed_locations): the bucket. Seen: the bucket in eu", "in an allowed location"),
+    ),
+    Fault(
+        *("residency", "fail", lambda s: trust(s, allowed_locations="eu, us")),
+        *("the bucket and the key xcom", "in an allowed location"),
+    ),
+    Fault(
+        *("residency", "fail"),
+        lambda s: trust(s, trusted_keks=URI.replace("europe-west3", "us").replace("xcom", "old")),
+        *("allowed_locations): the key old", "in an allowed location"),
+    ),
+    Fault(
+        *("erasure", "warn", lambda s: s.say(versioning={"enabled": True})),
+        *("stays readable for ever", "daysSinceNoncurrentTime"),
+    ),
+    Fault(
+        *("erasure", "warn", lambda s: s.say(retentionPolicy={"retentionPeriod": str(30 * DAY)})),
+        *("kept it for 30 days; after that it stays readable for 7 days", "without a retention"),
     ),
     Fault(
         *("key.rotation", "warn", lambda s: s.kms.describe_key(rotation_days=None)),
@@ -283,11 +413,11 @@ FAULTS = [
         *("AuthenticationError", "docs/errors.md#authenticationerror"),
     ),
     Fault(
-        *("store.metadata", "warn", deny_metadata),
+        *("store.metadata", "unseen", deny_metadata),
         *("lacks storage.buckets.get", "--role roles/storage.legacyBucketReader"),
     ),
     Fault(
-        *("store.metadata", "warn"),
+        *("store.metadata", "unseen"),
         lambda s: s.proxy.fail("bucket", "status", code=418, times=9),
         *("could not be looked at", "See the message"),
     ),
@@ -357,7 +487,7 @@ FAULTS = [
 
 #: Those that have a test of their own below.
 ALONE = {
-    *("airflow", "libraries", "settings", "credentials"),
+    *("airflow", "libraries", "settings", "credentials", "crypto.module"),
     *("key.kind", "trusted_keks", "store.kind", "store.folder", "trusted_stores"),
 }
 
@@ -381,19 +511,20 @@ def test_where_all_is_well_all_passes_and_nothing_is_left(scene):
     checks = scene.look()
     assert {check.status for check in checks} == {"pass"}
     assert {check.name for check in checks} == set(NAMES) - IN_AIRFLOW - {
-        *("airflow", "libraries"),
+        *("airflow", "libraries", "crypto.module"),
         *("trusted_keks", "trusted_stores", "store.folder"),
     }
     assert scene.gcs.names(scene.bucket) == []
     created, replaced = scene.proxy.seen("upload")
     for upload in (created, replaced):
         assert b'"name": "xcom/~doctor/' in upload.head
-    # The same calls that workers make, and three that only look.
+    # The same calls that workers make, and those that only look.
     assert scene.kms.traffic.calls() == {
         "Encrypt": 1,
         "Decrypt": 2,
         "TestIamPermissions": 1,
         "GetCryptoKey": 1,
+        "GetIamPolicy": 2,
     }
 
 
@@ -644,7 +775,7 @@ def test_credentials_that_cannot_be_had_end_it(scene):
         raise ConfigError("gcp_conn_id is 'x', and this connection gives no credentials")
 
     settings = scene.settings
-    first = next(examination.services(settings, lambda: None, None))
+    first = next(examination.services(settings, AnonymousCredentials, None))
     assert (first.name, first.status) == ("credentials", "pass")
     (only,) = examination.services(settings, none, None)
     assert (only.name, only.status) == ("credentials", "fail")
@@ -652,14 +783,47 @@ def test_credentials_that_cannot_be_had_end_it(scene):
     assert scene.kms.traffic.calls() == {}
 
 
+def test_credentials_are_looked_for_and_say_whose_they_are(scene, monkeypatch, tmp_path):
+    settings = scene.settings
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "gone.json"))
+    (only,) = examination.services(settings, lambda: None, None)
+    assert (only.name, only.status) == ("credentials", "fail")
+    assert "no usable credentials" in only.detail
+    assert "gcp_conn_id" in only.fix
+    assert scene.kms.traffic.calls() == {}
+    (tmp_path / "gone.json").write_text(json.dumps(front.service_account()))
+    first = next(examination.services(settings, lambda: None, None))
+    assert (first.name, first.status) == ("credentials", "pass")
+    assert f"serviceAccount:{front.SERVICE_ACCOUNT}" in first.detail
+
+
+def test_commands_name_the_account_that_the_credentials_name(scene, monkeypatch):
+    def make_client(credentials):
+        client = scene.kms.make_client()
+        client.transport._credentials = credentials
+        return client
+
+    monkeypatch.setattr(cloud_kms, "make_client", make_client)
+    credentials = service_account.Credentials.from_service_account_info(front.service_account())
+    scene.kms.deny(DECRYPT, ENCRYPT)
+    checks = list(examination.services(scene.settings, lambda: credentials, None))
+    member = f"--member serviceAccount:{front.SERVICE_ACCOUNT}"
+    (round_trip,) = named(checks, "key.round_trip")
+    (permissions,) = named(checks, "key.permissions")
+    assert member in round_trip.detail
+    assert permissions.fix.count(member) == 2
+
+
 def test_each_setting_is_shown_with_its_source():
     held = SettingsTexts(
         {"kek_uri": URI, "instance": "prod", "threshold_bytes": "1", "compression": "none"},
         '{"threshold_bytes": 2}',
         "the-bucket",
+        lambda name: (
+            "AIRFLOW__SECURE_XCOM__INSTANCE" if name == "instance" else origin_by_kind(name)
+        ),
     )
-    environment = {"AIRFLOW__SECURE_XCOM__INSTANCE": "prod"}
-    sources = doctor_settings.sources(held, environment)
+    sources = doctor_settings.sources(held)
     shown = [check.detail for check in doctor_settings.checks(load(*held), sources)][:6]
     assert shown[:5] == [
         "store_uri = gs://the-bucket (the Variable XCOM_BACKEND_DATA_GCS_NAME)",
@@ -671,6 +835,17 @@ def test_each_setting_is_shown_with_its_source():
     assert shown[5].startswith("defaults: trusted_keks, trusted_instances, ")
     listed = set(shown[5].removeprefix("defaults: ").split(", "))
     assert listed == {row.name for row in TABLE} - set(sources)
+
+
+def test_each_wrong_setting_is_a_check_with_what_was_probably_meant():
+    held = {"kek_uri": f"{URI}/cryptoKeyVersions/1", "store_uri": "my-bucket", "compression": "gz"}
+    _, faults = check(held, None, None)
+    kek, store, compression = doctor_settings.wrong(faults)
+    assert [one.status for one in (kek, store, compression)] == ["fail"] * 3
+    assert kek.detail.startswith("kek_uri, from airflow.cfg [secure_xcom], is ")
+    assert kek.fix.startswith(f"Probably meant: {URI} (")
+    assert store.fix == "Probably meant: gs://my-bucket (with gs:// before it)."
+    assert "docs/settings.md" in compression.fix
 
 
 def test_strict_says_what_it_would_refuse_and_what_it_lacks():
@@ -687,6 +862,45 @@ def test_strict_says_what_it_would_refuse_and_what_it_lacks():
     refused = doctor_settings.strict(on, measures=False)
     assert refused.status == "fail"
     assert "every push is refused" in refused.detail
+
+
+def test_masking_tells_where_what_programs_write_is_not_masked(monkeypatch):
+    cloud = {"kek_uri": URI, "store_uri": "gs://bucket", "instance": "prod"}
+    monkeypatch.setattr(diagnosis, "masker_works", lambda: True)
+    assert doctor_airflow.masking(load(cloud, None, None)).status == "pass"
+
+    def memfd_create(*_):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "memfd_create", memfd_create)
+    check = doctor_airflow.masking(load(cloud, None, None))
+    assert (check.status, "PermissionError" in check.detail) == ("warn", True)
+    check = doctor_airflow.masking(load(cloud | {"strict": "true"}, None, None))
+    assert (check.status, "refuses to read" in check.detail) == ("fail", True)
+
+
+@pytest.mark.parametrize(
+    ("name", "uses", "strict", "status"),
+    [
+        (None, "true", "true", "pass"),
+        ("secure_xcom.airflow.state_store.SecureStateStoreBackend", "true", "true", "pass"),
+        ("", "true", "false", "warn"),
+        ("", "true", "true", "fail"),
+        ("", "false", "false", "pass"),
+        ("", "false", "true", "pass"),
+        ("theirs.Backend", "true", "true", "fail"),
+    ],
+)
+def test_the_state_store_is_sealed_or_not_used(monkeypatch, name, uses, strict, status):
+    monkeypatch.setattr(diagnosis, "state_store_name", lambda: name)
+    monkeypatch.setattr(diagnosis, "states_are_sealed", lambda: "secure_xcom" in name)
+    section = {"kek_uri": URI, "store_uri": "gs://bucket", "instance": "prod"}
+    section |= {"uses_state_store": uses, "strict": strict}
+    check = doctor_airflow.state_store(load(section, None, None))
+    assert check.status == status
+    if status != "pass":
+        assert name in check.detail
+        assert "SecureStateStoreBackend" in check.fix
 
 
 @pytest.mark.parametrize(
@@ -733,6 +947,15 @@ def test_slow_and_broken_libraries_are_told(name, version, status):
     assert (name in check.fix) is (status != "pass")
 
 
+@pytest.mark.parametrize(("name", "fails"), [("pandas", True), ("polars", True), ("numpy", False)])
+def test_frames_without_what_they_travel_as_are_told(name, fails):
+    (check,) = doctor_libraries.checks({name: "2.0.0"}.get, "c")
+    assert (check.status == "warn") is fails
+    assert ("pip install pyarrow" in check.fix) is fails
+    (check,) = doctor_libraries.checks({name: "2.0.0", "pyarrow": "26.0.0"}.get, "c")
+    assert check.status == "pass"
+
+
 def test_checksums_without_their_c_part_are_told():
     (check,) = doctor_libraries.checks({}.get, "python")
     assert check.status == "warn"
@@ -749,11 +972,152 @@ def test_no_secret_is_shown(scene, tmp_path):
     key = base64.b64decode((on_a_laptop(tmp_path) and tmp_path / "kek").read_bytes().split()[1])
     encoded = {key.hex(), base64.b64encode(key).decode()}
     checks = [*examination.services(on_a_laptop(tmp_path), lambda: None, None), *scene.look()]
-    text = json.dumps(doctor.as_json(checks))
+    text = json.dumps(doctor.as_json(checks, ok=True))
     material = scene.kms._keys[KEY].material[1]
     encoded |= {material.hex(), base64.b64encode(material).decode()}
     assert not [secret for secret in encoded if secret in text]
     assert "Bearer" not in text
+
+
+def test_what_was_seen_is_told_though_other_policies_were_not(scene):
+    scene.projects.deny()
+    scene.kms.policies[RING][f"{USES}?"] = ["group:analysts@example.com"]
+    (check,) = named(scene.look(), "key.iam")
+    assert check.status == "unseen"
+    assert f"group:analysts@example.com ({USES} on the key ring, under a cond" in check.detail
+    assert f"serviceAccount:worker@example.com ({USES} on the key)" in check.detail
+    assert scene.projects.asked[-1] == (
+        "/v3/projects/test-project:getIamPolicy",
+        {"options": {"requestedPolicyVersion": 3}},
+    )
+
+
+@pytest.mark.parametrize(
+    ("level", "required", "status"),
+    [
+        ("SOFTWARE", "software", "pass"),
+        ("SOFTWARE", "external", "fail"),
+        ("HSM", "hsm", "pass"),
+        ("HSM", "software", "fail"),
+        ("HSM", "any", "pass"),
+        ("EXTERNAL_VPC", "hsm", "fail"),
+        ("EXTERNAL_VPC", "external", "warn"),
+    ],
+)
+def test_a_key_has_the_protection_level_that_is_required(level, required, status, scene):
+    scene.kms.describe_key(protection_level=level)
+    trust(scene, require_protection_level=required)
+    (check,) = named(scene.look(), "key.protection_level")
+    assert check.status == status
+
+
+@pytest.mark.parametrize(
+    ("said", "when"),
+    [
+        ({}, "7 days after it is deleted"),
+        ({"softDeletePolicy": {"retentionDurationSeconds": "0"}}, "as soon as it is deleted"),
+        (
+            {
+                "versioning": {"enabled": True},
+                "lifecycle": {
+                    "rule": [
+                        {
+                            "action": {"type": "Delete"},
+                            "condition": {"daysSinceNoncurrentTime": 3, "isLive": False},
+                        }
+                    ]
+                },
+            },
+            "10 days after it is deleted",
+        ),
+    ],
+)
+def test_when_a_deleted_state_is_gone_is_one_verdict(said, when, scene):
+    scene.say(**said)
+    (check,) = named(scene.look(), "erasure")
+    assert check.status == "pass"
+    assert "An XCom ends with its row" in check.detail
+    assert when in check.detail
+
+
+@pytest.mark.parametrize(
+    ("machine", "library", "status"),
+    [("1", False, "warn"), ("1", True, "pass"), ("0", False, "pass"), (None, False, "pass")],
+)
+def test_the_cryptographic_module_is_named(machine, library, status, tmp_path):
+    if machine is not None:
+        (tmp_path / "fips").write_text(f"{machine}\n")
+    check = crypto.module(tmp_path / "fips", in_fips_mode=library)
+    assert (check.name, check.status) == ("crypto.module", status)
+    assert "OpenSSL" in check.detail
+    assert "outside of the machine's FIPS provider" in check.detail
+    assert f"FIPS mode {'on' if library else 'off'}" in check.detail
+    assert crypto.module().status in ("pass", "warn")
+
+
+def test_the_regulated_profile_wants_checks_passed_and_made():
+    unseen = doctor_check.unseen("key.iam", "lacks it", "Grant it.")
+    slow = doctor_check.warned("libraries", "is slow", "Upgrade.")
+    rotated = doctor_check.passed("key.rotation", "every 90 days")
+    found = {check.name: check for check in profile.regulated([slow, WARNED, unseen, rotated])}
+    assert found["libraries"].status == "warn"
+    assert found["instance"] == replace(WARNED, status="fail")
+    assert found["key.iam"] == replace(unseen, status="fail")
+    assert found["key.rotation"].status == "pass"
+    assert set(found) == {*doctor_check.REGULATED, "libraries"}
+    assert found["residency"].status == "fail"
+    assert "not looked at" in found["residency"].detail
+
+
+def test_a_deployment_in_which_all_is_well_is_regulated(scene):
+    made = scene.look()
+    checks = [*profile.regulated(made)]
+    failed = {check.name for check in checks if check.status == "fail"}
+    # Those are looked at in Airflow.
+    assert failed == IN_AIRFLOW & set(doctor_check.REGULATED)
+
+
+@pytest.mark.parametrize(
+    ("status", "fail_on", "code"),
+    [
+        ("pass", "warn", 0),
+        *(("warn", "fail", 0), ("warn", "warn", 1)),
+        *(("unseen", "fail", 0), ("unseen", "warn", 1)),
+        *(("fail", "fail", 1), ("fail", "warn", 1)),
+    ],
+)
+def test_what_makes_the_exit_status(status, fail_on, code, monkeypatch, capsys):
+    check = Check("airflow", status, "so it is", "")
+    assert run(monkeypatch, [check], "--json", "--fail-on", fail_on) == code
+    told = json.loads(capsys.readouterr().out)
+    assert (told["ok"], told["checks"][0]["status"]) == (code == 0, status)
+
+
+def test_what_was_not_looked_at_is_counted_by_itself(monkeypatch, capsys):
+    check = doctor_check.unseen("key.iam", "lacks it", "Grant it.")
+    assert run(monkeypatch, [PASSED, check]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[1] == "unseen  key.iam: lacks it"
+    assert shown[-1] == "OK: 1 passed, 0 to know of, 1 not looked at, 0 failed"
+
+
+def test_a_report_is_a_new_file_with_its_digest(monkeypatch, capsys, tmp_path):
+    path = tmp_path / "report.json"
+    assert run(monkeypatch, [PASSED, WARNED], "--report", str(path), "--fail-on", "warn") == 1
+    done = subprocess.run(["sha256sum", "--check", "report.json.sha256"], cwd=tmp_path, check=False)
+    assert done.returncode == 0
+    told = json.loads(path.read_text())
+    assert told["ok"] is False
+    assert told["version"] == secure_xcom.__version__
+    assert dt.datetime.fromisoformat(told["time"]).tzinfo is not None
+    assert [check["name"] for check in told["checks"]] == ["airflow", "instance"]
+    path.write_text(path.read_text().replace("warn", "pass"))
+    done = subprocess.run(["sha256sum", "--check", "report.json.sha256"], cwd=tmp_path, check=False)
+    assert done.returncode == 1
+    before = path.read_text()
+    assert run(monkeypatch, [PASSED], "--report", str(path)) == 2
+    assert path.read_text() == before
+    assert "Name a file that is not there yet" in capsys.readouterr().err
 
 
 def run(monkeypatch, checks, *arguments):
@@ -793,8 +1157,10 @@ def test_the_documents_list_each_check_and_show_what_json_is():
     section = section.partition("\n## ")[0]
     cells = re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)
     assert [name for cell in cells for name in re.findall(r"`([\w.]+)`", cell)] == list(NAMES)
+    starred = [cell for cell in cells if cell.endswith(" *")]
+    assert re.findall(r"`([\w.]+)`", " ".join(starred)) == list(REGULATED)
     (example,) = re.findall(r"^\{.*\}$", section, re.MULTILINE)
-    assert json.loads(example) == doctor.as_json([PASSED])
+    assert json.loads(example) == doctor.as_json([PASSED], ok=True)
 
 
 def test_a_person_reads_lines_of_the_width_and_can_copy_what_to_do():

@@ -798,6 +798,18 @@ def test_a_session_that_is_none_of_google_s_makes_its_requests_itself(
     assert asked == ["POST", "GET"]
 
 
+def test_a_download_that_was_refused_for_its_token_keeps_its_connection(
+    gcs_proxy: FaultProxy, bucket: str
+):
+    store = _store_with(Token(), gcs_proxy, bucket)
+    data, stored = _put(store, "collected")
+    before = gcs_proxy.connections()
+    gcs_proxy.fail("download", "status", code=401)
+    assert _get(store, stored) == data
+    assert len(gcs_proxy.seen("download")) == 2
+    assert gcs_proxy.connections() == before
+
+
 @WAYS
 def test_credentials_that_are_not_accepted(gcs_proxy: FaultProxy, bucket: str, way: str):
     store = _store_with(Token(), gcs_proxy, bucket)

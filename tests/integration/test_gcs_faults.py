@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from servers.fault_proxy import FaultProxy
+from support.observed import observed
 
 from secure_xcom.errors import StoreError, StoreUnavailable
 from secure_xcom.stores.gcs import retry
@@ -85,8 +86,10 @@ def _hasty(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("what", ["hang_up", "reset"])
 def test_a_connection_that_ends_before_a_word_is_made_again(scene: Scene, what: str):
     scene.proxy.fail("connection", what, times=4)
-    stored = scene.put("upload")
+    with observed() as seen:
+        stored = scene.put("upload")
     assert scene.proxy.connections() == 5
+    assert seen.counts == {"store_retries": 4}
     assert scene.held() == [SMALL]
     again = Gcs(scene.store.uri, make_client=scene.proxy.make_client)
     scene.proxy.fail("connection", what)

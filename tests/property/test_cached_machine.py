@@ -31,6 +31,8 @@ from secure_xcom.stores.protocol import Damaged, Stored
 NAMES = st.sampled_from(["a/1", "a/2", "b/1", "b/2"])
 #: Of sizes of which a few, but not all, find room together.
 DATA = st.sampled_from([0, 1, 12, 13, 25]).flatmap(lambda n: st.binary(min_size=n, max_size=n))
+#: A folder in memory, where there is one: the store syncs its files, and this is about the cache.
+MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - `mkdtemp` makes its own
 
 
 class Reads(Directory):
@@ -50,7 +52,7 @@ class CachedMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.root = Path(tempfile.mkdtemp())
+        self.root = Path(tempfile.mkdtemp(dir=MEMORY))
 
     def teardown(self) -> None:
         shutil.rmtree(self.root)

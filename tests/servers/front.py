@@ -42,6 +42,8 @@ class Front:
         self.environment = {
             "grpc_proxy": f"http://127.0.0.1:{self._proxy.server_address[1]}",
             "no_grpc_proxy": "localhost,127.0.0.1",
+            # What is asked by HTTPS finds nobody here, and does not get out.
+            "https_proxy": f"http://127.0.0.1:{self._proxy.server_address[1]}",
             "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": str(roots),
             "GOOGLE_APPLICATION_CREDENTIALS": str(account),
         }

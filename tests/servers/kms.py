@@ -37,7 +37,7 @@ from google.cloud.kms_v1.services.key_management_service.transports import (
     KeyManagementServiceGrpcTransport,
 )
 from google.cloud.kms_v1.types import resources, service
-from google.iam.v1 import iam_policy_pb2
+from google.iam.v1 import iam_policy_pb2, policy_pb2
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -134,6 +134,7 @@ class Key:
                 "algorithm": shown.algorithm,
             },
             rotation_period=dt.timedelta(days=days) if days else None,
+            destroy_scheduled_duration=dt.timedelta(hours=self.said.get("destroy_hours", 720)),
         )
 
 
@@ -154,6 +155,8 @@ class KmsServer:
         self._lock = threading.RLock()
         self._keys: dict[str, Key] = {}
         self._denied: set[str] = set()
+        #: IAM policies by the resource's name: roles, and who has each; `role?` has a condition.
+        self.policies: dict[str, dict[str, list[str]]] = {}
 
     def __enter__(self) -> Self:
         self._grpc = grpc.server(
@@ -198,7 +201,7 @@ class KmsServer:
 
     def describe_key(self, name: str = KEY, **said: object) -> None:
         """Have the key say of itself what it is not: purpose, algorithm, protection_level,
-        rotation_days, has_primary."""
+        rotation_days, destroy_hours, has_primary."""
         with self._lock:
             self._keys[name].said |= said
 
@@ -287,6 +290,25 @@ class KmsServer:
             permissions=[name for name in asked if name not in self._denied]
         )
 
+    def _policy(self, request: iam_policy_pb2.GetIamPolicyRequest) -> policy_pb2.Policy:
+        kind = "cryptoKeys" if "/cryptoKeys/" in request.resource else "keyRings"
+        if (permission := f"cloudkms.{kind}.getIamPolicy") in self._denied:
+            raise Refused(grpc.StatusCode.PERMISSION_DENIED, f"Permission '{permission}' denied.")
+        roles = self.policies.get(request.resource, {})
+        # The service leaves bindings with conditions out where they were not asked for.
+        shown = {r: m for r, m in roles.items() if not r.endswith("?") or _asks_conditions(request)}
+        return policy_pb2.Policy(
+            version=request.options.requested_policy_version,
+            bindings=[
+                policy_pb2.Binding(
+                    role=role.removesuffix("?"),
+                    members=members,
+                    condition={"expression": "true"} if role.endswith("?") else None,
+                )
+                for role, members in shown.items()
+            ],
+        )
+
     def _check(self, data: bytes, sent_crc32c: int | None, field: str) -> bool:
         """As the service does: too long or damaged is an error; verified says a sum was sent."""
         if len(data) > LIMIT_BYTES:
@@ -342,10 +364,16 @@ class KmsServer:
             iam_policy_pb2.TestIamPermissionsRequest.FromString,
             iam_policy_pb2.TestIamPermissionsResponse.SerializeToString,
         )
+        policy = self.traffic.handler(
+            "GetIamPolicy",
+            self._guarded("GetIamPolicy", self._policy),
+            iam_policy_pb2.GetIamPolicyRequest.FromString,
+            policy_pb2.Policy.SerializeToString,
+        )
         return [
             grpc.method_handlers_generic_handler("google.cloud.kms.v1.KeyManagementService", kms),
             grpc.method_handlers_generic_handler(
-                "google.iam.v1.IAMPolicy", {"TestIamPermissions": iam}
+                "google.iam.v1.IAMPolicy", {"TestIamPermissions": iam, "GetIamPolicy": policy}
             ),
         ]
 
@@ -365,6 +393,10 @@ class KmsServer:
                 return serve(request)
 
         return guarded
+
+
+def _asks_conditions(request: iam_policy_pb2.GetIamPolicyRequest) -> bool:
+    return request.options.requested_policy_version >= 3
 
 
 def _serialize(answer: object) -> bytes:

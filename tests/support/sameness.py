@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import decimal
 import math
 from collections.abc import Mapping
 
 
-def difference(left, right, path="$"):  # noqa: PLR0911 - one for each kind of value
+def difference(left, right, path="$"):  # noqa: C901, PLR0911 - one for each kind
     """Say where two values differ; None if they do not."""
     if type(left) is not type(right):
         return f"{path}: {type(left)} and {type(right)}"
@@ -19,6 +20,12 @@ def difference(left, right, path="$"):  # noqa: PLR0911 - one for each kind of v
         both_nan = math.isnan(left) and math.isnan(right)
         same = both_nan or (left == right and math.copysign(1, left) == math.copysign(1, right))
         return None if same else f"{path}: {left!r} and {right!r}"
+    if isinstance(left, complex):
+        return difference([left.real, left.imag], [right.real, right.imag], path)
+    if isinstance(left, collections.deque):
+        if left.maxlen != right.maxlen:
+            return f"{path}: {left.maxlen} and {right.maxlen} at most"
+        return _sequences(left, right, path)
     if isinstance(left, decimal.Decimal):  # digits count, and one is not a number
         left, right = left.as_tuple(), right.as_tuple()
     if isinstance(left, (list, tuple)):
@@ -60,6 +67,8 @@ def _numpy(left, right, path):
     if same and left.dtype.kind in "fc":
         # Not a number is equal to itself here; the sign of a zero counts.
         same = left.tobytes("A") == right.tobytes("A") or left.tobytes() == right.tobytes()
+    elif same and left.dtype == object:
+        same = _sequences(left.ravel().tolist(), right.ravel().tolist(), path) is None
     elif same and left.dtype.names:
         same = bool((left == right).all())  # what lies between fields is nobody's
     elif same:
@@ -80,7 +89,13 @@ def _pandas(left, right, path):
             return f"{path}: {left.freq} and {right.freq}"
         return _dtypes(left, right, path)
     if not isinstance(left, (pd.DataFrame, pd.Series)):
-        return None if left is right or left == right else f"{path}: {left!r} and {right!r}"
+        if left is right:
+            return None
+        same = left == right and all(
+            repr(getattr(left, name, None)) == repr(getattr(right, name, None))
+            for name in ("unit", "tzinfo", "fold")
+        )
+        return None if same else f"{path}: {left!r} and {right!r}"
     found = difference(left.attrs, right.attrs, f"{path}.attrs") or difference(
         left.index, right.index, f"{path}.index"
     )

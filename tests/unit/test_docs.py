@@ -120,7 +120,10 @@ def test_every_error_that_is_named_exists(path):
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_setting_that_is_named_exists(path):
-    text = path.read_text()
+    # What is to be wrong is left out.
+    text = re.sub(
+        r"\n### Names and the Variable as a whole\n.*?\n#", "", path.read_text(), flags=re.DOTALL
+    )
     sure = re.findall(rf"\b{SECTION}-([a-z_]+)=", text)
     sure += [n.lower() for n in re.findall(rf"AIRFLOW__{SECTION.upper()}__([A-Z_]+)", text)]
     assert set(sure) <= ROWS.keys()
@@ -211,6 +214,54 @@ def test_the_query_names_fields_and_values_that_there_are():
     inline = re.findall(r"`jsonPayload\.(\w+)=", AUDIT)
     assert inline
     assert set(inline) <= set(audit_fields())
+
+
+def told():
+    """Every name of a counter or a timer that the package can tell."""
+    modules = [path.read_text() for path in (ROOT / "secure_xcom").rglob("*.py")]
+    found = [
+        name
+        for text in modules
+        for name in re.findall(r"telemetry\.(count|step)\(\s*\"([^\"]+)", text)
+    ]
+    counters = {name for kind, name in found if kind == "count"}
+    timers = {name for kind, name in found if kind == "step"}
+    operations = {*typing.get_args(audit.Operation)} - {"mask"}
+    for operation in operations:
+        counters |= {f"{operation}.ok"}
+        counters |= {f"{operation}.{outcome}.<Error>" for outcome in ("failed", "refused")}
+    counters |= {"seal.bytes", "open.bytes", "seal.inline", "seal.offloaded"}
+    return counters, {f"{timer}.duration" for timer in timers | operations}
+
+
+METRICS = page("docs/operations.md").partition("\n## Metrics\n")[2].partition("\n## Traces\n")[0]
+ALERTS = METRICS.partition("\n### Alerts\n")[2]
+
+
+def test_operations_lists_every_metric_and_no_other():
+    listed = re.findall(r"`secure_xcom\.([\w.<>]+)`", METRICS)
+    counters, timers = told()
+    assert len(counters) > 10
+    assert len(timers) > 5
+    assert set(listed) == counters | timers
+    assert len(listed) == len(set(listed))
+    # More characters than these, with its prefix, Airflow 2 gives to no meter of OpenTelemetry.
+    longest = max(ERRORS, key=len)
+    names = [f"airflow.secure_xcom.{name}".replace("<Error>", longest) for name in listed]
+    assert max(map(len, names)) <= 63
+
+
+def test_each_alert_asks_for_a_metric_that_there_is():
+    counters, timers = told()
+    there = {name for name in counters | timers if "<Error>" not in name}
+    for name in counters - there:
+        there |= {name.replace("<Error>", error) for error in ERRORS}
+    exported = {f"airflow_secure_xcom_{name.replace('.', '_')}" for name in there}
+    # In a table, what is to stand between alternatives has a backslash before it.
+    patterns = re.findall(r"airflow_secure_xcom_(?:\([\w|]+\)|[\w.*])+", ALERTS.replace("\\|", "|"))
+    assert len(patterns) > 5
+    for pattern in patterns:
+        assert any(re.fullmatch(pattern, name) for name in exported), pattern
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))

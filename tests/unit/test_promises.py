@@ -44,6 +44,24 @@ def test_each_promise_names_a_test_that_exists(section, row):
     assert found[2] in tests
 
 
+CONTROLS = (ROOT / "docs" / "controls.md").read_text()
+
+
+def test_the_controls_name_tests_and_checks_that_exist():
+    named = re.findall(r"`(tests/\S+\.py)::(test_\w+)`", CONTROLS)
+    assert len(named) > 20
+    for path, name in named:
+        tree = ast.parse((ROOT / path).read_text())
+        assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, name
+    operations = (ROOT / "docs" / "operations.md").read_text()
+    checks = set(re.findall(r"^\| (`[a-z_.`, ]+`) \|", operations, re.MULTILINE))
+    known = {name for cell in checks for name in re.findall(r"`([a-z_.]+)`", cell)}
+    asked = re.findall(r"checks? ((?:`[a-z_.]+`(?:, )?)+)", CONTROLS)
+    used = {name for names in asked for name in re.findall(r"`([a-z_.]+)`", names)}
+    assert len(used) > 8
+    assert used <= known
+
+
 def test_the_tables_are_there():
     assert [len(rows(section)) >= 5 for section in SECTIONS] == [True] * len(SECTIONS)
 

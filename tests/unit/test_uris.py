@@ -120,7 +120,10 @@ def test_what_names_no_key(uri):
 @pytest.mark.parametrize(
     ("uri", "hint"),
     [
-        (f"gcp-kms://{KEY}/cryptoKeyVersions/3", "Leave the version out"),
+        (
+            f"gcp-kms://{KEY}/cryptoKeyVersions/3",
+            rf"Probably meant: gcp-kms://{KEY} \(without the v",
+        ),
         (f"gcp-kms://{KEY.replace('my-project', '123456789')}", "by its id, not by its number"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import struct
 from typing import TYPE_CHECKING
 
@@ -62,6 +63,10 @@ def _level(labels: int) -> bytes:
 
 def _serde(text: bytes, mark: str = "", lifted: list[object] | None = None) -> bytes:
     return document([text, mark, lifted or []])
+
+
+def _deque(*items: object) -> Ext:
+    return Ext(9, b"\x01" + pack([None, list(items)]))
 
 
 #: Name, comment, codec, encoded value.
@@ -160,6 +165,62 @@ _FAULTS: tuple[tuple[str, str, int, bytes], ...] = (
     ),
     ("plain-time-junk", "No time.", PLAIN, document(Ext(6, b"now\xff"))),
     # Section 2.
+    ("plain-small-empty", "A small value without a kind.", PLAIN, document(Ext(8, b""))),
+    ("plain-small-kind", "A small value of kind 7.", PLAIN, document(Ext(8, b"\x07"))),
+    ("plain-complex-short", "A complex of 8 bytes.", PLAIN, document(Ext(8, b"\x01" + bytes(8)))),
+    ("plain-clock-junk", "No time of day.", PLAIN, document(Ext(8, b"\x02noon"))),
+    ("plain-clock-other", "A time, spelled otherwise.", PLAIN, document(Ext(8, b"\x0209:30"))),
+    ("plain-missing-more", "A byte after NA.", PLAIN, document(Ext(8, b"\x03\0"))),
+    ("plain-pandas-unit", "Unit 4.", PLAIN, document(Ext(8, b"\x05\x04" + bytes(8)))),
+    ("plain-pandas-long", "A byte too much.", PLAIN, document(Ext(8, b"\x05\x03" + bytes(9)))),
+    ("plain-pandas-short", "A byte too few.", PLAIN, document(Ext(8, b"\x06\x03" + bytes(7)))),
+    (
+        "plain-pandas-not-a-time",
+        "The count that pandas takes for not-a-time.",
+        PLAIN,
+        document(Ext(8, b"\x06\x03\x80" + bytes(7))),
+    ),
+    (
+        "plain-pandas-zone",
+        "A time zone that is none.",
+        PLAIN,
+        document(Ext(8, b"\x06\x03" + bytes(8) + pack(["pandas", "Europe/Paris"]))),
+    ),
+    (
+        "plain-pandas-zone-more",
+        "A byte after the time zone.",
+        PLAIN,
+        document(Ext(8, b"\x06\x03" + bytes(8) + pack(["zoneinfo", "UTC"]) + b"\xc0")),
+    ),
+    ("plain-holder-empty", "A holder without a kind.", PLAIN, document(Ext(9, b""))),
+    ("plain-holder-kind", "A holder of kind 0.", PLAIN, document(Ext(9, b"\0" + pack([None, []])))),
+    ("plain-holder-more", "Two values.", PLAIN, document(Ext(9, b"\x01" + pack([None, []]) * 2))),
+    ("plain-deque-full", "Two of one.", PLAIN, document(Ext(9, b"\x01" + pack([1, [1, 2]])))),
+    ("plain-deque-length", "-1 of them.", PLAIN, document(Ext(9, b"\x01" + pack([-1, []])))),
+    (
+        "plain-holders-deep",
+        "Nine deques in each other.",
+        PLAIN,
+        document(functools.reduce(lambda held, _: _deque(held), range(8), _deque())),
+    ),
+    (
+        "plain-objects-short",
+        "Three elements of four.",
+        PLAIN,
+        document(Ext(9, b"\x02" + pack([[2, 2], False, [1, 2, 3]]))),
+    ),
+    (
+        "plain-objects-negative",
+        "Lengths whose product is right, and which are none.",
+        PLAIN,
+        document(Ext(9, b"\x02" + pack([[-1, -1], False, [1]]))),
+    ),
+    (
+        "plain-objects-claim",
+        "Lengths of 2^64, times none.",
+        PLAIN,
+        document(Ext(9, b"\x02" + pack([[2**64 - 1, 2**64 - 1, 0], False, []]))),
+    ),
     ("serde-no-list", "A text alone.", SERDE, document(b"1")),
     ("serde-two", "Two members.", SERDE, document([b"1", ""])),
     ("serde-text", "The text is not bin.", SERDE, document(["1", "", []])),

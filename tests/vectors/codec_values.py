@@ -195,6 +195,95 @@ _VALUES: tuple[tuple[str, str, int, bytes, str], ...] = (
         ),
     ),
     (
+        "plain-complex",
+        "Complex numbers.",
+        PLAIN,
+        document(
+            [Ext(8, b"\x01" + struct.pack(">dd", *parts)) for parts in ((1.5, -2), (0, -0.0))]
+        ),
+        "[complex(1.5, -2.0), complex(0.0, -0.0)]",
+    ),
+    (
+        "plain-clock",
+        "Times of day, one at an offset.",
+        PLAIN,
+        document([Ext(8, b"\x0209:30:00.000001"), Ext(8, b"\x0223:59:59-03:30")]),
+        (
+            "[datetime.time(9, 30, 0, 1), datetime.time(23, 59, 59, 0, "
+            "datetime.timezone(-datetime.timedelta(hours=3, minutes=30)))]"
+        ),
+    ),
+    (
+        "plain-pandas-missing",
+        "What pandas has for missing values.",
+        PLAIN,
+        document({"na": Ext(8, b"\x03"), "nat": Ext(8, b"\x04")}),
+        "{'na': pandas.NA, 'nat': pandas.NaT}",
+    ),
+    (
+        "plain-pandas-times",
+        "Durations and times of pandas, of several units, without a zone and in zones.",
+        PLAIN,
+        document(
+            [
+                Ext(8, b"\x05\x03" + struct.pack(">q", -1)),
+                Ext(8, b"\x05\x00" + struct.pack(">q", 90)),
+                Ext(8, b"\x06\x02" + struct.pack(">q", 1)),
+                Ext(8, b"\x06\x03" + struct.pack(">q", 0) + pack(["zoneinfo", "Europe/Paris"])),
+                Ext(8, b"\x06\x01" + struct.pack(">q", 0) + pack(["datetime", -3_600_000_000])),
+            ]
+        ),
+        (
+            "[pandas.Timedelta(numpy.timedelta64(-1, 'ns')), "
+            "pandas.Timedelta(numpy.timedelta64(90, 's')), "
+            "pandas.Timestamp(numpy.datetime64(1, 'us')), "
+            "pandas.Timestamp(numpy.datetime64(0, 'ns')).tz_localize('UTC')"
+            ".tz_convert(zoneinfo.ZoneInfo('Europe/Paris')), "
+            "pandas.Timestamp(numpy.datetime64(0, 'ms')).tz_localize('UTC')"
+            ".tz_convert(datetime.timezone(datetime.timedelta(hours=-1)))]"
+        ),
+    ),
+    (
+        "plain-deque",
+        "A deque with a bound and one without, which holds a part and another deque.",
+        PLAIN,
+        document(
+            [
+                Ext(9, b"\x01" + pack([3, ["a", b"b"]])),
+                Ext(
+                    9, b"\x01" + pack([None, [part(NUMPY, ARRAY), Ext(9, b"\x01" + pack([0, []]))]])
+                ),
+            ],
+            ARRAY,
+        ),
+        (
+            "[collections.deque(['a', b'b'], 3), collections.deque("
+            "[numpy.array([0, 1, 2, 3, 4, 5], '<i2'), collections.deque([], 0)])]"
+        ),
+    ),
+    (
+        "plain-objects",
+        "An array of objects, of two rows of three.",
+        PLAIN,
+        document(Ext(9, b"\x02" + pack([[2, 3], False, [1, "a", None, 2.5, [1], Ext(2, b"x")]]))),
+        ("numpy.fromiter([1, 'a', None, 2.5, [1], bytearray(b'x')], object, 6).reshape((2, 3))"),
+    ),
+    (
+        "plain-objects-by-columns",
+        "An array of objects that lies by columns, and one of no dimension.",
+        PLAIN,
+        document(
+            [
+                Ext(9, b"\x02" + pack([[2, 2], True, ["a", "b", "c", "d"]])),
+                Ext(9, b"\x02" + pack([[], False, ["a"]])),
+            ]
+        ),
+        (
+            "[numpy.array([['a', 'b'], ['c', 'd']], dtype=object, order='F'), "
+            "numpy.array('a', dtype=object)]"
+        ),
+    ),
+    (
         "plain-parts",
         "An array and a table in a dict.",
         PLAIN,

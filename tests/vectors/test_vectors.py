@@ -94,7 +94,10 @@ def spelled(value):
     """What a vector's `value` stands for."""
     names = {
         name: importlib.import_module(name)
-        for name in ("datetime", "functools", "numpy", "pandas", "pathlib", "polars", "pyarrow")
+        for name in (
+            *("collections", "datetime", "functools", "numpy", "pandas", "pathlib", "polars"),
+            *("pyarrow", "zoneinfo"),
+        )
         if name in value
     }
     return eval(value, names | {"with_attributes": with_attributes})  # noqa: S307 - our own file

@@ -11,12 +11,12 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from secure_xcom import audit, forks, signals
-from secure_xcom.airflow import metrics
 from secure_xcom.airflow.masking import maskers
-from secure_xcom.airflow.masking.index import MOST_CHARACTERS, MOST_TEXTS, Index, spellings
+from secure_xcom.airflow.masking.descriptors import Diverted
+from secure_xcom.airflow.masking.index import MOST_CHARACTERS, MOST_TEXTS, Index, replaced
 from secure_xcom.airflow.masking.leaves import leaves
 from secure_xcom.airflow.masking.running import (
     Owner,
@@ -24,7 +24,6 @@ from secure_xcom.airflow.masking.running import (
     is_over,
     is_same,
     owner,
-    supervisor,
 )
 from secure_xcom.errors import ConfigError
 from secure_xcom.model import Coordinate, Expected, Payload
@@ -39,9 +38,6 @@ log = logging.getLogger("secure_xcom")
 
 #: Encoded values that wait for a line to be logged hold no more memory than this.
 _MOST_WAITING_BYTES = 64 << 20
-#: What a supervisor of Airflow 3 is told at most, for programs that write to the task's output by
-#: themselves, and of shorter values alone: it makes its expression anew for each text.
-_TOLD_TEXTS, _TOLD_BYTES = 64, 8192
 #: A line is withheld if it has to wait longer than this for the index.
 _WAIT_SECONDS = 60
 
@@ -57,14 +53,17 @@ class _Pulled:
         self._waiting: list[tuple[Payload, Where]] = []
         self._waiting_bytes = 0
         self._is_building = False
-        self._unsaid: tuple[Where, str] | None = None
-        self._told: set[str] = set()
+        self._unsaid: tuple[Where, str, str] | None = None
         self.lock = threading.RLock()
-        self.attached = maskers.Attached(self)
+        self._attached = maskers.Attached(self)
+        #: One for each process that a fork has gone through and that pulled.
+        self._diverted: list[Diverted] = []
+        self._is_diverted = True
 
     def keep(self, payload: Payload, where: Where) -> None:
         """Keep an encoded value for the first line that is logged."""
         with self.lock:
+            self._divert(where)
             self._waiting.append((payload, where))
             self._waiting_bytes += payload.raw_bytes
             # Where reads may have to be refused, what there is has to be known at once.
@@ -73,16 +72,11 @@ class _Pulled:
             ):
                 self._build()
         self._say()
-        if payload.raw_bytes <= _TOLD_BYTES and (to := supervisor()) is not None:
-            try:
-                self._tell(to, _contents(payload))
-            except Exception as error:  # all that Python writes is masked without it
-                if signals.is_callers(error):
-                    raise
 
     def add(self, values: Iterable[object], where: Where) -> None:
         """Take the texts of values that are not encoded."""
         with self.lock:
+            self._divert(where)
             self._add(values, where)
         self._say()
 
@@ -91,6 +85,9 @@ class _Pulled:
         if is_over(self.owner):
             _forget(self)
             return []
+        return self._spans(line)
+
+    def _spans(self, line: str) -> list[tuple[int, int]]:
         if self._waiting:
             # Whoever builds may wait for a handler that this thread holds.
             if not self.lock.acquire(timeout=_WAIT_SECONDS):
@@ -106,11 +103,48 @@ class _Pulled:
 
     def withholds(self) -> bool:
         """Whether lines are withheld: under `strict`, once more was pulled than can be masked."""
+        return self._withholds() and not is_over(self.owner)
+
+    def _withholds(self) -> bool:
         if not self.is_strict:
             return False
         if self._waiting:
-            self.spans("")
-        return not self.is_complete and not is_over(self.owner)
+            self._spans("")
+        return not self.is_complete
+
+    def detach(self) -> None:
+        """Put back what was changed for this owner; what it wrote last is masked still."""
+        while self._diverted:
+            self._diverted.pop().restore()
+        self._attached.detach()
+
+    def _divert(self, where: Where) -> None:
+        """Have what is written past Python's streams masked, too."""
+        if not self._is_diverted or (self._diverted and self._diverted[-1].is_ours):
+            return
+        try:
+            diverted = Diverted(self._masked_output)
+        except OSError as error:
+            if self.is_strict:
+                raise ConfigError(
+                    "strict is on, and what programs and C code write to a task's output cannot be "
+                    f"masked on this system ({type(error).__name__}). Nothing is read. Run tasks "
+                    "on Linux, where memfd_create is allowed."
+                ) from error
+            self._is_diverted = False
+            self._unsaid = (
+                where,
+                f"what programs and C code write themselves cannot be ({type(error).__name__})",
+                "It stands in clear there. With strict = true nothing is read on such a system.",
+            )
+        else:
+            self._diverted.append(diverted)
+            self._attached.written = diverted.deliver
+
+    def _masked_output(self, text: str) -> str:
+        if self._withholds():
+            return maskers.withheld(text)
+        return replaced(text, self._spans(text), maskers.HIDDEN)
 
     def start_child(self) -> None:
         """After a fork, in the child: a thread that held the lock, or built, is not there."""
@@ -159,17 +193,8 @@ class _Pulled:
     def _exceeded(self, where: Where, why: str) -> None:
         if self.is_complete:
             self.is_complete = False
-            self._unsaid = where, why
-
-    def _say(self) -> None:
-        """Say once that not all is masked; not under the lock, for a handler has one, too."""
-        said, self._unsaid = self._unsaid, None
-        if said is None:
-            return
-        where, why = said
-        with maskers.speaking():
-            log.warning(
-                "Pulled values are masked in part only: %s. %s",
+            self._unsaid = (
+                where,
                 why,
                 "strict is on, so from here on the lines of this task's log and output are "
                 "withheld, and *** stands for each."
@@ -177,18 +202,16 @@ class _Pulled:
                 else "What is logged of them from here on may stand in clear. Pull less in one "
                 "task, or log nothing of it; with strict = true such lines are withheld.",
             )
+
+    def _say(self) -> None:
+        """Say once that not all is masked; not under the lock, for a handler has one, too."""
+        said, self._unsaid = self._unsaid, None
+        if said is None:
+            return
+        where, why, comes_of_it = said
+        with maskers.speaking():
+            log.warning("Pulled values are masked in part only: %s. %s", why, comes_of_it)
             audit.exceeded(where)
-        metrics.count("masking_exceeded")
-
-    def _tell(self, to: Any, value: object) -> None:  # noqa: ANN401 - a class of Airflow 3
-        found = dict.fromkeys(text for leaf in leaves([value]) for text in spellings(leaf))
-        left = _TOLD_TEXTS - len(self._told)
-        texts: list[Any] = [text for text in found if text not in self._told][:left]
-        if texts:
-            from airflow.sdk.execution_time.comms import MaskSecret  # noqa: PLC0415 - Airflow 3
-
-            to.send(MaskSecret(value=texts))
-            self._told.update(texts)
 
 
 def _contents(payload: Payload) -> object:
@@ -271,7 +294,7 @@ def _forget(pulled: _Pulled) -> None:
     """Let go of what an owner pulled, and put back what was changed for it."""
     if _Process.pulled is pulled:
         _Process.pulled = None
-    pulled.attached.detach()
+    pulled.detach()
 
 
 def forget() -> None:

@@ -7,6 +7,7 @@ Keys of mappings are names, and not values; so are names of columns. Labels of r
 from __future__ import annotations
 
 import dataclasses
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from decimal import Decimal
@@ -50,7 +51,7 @@ def _inside(element: object) -> Iterable[object] | None:  # noqa: PLR0911 - one 
         if _OF_AIRFLOW.isdisjoint(element):
             return element.values()
         return [value for key, value in element.items() if key not in _OF_AIRFLOW]
-    if isinstance(element, list | tuple | set | frozenset):
+    if isinstance(element, list | tuple | set | frozenset | deque):
         return element
     if isinstance(element, UUID | PurePath):
         return (str(element),)

@@ -62,6 +62,8 @@ class Attached:
 
     def __init__(self, texts: Texts) -> None:
         self._texts = texts
+        #: Called when something was written to a stream.
+        self.written: Callable[[], None] = lambda: None
         self._undo: list[Callable[[], None]] = []
         for masker in _maskers():
             self._attach(masker)
@@ -86,7 +88,7 @@ class Attached:
         """Hide the texts that stand in a line, or all of it where lines are withheld."""
         if _speaking.now or not line:
             return line
-        return _withheld(line) if self._texts.withholds() else self.hide(line)
+        return withheld(line) if self._texts.withholds() else self.hide(line)
 
     def _attach(self, masker: Any) -> None:
         stock = type(masker)
@@ -216,6 +218,7 @@ class Attached:
 
         def masked(text: str) -> int:
             write(self.hide_line(text))
+            self.written()
             return len(text)
 
         def undo() -> None:
@@ -284,10 +287,14 @@ def _hide_in_event(logger: Any, _method: str, event: Any) -> Any:
 
 
 def _is_ours(name: str) -> bool:
-    return name == _OURS or name.startswith(f"{_OURS}.")
+    # The trial's DAGs play the part of users'.
+    return name == _OURS or (
+        name.startswith(f"{_OURS}.") and not name.startswith(f"{_OURS}.trial.")
+    )
 
 
-def _withheld(text: str) -> str:
+def withheld(text: str) -> str:
+    """Give lines of which each that is not empty is hidden."""
     lines = text.splitlines(keepends=True)
     return "".join(
         line if not line.strip() else HIDDEN + line[len(line.rstrip("\r\n")) :] for line in lines

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import threading
 from enum import Enum
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from secure_xcom.airflow import versions
 
@@ -88,13 +88,6 @@ def is_over(known: Owner) -> bool:
         return comms is not known if comms is not None else not _runs_in_process()
     task = _current_task()
     return task != known if task is not None else not _runs_in_process()
-
-
-def supervisor() -> Any:  # noqa: ANN401 - a class of Airflow 3
-    """Give what a task of Airflow 3 writes its output to, in a process of its own; else None."""
-    if versions.is_airflow_3() and (_RUNNER, "main") in _main_stack():
-        return versions.supervisor_comms()
-    return None
 
 
 def _is_in_process(comms: object) -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from secure_xcom.airflow import diagnosis
 from secure_xcom.airflow.backend import DOTTED_NAME
+from secure_xcom.airflow.states import DOTTED_NAME as STATE_STORE
 from secure_xcom.cli.doctor.check import Check, failed, passed, refused, warned
 from secure_xcom.errors import SecureXComError
 
@@ -113,7 +114,17 @@ def masking(settings: Settings) -> Check:
         works = diagnosis.masker_works()
     except Exception as error:  # noqa: BLE001 - Airflow's internals, of whatever version
         return _masker_broken(_shown(error))
-    return passed("masking", "Airflow's masker hides what is pulled") if works else _masker_broken()
+    if not works:
+        return _masker_broken()
+    if why := diagnosis.why_output_is_not_masked():
+        return (failed if settings.strict else warned)(
+            "masking",
+            "Airflow's masker hides what is pulled, but what programs and C code write to a task's "
+            f"output cannot be masked here ({why})"
+            + (", and strict refuses to read anything." if settings.strict else "."),
+            "Run tasks on Linux, where memfd_create is allowed.",
+        )
+    return passed("masking", "Airflow's masker hides what is pulled")
 
 
 def _masker_broken(why: str = "it shows what it was given") -> Check:
@@ -122,6 +133,30 @@ def _masker_broken(why: str = "it shows what it was given") -> Check:
         f"Airflow's masker cannot be used ({why}): what a task logs of pulled values stands in "
         "clear.",
         "Use a version of Airflow that this version of secure_xcom supports.",
+    )
+
+
+def state_store(settings: Settings) -> Check:
+    """Whether the states of tasks and assets are sealed, where this Airflow has any."""
+    name = diagnosis.state_store_name()
+    if name is None:
+        return passed("state_store", "this Airflow has no state store; there is one from 3.3 on")
+    fix = f"Set [workers] state_store_backend to {STATE_STORE}."
+    try:
+        is_sealed = diagnosis.states_are_sealed()
+    except Exception as error:  # noqa: BLE001 - whatever somebody's module raises
+        detail = f"[workers] state_store_backend is {name}, which cannot be imported"
+        return failed("state_store", f"{detail} ({_shown(error)}).", fix)
+    if is_sealed:
+        return passed("state_store", f"[workers] state_store_backend is {name}")
+    if not settings.uses_state_store:
+        refused = ", and strict refuses to write any in clear" if settings.strict else ""
+        return passed("state_store", f"uses_state_store is false{refused}")
+    return (failed if settings.strict else warned)(
+        "state_store",
+        f"[workers] state_store_backend is {name or 'not set'}: what tasks keep as states of tasks "
+        "and assets is not sealed.",
+        f"{fix} If no task keeps any, set uses_state_store to false.",
     )
 
 

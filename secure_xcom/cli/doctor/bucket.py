@@ -6,10 +6,13 @@ https://cloud.google.com/storage/docs/json_api/v1/buckets has their names and me
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from secure_xcom.cli.doctor.check import Check, failed, passed, warned
 from secure_xcom.uris import GCS, BucketPrefix, KekPlace, KmsKey, parse_kek
+
+if TYPE_CHECKING:
+    from secure_xcom.settings import Settings
 
 Bucket: TypeAlias = Mapping[str, Any]
 
@@ -32,18 +35,18 @@ _NOT_LIVE = frozenset(("daysSinceNoncurrentTime", "noncurrentTimeBefore", "numNe
 
 
 def checks(
-    place: BucketPrefix, bucket: Bucket, kek_uri: str, retention_days: int | None
+    place: BucketPrefix, bucket: Bucket, settings: Settings, retention_days: int | None
 ) -> Iterator[Check]:
     """Look at a bucket's settings.
 
     Args:
         place: of the store.
         bucket: its bucket's resource, as the JSON API shows it.
-        kek_uri: the key that writes use.
+        settings: with the key that writes use, and where it and the bucket may be.
         retention_days: how long rows live in the database; None if nobody has said it.
     """
     update = f"gcloud storage buckets update {GCS}{place.bucket}"
-    kek = parse_kek(kek_uri)
+    kek = parse_kek(settings.kek_uri)
     yield _location(bucket, kek)
     yield _uniform_access(bucket, update)
     yield _public_access(bucket, update)
@@ -52,6 +55,9 @@ def checks(
     yield _soft_delete(bucket, update)
     yield _versioning(bucket, update)
     yield _lifecycle(bucket, place.object_name(""), retention_days)
+    if settings.allowed_locations:
+        yield _residency(bucket, settings)
+    yield _erasure(bucket, place.object_name(""))
 
 
 def _location(bucket: Bucket, kek: KekPlace) -> Check:
@@ -205,6 +211,64 @@ def _lifecycle(bucket: Bucket, prefix: str, retention_days: int | None) -> Check
         "backend stays in the bucket for ever.",
         f"Add a rule with an age above {lives} days (docs/operations.md#retention).",
     )
+
+
+def _residency(bucket: Bucket, settings: Settings) -> Check:
+    name = "residency"
+    places = {"the bucket": str(bucket.get("location", "")).lower()}
+    for uri in (settings.kek_uri, *settings.trusted_keks):
+        kek = parse_kek(uri)
+        if isinstance(kek, KmsKey):
+            places[f"the key {kek.key}"] = kek.location
+    allowed = settings.allowed_locations
+    said = ", ".join(f"{what} in {where or 'an unknown place'}" for what, where in places.items())
+    outside = [what for what, where in places.items() if where not in allowed]
+    if outside:
+        return failed(
+            name,
+            f"Not in {', '.join(allowed)} (allowed_locations): {' and '.join(outside)}. Seen: "
+            f"{said}.",
+            "Create it in an allowed location (docs/operations.md#another-key), or add its "
+            "location to allowed_locations.",
+        )
+    return passed(name, f"{said}; the database's location is not seen from here")
+
+
+def _erasure(bucket: Bucket, prefix: str) -> Check:
+    """When a deleted value cannot be read any more, by all of the bucket's settings at once."""
+    name = "erasure"
+    xcoms = "An XCom ends with its row, and each copy of the row (docs/operations.md#erasure)."
+    seconds = int(bucket.get("softDeletePolicy", {}).get("retentionDurationSeconds", 0))
+    if bucket.get("versioning", {}).get("enabled") is True:
+        ages = [
+            int(rule["condition"]["daysSinceNoncurrentTime"])
+            for rule in bucket.get("lifecycle", {}).get("rule", ())
+            if rule.get("action", {}).get("type") == "Delete"
+            and rule.get("condition", {}).keys()
+            <= {"daysSinceNoncurrentTime", "matchesPrefix", "isLive"}
+            and "daysSinceNoncurrentTime" in rule["condition"]
+            and rule["condition"].get("isLive") is not True
+            and _covers(rule["condition"].get("matchesPrefix"), prefix)
+        ]
+        if not ages:
+            return warned(
+                name,
+                f"{xcoms} A deleted large state stays readable for ever, with the key: versioning "
+                "keeps it, and no lifecycle rule ends noncurrent versions.",
+                "Switch versioning off, or add a rule that deletes by daysSinceNoncurrentTime.",
+            )
+        seconds += min(ages) * _DAY_SECONDS
+    policy = bucket.get("retentionPolicy", {})
+    if policy:
+        return warned(
+            name,
+            f"{xcoms} A large state cannot be deleted before a retention policy has kept it for "
+            f"{_days(policy.get('retentionPeriod', 0))}; after that it stays readable for "
+            f"{_days(seconds)} more.",
+            "Take a bucket without a retention policy.",
+        )
+    when = f"{_days(seconds)} after it is deleted" if seconds else "as soon as it is deleted"
+    return passed(name, f"{xcoms} A large state cannot be read any more {when}.")
 
 
 def _is_about(condition: Mapping[str, Any], prefix: str) -> bool:

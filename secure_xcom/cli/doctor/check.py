@@ -6,54 +6,73 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Literal, TypeAlias, TypeVar
+from typing import Literal, NamedTuple, TypeAlias, TypeVar
 
 from secure_xcom.errors import KeyUnavailable, SecureXComError, StoreUnavailable
 
-Status: TypeAlias = Literal["pass", "warn", "fail"]
+#: `unseen`: nobody could look, so that it is neither well nor known not to be.
+Status: TypeAlias = Literal["pass", "warn", "unseen", "fail"]
 T = TypeVar("T")
 
-#: Every name that a check can have, in the order of the report. They are stable.
-NAMES = (
-    "airflow",
-    "libraries",
-    "backend",
-    "variables",
-    "settings",
-    "instance",
-    "unsealed_reads",
-    "legacy_reads",
-    "clear_keys",
-    "policy",
-    "rendered_fields",
-    "masking",
-    "strict",
-    "credentials",
-    "key.kind",
-    "key.round_trip",
-    "key.permissions",
-    "key.metadata",
-    "key.purpose",
-    "key.algorithm",
-    "key.protection_level",
-    "key.rotation",
-    "key.primary_version",
-    "trusted_keks",
-    "store.kind",
-    "store.round_trip",
-    "store.folder",
-    "store.metadata",
-    "store.location",
-    "store.uniform_access",
-    "store.public_access",
-    "store.encryption",
-    "store.retention_policy",
-    "store.soft_delete",
-    "store.versioning",
-    "store.lifecycle",
-    "trusted_stores",
-    "clock",
+
+class Declared(NamedTuple):
+    """A check that can be made; its name is stable."""
+
+    name: str
+    #: Whether the profile `regulated` wants it passed, and not only not failed.
+    regulated: bool = False
+
+
+#: Every check, in the order of the report.
+DECLARED = (
+    Declared("airflow"),
+    Declared("libraries"),
+    Declared("crypto.module"),
+    Declared("backend"),
+    Declared("variables"),
+    Declared("settings"),
+    Declared("instance", regulated=True),
+    Declared("unsealed_reads", regulated=True),
+    Declared("legacy_reads", regulated=True),
+    Declared("clear_keys", regulated=True),
+    Declared("policy", regulated=True),
+    Declared("rendered_fields", regulated=True),
+    Declared("masking", regulated=True),
+    Declared("state_store", regulated=True),
+    Declared("strict", regulated=True),
+    Declared("credentials"),
+    Declared("key.kind", regulated=True),
+    Declared("key.round_trip"),
+    Declared("key.permissions"),
+    Declared("key.metadata", regulated=True),
+    Declared("key.purpose"),
+    Declared("key.algorithm"),
+    Declared("key.protection_level", regulated=True),
+    Declared("key.rotation", regulated=True),
+    Declared("key.destroy_duration", regulated=True),
+    Declared("key.primary_version"),
+    Declared("key.iam", regulated=True),
+    Declared("key.audit_logs", regulated=True),
+    Declared("trusted_keks"),
+    Declared("store.kind", regulated=True),
+    Declared("store.round_trip"),
+    Declared("store.folder"),
+    Declared("store.metadata", regulated=True),
+    Declared("store.location", regulated=True),
+    Declared("store.uniform_access", regulated=True),
+    Declared("store.public_access", regulated=True),
+    Declared("store.encryption", regulated=True),
+    Declared("store.retention_policy", regulated=True),
+    Declared("store.soft_delete", regulated=True),
+    Declared("store.versioning", regulated=True),
+    Declared("store.lifecycle", regulated=True),
+    Declared("residency", regulated=True),
+    Declared("erasure", regulated=True),
+    Declared("trusted_stores"),
+    Declared("clock"),
 )
+NAMES = tuple(one.name for one in DECLARED)
+REGULATED = tuple(one.name for one in DECLARED if one.regulated)
 
 #: How long one probe may take whatever hangs: longer than the clients' own patience, so that their
 #: errors, which say more, come first.
@@ -80,6 +99,11 @@ def warned(name: str, detail: str, fix: str) -> Check:
     return Check(name, "warn", detail, fix)
 
 
+def unseen(name: str, detail: str, fix: str) -> Check:
+    """It could not be looked at, because a permission is missing or a service did not answer."""
+    return Check(name, "unseen", detail, fix)
+
+
 def failed(name: str, detail: str, fix: str) -> Check:
     """Values are not sealed, cannot be read, or can be lost."""
     return Check(name, "fail", detail, fix)
@@ -88,7 +112,7 @@ def failed(name: str, detail: str, fix: str) -> Check:
 def refused(name: str, error: SecureXComError) -> Check:
     """What a worker would run into; the message says what to do."""
     page = f"docs/errors.md#{type(error).__name__.lower()}"
-    return failed(name, f"{type(error).__name__}: {error}", f"As the message says; see {page}.")
+    return failed(name, f"{type(error).__name__}: {error}", f"See {page}.")
 
 
 def within(act: Callable[[], T]) -> T:

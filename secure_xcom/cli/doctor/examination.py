@@ -13,11 +13,12 @@ from contextlib import redirect_stdout
 from typing import TYPE_CHECKING
 
 from secure_xcom.airflow import configuration, diagnosis
-from secure_xcom.cli.doctor import airflow, key, libraries, store
+from secure_xcom.airflow.backend import DOTTED_NAME
+from secure_xcom.cli.doctor import airflow, credentials, crypto, key, libraries, store
 from secure_xcom.cli.doctor import settings as settings_checks
-from secure_xcom.cli.doctor.check import Check, failed, passed, refused
+from secure_xcom.cli.doctor.check import Check, failed, refused
 from secure_xcom.errors import ConfigError
-from secure_xcom.settings import load
+from secure_xcom.settings import check as check_settings
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
@@ -54,19 +55,28 @@ def _checks(retention_days: int | None) -> Iterator[Check]:
         return
     yield airflow.version(found)
     yield from libraries.checks()
-    yield airflow.backend()
+    yield crypto.module()
+    backend = airflow.backend()
+    yield backend
+    if backend.status == "fail":
+        # Otherwise Airflow 3 could not look up Variables, and would say that they are at fault.
+        diagnosis.use_backend(DOTTED_NAME)
     yield from airflow.safely("variables", airflow.variables)
     try:
         texts = configuration.texts()
-        settings = load(*texts)
+        settings, faults = check_settings(*texts)
     except ConfigError as error:
         yield refused("settings", error)
+        return
+    if settings is None:
+        yield from settings_checks.wrong(faults)
         return
     yield from settings_checks.checks(settings, settings_checks.sources(texts))
     measures = [
         *airflow.safely("policy", lambda: airflow.policy(settings)),
         *airflow.safely("rendered_fields", airflow.rendered_fields),
         *airflow.safely("masking", lambda: airflow.masking(settings)),
+        *airflow.safely("state_store", lambda: airflow.state_store(settings)),
     ]
     yield from measures
     yield settings_checks.strict(
@@ -81,24 +91,16 @@ def services(
     retention_days: int | None,
 ) -> Iterator[Check]:
     """Look at the keys and the stores of checked settings."""
-    credentials = None
-    try:
-        credentials = credentials_of()
-    except ConfigError as error:
-        yield refused("credentials", error)
+    found = credentials.look(settings, credentials_of)
+    yield found.check
+    if found.check.status == "fail":
         return
-    yield passed(
-        "credentials",
-        f"of the connection {settings.gcp_conn_id}"
-        if settings.gcp_conn_id
-        else "application default credentials, where Google Cloud is called",
-    )
     try:
-        yield from key.checks(settings.kek_uri, credentials, settings.kms_deadline_seconds)
+        yield from key.checks(settings, found)
         for uri in settings.trusted_keks:
-            yield key.trusted(uri, credentials, settings.kms_deadline_seconds)
-        yield from store.checks(settings, credentials, retention_days)
+            yield key.trusted(uri, found.given, settings.kms_deadline_seconds)
+        yield from store.checks(settings, found.given, retention_days)
         for uri in settings.trusted_stores:
-            yield store.trusted(uri, settings, credentials)
+            yield store.trusted(uri, settings, found.given)
     except ConfigError as error:
-        yield failed("settings", str(error), "As the message says.")
+        yield failed("settings", str(error), "See docs/settings.md.")

@@ -6,12 +6,14 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from secure_xcom.cli.doctor import access
 from secure_xcom.cli.doctor.check import (
     Check,
     failed,
     is_out_of_reach,
     passed,
     refused,
+    unseen,
     warned,
     within,
 )
@@ -26,21 +28,27 @@ from secure_xcom.keys import open_kek
 from secure_xcom.keys.cloud_kms.errors import DECRYPT, ENCRYPT, KeyOperation
 from secure_xcom.keys.cloud_kms.facts import VIEW, KeyFacts, facts, held_permissions
 from secure_xcom.keys.cloud_kms.kek import CloudKms
+from secure_xcom.uris import KmsKey, parse_kek
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
 
+    from secure_xcom.cli.doctor.credentials import InUse
     from secure_xcom.keys.protocol import Kek
+    from secure_xcom.settings import Settings
 
 #: What is bound to the data key of a round trip; no sealed value has it.
 _AAD = b"secure-xcom/doctor"
 #: The longest time between rotations that passes.
 _ROTATION_DAYS_MAX = 366
+#: The shortest time to restore a version that passes.
+_DESTROY_DAYS_MIN = 7
 
 
-def checks(uri: str, credentials: Credentials | None, deadline_seconds: float) -> Iterator[Check]:
+def checks(settings: Settings, in_use: InUse) -> Iterator[Check]:
     """Look at the key that writes use."""
-    kek = open_kek(uri, credentials=credentials, deadline_seconds=deadline_seconds)
+    uri = settings.kek_uri
+    kek = open_kek(uri, credentials=in_use.given, deadline_seconds=settings.kms_deadline_seconds)
     if not isinstance(kek, CloudKms):
         yield warned(
             "key.kind",
@@ -55,7 +63,10 @@ def checks(uri: str, credentials: Credentials | None, deadline_seconds: float) -
     yield check
     if reached:
         yield _permissions("key.permissions", kek, ENCRYPT, DECRYPT)
-        yield from _metadata(kek)
+        yield from _metadata(kek, settings.require_protection_level)
+        place = parse_kek(uri)
+        if isinstance(place, KmsKey) and in_use.resolved is not None:
+            yield from access.checks(kek, place, in_use.resolved)
 
 
 def trusted(uri: str, credentials: Credentials | None, deadline_seconds: float) -> Check:
@@ -102,7 +113,7 @@ def _permissions(name: str, kek: CloudKms, *operations: KeyOperation) -> Check:
     try:
         held = within(lambda: held_permissions(kek, wanted))
     except SecureXComError as error:
-        return warned(
+        return unseen(
             name,
             f"The permissions could not be asked for ({type(error).__name__}: {error})",
             "See whether key.round_trip passes; it needs both.",
@@ -118,27 +129,29 @@ def _permissions(name: str, kek: CloudKms, *operations: KeyOperation) -> Check:
     return passed(name, " and ".join(wanted))
 
 
-def _metadata(kek: CloudKms) -> Iterator[Check]:
+def _metadata(kek: CloudKms, required_level: str) -> Iterator[Check]:
     name = "key.metadata"
     try:
         key = within(lambda: facts(kek))
     except KeyAccessDenied:
-        yield warned(
+        yield unseen(
             name,
             f"The service account lacks {VIEW.permission}, which workers do not need: purpose, "
-            "algorithm, protection level, rotation and primary version were not looked at.",
+            "algorithm, protection level, rotation, destruction and primary version were not "
+            "looked at.",
             f"Run the command with an account that has it, or grant it: {_grant(kek, VIEW.role)}",
         )
     except KeyUnavailable as error:
         yield refused(name, error)
     except SecureXComError as error:
-        yield warned(name, f"The key could not be looked at: {error}", "See the message.")
+        yield unseen(name, f"The key could not be looked at: {error}", "See the message.")
     else:
         yield passed(name, "the key can be looked at")
         yield _purpose(key)
         yield _algorithm(key)
-        yield _protection_level(key)
+        yield _protection_level(key, required_level)
         yield _rotation(kek, key)
+        yield _destroy_duration(key)
         yield _primary_version(kek, key)
 
 
@@ -170,8 +183,16 @@ def _algorithm(key: KeyFacts) -> Check:
     )
 
 
-def _protection_level(key: KeyFacts) -> Check:
+def _protection_level(key: KeyFacts, required: str) -> Check:
     name = "key.protection_level"
+    if required != "any" and not key.protection_level.startswith(required.upper()):
+        return failed(
+            name,
+            f"The key's protection level is {key.protection_level}, and require_protection_level "
+            f"is {required}.",
+            "The level of a key cannot be changed: create one with --protection-level "
+            f"{required}, and set kek_uri (docs/operations.md#another-key).",
+        )
     if key.protection_level.startswith("EXTERNAL"):
         return warned(
             name,
@@ -192,6 +213,28 @@ def _rotation(kek: CloudKms, key: KeyFacts) -> Check:
         if key.rotation is None
         else f"The key is rotated every {key.rotation.days} days only.",
         f"gcloud kms keys update {kek.key_name} --rotation-period 90d --next-rotation-time TIME",
+    )
+
+
+def _destroy_duration(key: KeyFacts) -> Check:
+    name = "key.destroy_duration"
+    if key.destroy_after is not None and key.destroy_after.days >= _DESTROY_DAYS_MIN:
+        return passed(
+            name,
+            f"a version that is to be destroyed can be restored for {key.destroy_after.days} days; "
+            "so long, what it sealed is not erased",
+        )
+    found = (
+        "a time that the service does not say"
+        if key.destroy_after is None
+        else f"{key.destroy_after.total_seconds() / 3600:g} hours"
+    )
+    return warned(
+        name,
+        f"A version that is to be destroyed can be restored for {found}: a slip that nobody sees "
+        f"within {_DESTROY_DAYS_MIN} days loses every value that it sealed.",
+        "It is set when a key is created (gcloud kms keys create --destroy-scheduled-duration "
+        "30d): create one, and set kek_uri (docs/operations.md#another-key).",
     )
 
 
@@ -216,5 +259,5 @@ def _primary_version(kek: CloudKms, key: KeyFacts) -> Check:
 def _grant(kek: CloudKms, role: str) -> str:
     return (
         f"gcloud kms keys add-iam-policy-binding {kek.key_name} --role {role} "
-        "--member serviceAccount:ACCOUNT"
+        f"--member {kek.member()}"
     )

@@ -22,6 +22,8 @@ _LOWEST = {
 }
 #: https://github.com/googleapis/google-cloud-python/issues/15015, fixed by pull request 16579.
 _SLOW_API_CORE = ((2, 28, 0), (2, 30, 2))
+#: Libraries of frames, which travel as Arrow.
+_FRAMES = ("pandas", "polars")
 _SHOWN = (
     "apache-airflow",
     "cryptography",
@@ -67,6 +69,15 @@ def checks(
             "package when they are imported (importlib.metadata.packages_distributions), which in "
             "an Airflow environment takes seconds, in each task that calls the key or the bucket.",
             "pip install 'google-api-core>=2.30.3' (or <2.28)",
+        )
+    frames = [name for name in _FRAMES if find(name)]
+    if frames and not find("pyarrow"):
+        sound = False
+        yield warned(
+            "libraries",
+            f"{' and '.join(frames)} is installed, and pyarrow is not: a task that returns a "
+            "DataFrame fails, and so does one that pulls one.",
+            "pip install pyarrow (14.0.1 or later), in every Airflow component",
         )
     if crc32c != "c":
         sound = False

@@ -3,36 +3,41 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from secure_xcom.cli.doctor.check import Check, failed, passed, warned
-from secure_xcom.settings import BUCKET_VARIABLE, CLEAR_KEYS, SECTION, TABLE, VARIABLE
+from secure_xcom.settings import BUCKET_VARIABLE, CLEAR_KEYS, TABLE, VARIABLE
+from secure_xcom.settings.members import members
 from secure_xcom.settings.strict import contradictions
 
 if TYPE_CHECKING:
     from secure_xcom.airflow.configuration import SettingsTexts
-    from secure_xcom.settings import Settings
+    from secure_xcom.settings import Fault, Settings
 
 
-def sources(texts: SettingsTexts, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+def wrong(faults: Iterable[Fault]) -> Iterator[Check]:
+    """Report what is wrong with the settings, each by itself."""
+    for fault in faults:
+        yield failed(
+            "settings",
+            fault.found,
+            fault.advice or "Set it to what is allowed, or leave it out (docs/settings.md).",
+        )
+
+
+def sources(texts: SettingsTexts) -> dict[str, str]:
     """Where each setting comes from that has not its default, by name."""
-    members: object = {}
-    with suppress(ValueError):
-        members = json.loads(texts.variable or "{}")
     found = {}
+    held_by_variable, _ = members(texts.variable)
     for row in TABLE:
-        name = f"AIRFLOW__{SECTION.upper()}__{row.name.upper()}"
-        if isinstance(members, dict) and row.name in members:
-            found[row.name] = f"the Variable {VARIABLE}"
+        if row.name in held_by_variable:
+            found[row.name] = texts.origin(VARIABLE)
         elif row.name in texts.section:
-            # Airflow takes the environment's first, and a command or a secret for either.
-            found[row.name] = name if name in environment else f"airflow.cfg [{SECTION}]"
+            found[row.name] = texts.origin(row.name)
         elif row.name == "store_uri" and texts.bucket is not None:
-            found[row.name] = f"the Variable {BUCKET_VARIABLE}"
+            found[row.name] = texts.origin(BUCKET_VARIABLE)
     return found
 
 
@@ -66,7 +71,7 @@ def strict(settings: Settings, *, measures: bool) -> Check:
         return failed(
             "strict",
             "strict is on, and what it needs of Airflow is off: every push is refused.",
-            "See the checks policy, rendered_fields and masking.",
+            "See the checks policy, rendered_fields, masking and state_store.",
         )
     if settings.strict:
         return passed("strict", "strict is on: the regulated posture is enforced")

@@ -18,6 +18,7 @@ from secure_xcom.cli.doctor.check import (
     is_out_of_reach,
     passed,
     refused,
+    unseen,
     warned,
     within,
 )
@@ -76,7 +77,7 @@ def checks(
     check, reached = _round_trip(store)
     yield check
     if reached and isinstance(store, Gcs):
-        yield from _metadata(store, place, settings.kek_uri, retention_days)
+        yield from _metadata(store, place, settings, retention_days)
         yield from _clock(store)
 
 
@@ -182,28 +183,28 @@ def _folder(path: Path) -> Check:
 
 
 def _metadata(
-    store: Gcs, place: BucketPrefix, kek_uri: str, retention_days: int | None
+    store: Gcs, place: BucketPrefix, settings: Settings, retention_days: int | None
 ) -> Iterator[Check]:
     name = "store.metadata"
     try:
         resource = within(lambda: bucket_resource(store))
     except StoreAccessDenied:
-        yield warned(
+        yield unseen(
             name,
             f"The service account lacks {LOOK.permission}, which workers do not need: location, "
             "access, encryption, retention, soft delete, versioning and lifecycle of the bucket "
             "were not looked at.",
             "Run the command with an account that has it, or grant it: gcloud storage buckets "
             f"add-iam-policy-binding {GCS}{place.bucket} --role roles/storage.legacyBucketReader "
-            "--member serviceAccount:ACCOUNT",
+            f"--member {store.member()}",
         )
     except StoreUnavailable as error:
         yield refused(name, error)
     except SecureXComError as error:
-        yield warned(name, f"The bucket could not be looked at: {error}", "See the message.")
+        yield unseen(name, f"The bucket could not be looked at: {error}", "See the message.")
     else:
         yield passed(name, "the bucket can be looked at")
-        yield from bucket_checks.checks(place, resource, kek_uri, retention_days)
+        yield from bucket_checks.checks(place, resource, settings, retention_days)
 
 
 def _clock(store: Gcs) -> Iterator[Check]:
@@ -212,7 +213,7 @@ def _clock(store: Gcs) -> Iterator[Check]:
     try:
         theirs = within(lambda: server_time(store))
     except SecureXComError as error:
-        yield warned(name, f"The service's clock could not be asked: {error}", "See the message.")
+        yield unseen(name, f"The service's clock could not be asked: {error}", "See the message.")
         return
     if theirs is None:
         yield warned(

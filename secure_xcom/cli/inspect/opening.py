@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import getpass
 import json
-import logging
 import math
 import os
 import sys
@@ -15,6 +13,7 @@ from pathlib import Path
 from typing import cast
 
 from secure_xcom import audit
+from secure_xcom.cli.auditing import audited
 from secure_xcom.cli.inspect import stores
 from secure_xcom.cli.inspect.report import Report
 from secure_xcom.cli.inspect.subject import File, Object, Row
@@ -55,7 +54,7 @@ def open_(given: Row | Object | File, report: Report, output: Path | None) -> Re
     Raises:
         SecureXComError: any of the tree; nothing of the value was shown or written.
     """
-    with _audited(), _new_file(output) as file:
+    with audited("inspect"), _new_file(output) as file:
         with redirect_stdout(sys.stderr):
             opened = _written(_value(given, report))
         if file is not None:
@@ -143,29 +142,6 @@ def _is_json(value: object) -> bool:
     if type(value) is float:
         return math.isfinite(value)
     return value is None or type(value) in (str, int, bool)
-
-
-@contextmanager
-def _audited() -> Iterator[None]:
-    """Have the audit log on standard error, with the name of who asks."""
-    try:
-        user = getpass.getuser()
-    except (OSError, KeyError):
-        user = str(os.getuid())
-    handler = logging.StreamHandler(sys.stderr)
-    before = audit.logger.level, audit.logger.propagate, audit.logger.disabled
-    audit.logger.addHandler(handler)
-    # Airflow's own handler would write it to standard output as well.
-    audit.logger.setLevel(logging.INFO)
-    audit.logger.propagate = False
-    audit.logger.disabled = False
-    try:
-        with audit.acting(f"inspect:{user}"):
-            yield
-    finally:
-        audit.logger.removeHandler(handler)
-        audit.logger.setLevel(before[0])
-        audit.logger.propagate, audit.logger.disabled = before[1:]
 
 
 @contextmanager

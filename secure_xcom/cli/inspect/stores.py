@@ -51,7 +51,7 @@ def settings(*, with_key: bool) -> Settings:
     }
     if not with_key:
         section.setdefault("kek_uri", NO_KEK)
-    return load(section, None, None)
+    return load(section, None, None, lambda name: f"{_PREFIX}{name.upper()}")
 
 
 def credentials(of: Settings) -> Credentials | None:

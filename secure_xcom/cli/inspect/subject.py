@@ -19,6 +19,7 @@ from secure_xcom.errors import ConfigError, FormatError
 from secure_xcom.format.body import BODY_HEADER_BYTES
 from secure_xcom.format.envelope import MAGIC, PREAMBLE_BYTES_MAX
 from secure_xcom.format.reference import claimed, is_tagged
+from secure_xcom.lifecycle.content import STATE_REFERENCE
 from secure_xcom.uris import FILE, GCS, LEGACY, scheme
 
 #: A longer row is not looked at; `threshold_bytes` keeps such values out of rows.
@@ -26,8 +27,6 @@ ROW_BYTES_MAX = 1 << 24
 _BLOCK_BYTES = 1 << 20
 #: How often the server may have encoded a row as JSON again.
 _WRAPPED_MAX = 2
-#: What Airflow puts around a reference of a state store's backend, in the database.
-STATE_REFERENCE = "__airflow_state_ref__"
 #: How PostgreSQL's tools show a column of bytes that begins with a brace.
 _HEXADECIMAL = "\\x7b"
 
@@ -70,6 +69,12 @@ def given(argument: str) -> Row | Object | File:
         ConfigError: it is a file that cannot be read, or nothing that can be looked at.
         FormatError: it is too long, or says twice what a row says once.
     """
+    if not argument.strip():
+        raise ConfigError(
+            "There is nothing to look at: the argument is empty, perhaps because a variable of "
+            "the shell is not set. Name a file, an object (gs://… or file:///…), or give the row "
+            "itself as JSON; with - it is read from standard input."
+        )
     if argument == "-":
         return _row("standard input", _bounded(sys.stdin.buffer, "Standard input"))
     if scheme(argument) in (GCS, FILE):

@@ -104,7 +104,10 @@ def is_no_answer(error: Exception) -> bool:
 
 
 def translate(  # noqa: PLR0911 - one for each origin
-    error: BaseException, operation: KeyOperation, key_name: str
+    error: BaseException,
+    operation: KeyOperation,
+    key_name: str,
+    member: str = google_errors.NO_MEMBER,
 ) -> SecureXComError:
     """The error of this package that stands for `error`; to be raised from it."""
     if isinstance(error, ImportError):
@@ -125,12 +128,12 @@ def translate(  # noqa: PLR0911 - one for each origin
         return KeyUnavailable(
             f"Cloud KMS was asked to {operation.phrase} {key_name}: {error} The key service, or "
             "where the worker's credentials come from, is out of reach or too slow. Check the way "
-            "to cloudkms.googleapis.com and https://status.cloud.google.com, then clear the task."
+            "to cloudkms.googleapis.com and https://status.cloud.google.com, then try again."
         )
     if isinstance(error, exceptions.RetryError) and isinstance(error.cause, Exception):
-        return translate(error.cause, operation, key_name)
+        return translate(error.cause, operation, key_name, member)
     if isinstance(error, exceptions.GoogleAPICallError):
-        return _call_error(error, operation, key_name)
+        return _call_error(error, operation, key_name, member)
     if isinstance(error, GoogleAuthError):
         return _of_credentials(error, operation, key_name)
     return KeyServiceError(
@@ -140,7 +143,7 @@ def translate(  # noqa: PLR0911 - one for each origin
 
 
 def _call_error(  # noqa: PLR0911 - one for each meaning
-    error: exceptions.GoogleAPICallError, operation: KeyOperation, key_name: str
+    error: exceptions.GoogleAPICallError, operation: KeyOperation, key_name: str, member: str
 ) -> SecureXComError:
     from google.api_core import exceptions  # noqa: PLC0415
 
@@ -153,7 +156,7 @@ def _call_error(  # noqa: PLR0911 - one for each meaning
             f"{failed}: the worker's service account lacks {operation.permission}. "
             f"Grant it {operation.role} on the key, or both directions at once: "
             f"gcloud kms keys add-iam-policy-binding {key_name} "
-            "--role roles/cloudkms.cryptoKeyEncrypterDecrypter --member serviceAccount:ACCOUNT "
+            f"--role roles/cloudkms.cryptoKeyEncrypterDecrypter --member {member} "
             f"(a grant takes up to seven minutes). {said}"
         )
     if isinstance(error, exceptions.Unauthorized):
@@ -182,8 +185,8 @@ def _call_error(  # noqa: PLR0911 - one for each meaning
     if is_transient(error):
         return KeyUnavailable(
             f"{failed}: the service is out of reach or failing, also after retries. Check the "
-            "way to cloudkms.googleapis.com and https://status.cloud.google.com, then clear the "
-            f"task. {said}"
+            "way to cloudkms.googleapis.com and https://status.cloud.google.com, then try again. "
+            f"{said}"
         )
     return KeyServiceError(f"{failed} ({type(error).__name__}). {said}")
 

@@ -35,6 +35,8 @@ class KeyFacts:
     primary_state: str
     #: None: the key is not rotated by itself.
     rotation: timedelta | None
+    #: How long a version that is to be destroyed can be restored; None where it is not said.
+    destroy_after: timedelta | None
 
 
 def facts(kek: CloudKms) -> KeyFacts:
@@ -56,6 +58,7 @@ def facts(kek: CloudKms) -> KeyFacts:
             primary_state=key.primary.state.name if key.primary.name else "",
             # Declared as the message that travels; a period that is not set comes as none or zero.
             rotation=cast("timedelta | None", key.rotation_period) or None,
+            destroy_after=cast("timedelta | None", key.destroy_scheduled_duration) or None,
         )
 
     return kek.call(VIEW, get)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import google_crc32c
 
-from secure_xcom import forks, threads
+from secure_xcom import forks, google_errors, telemetry, threads
 from secure_xcom.errors import AuthenticationError, ConfigError, KeyServiceError
 from secure_xcom.format.envelope import DATA_KEY_BYTES
 from secure_xcom.keys.cloud_kms import ahead
@@ -240,9 +240,16 @@ class CloudKms:
             if time.monotonic() + pause_seconds >= deadline or not may_retry(error):
                 # An attempt that the deadline has cut short says less than the last answer did.
                 told = answered or error
-                raise translate(told, operation, self._key_name) from told
+                raise translate(told, operation, self._key_name, self.member()) from told
+            telemetry.count("kms_retries")
             _log.info("Cloud KMS: %s; trying again with %s", type(error).__name__, self._key_name)
             threads.pause(pause_seconds)
+
+    def member(self) -> str:
+        """Who calls, as IAM names it, as far as the credentials say it; nobody is asked."""
+        # The transport looks for application default credentials, and has no public name for them.
+        found = getattr(getattr(self._client, "transport", None), "_credentials", None)
+        return google_errors.member(found or self._credentials)
 
     def _attempt_in_thread(
         self, attempt: Callable[[KeyManagementServiceClient, float], _Answer], deadline: float

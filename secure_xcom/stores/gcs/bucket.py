@@ -14,19 +14,21 @@ import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
+from datetime import datetime
 from functools import partial
 from http import HTTPStatus
 from itertools import chain
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from urllib.parse import quote, urlencode
 
+from secure_xcom import google_errors
 from secure_xcom.errors import SecureXComError
 from secure_xcom.model import Buffer
 from secure_xcom.stores.blocks import HeldBody, StreamedBody
 from secure_xcom.stores.gcs import errors as gcs_errors
 from secure_xcom.stores.gcs.errors import BucketOperation
 from secure_xcom.stores.gcs.retry import Doubtful, Retries
-from secure_xcom.stores.protocol import Stored
+from secure_xcom.stores.protocol import FORMAT_VERSION, Entry, Stored
 
 if TYPE_CHECKING:
     from requests import Response
@@ -36,9 +38,12 @@ if TYPE_CHECKING:
 #: What the service knows of an object: `generation`, `size`, `crc32c`, ….
 Resource: TypeAlias = Mapping[str, Any]
 
+_Listed = TypeVar("_Listed")
+
 CONTENT_TYPE = "application/vnd.secure-xcom.envelope"
 #: What is asked of the service about an object.
 _MEMBERS = "generation,size,crc32c"
+_LISTED_MEMBERS = "generation,timeCreated,metadata"
 _NUMBER = re.compile(r"[0-9]{1,20}", re.ASCII)
 _CRC32C = re.compile(r"(?:^|[,\s])crc32c=([A-Za-z0-9+/=]+)")
 
@@ -63,14 +68,17 @@ def calling(
         deadline_seconds: how long it goes on without real progress.
     """
     retries = Retries(deadline_seconds)
+    member = google_errors.NO_MEMBER
     try:
-        yield Bucket(connect(), name, retries)
+        connection = connect()
+        member = connection.member
+        yield Bucket(connection, name, retries)
     except SecureXComError:
         raise
     except Exception as error:
         if own := retries.own(error):
             raise own from own.__cause__
-        raise gcs_errors.translate(error, operation, what, retries.count) from error
+        raise gcs_errors.translate(error, operation, what, retries.count, member) from error
 
 
 class Bucket:
@@ -182,26 +190,35 @@ class Bucket:
 
     def objects(self, prefix: str) -> Iterator[tuple[str, Stored]]:
         """What the service knows of the objects whose names begin with `prefix`, by name."""
+        return self._listed(prefix, _MEMBERS, lambda item: (_name_of(item), stored_of(item)))
+
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        """What the service lists of the objects whose names begin with `prefix`, by name."""
+        return self._listed(prefix, _LISTED_MEMBERS, _entry_of)
+
+    def _listed(
+        self, prefix: str, members: str, of: Callable[[object], _Listed]
+    ) -> Iterator[_Listed]:
         query = {
             "prefix": prefix,
             "projection": "noAcl",
-            "fields": f"items(name,{_MEMBERS}),nextPageToken",
+            "fields": f"items(name,{members}),nextPageToken",
         }
         while True:
             path = f"{self._path}?{urlencode(query)}"
-            page, token = self.retries.attempt(partial(self._page, path))
+            page, token = self.retries.attempt(partial(self._page, path, of))
             yield from page
             if not token:
                 return
             query["pageToken"] = token
             self.retries.progressed()
 
-    def _page(self, path: str) -> tuple[list[tuple[str, Stored]], str]:
+    def _page(self, path: str, of: Callable[[object], _Listed]) -> tuple[list[_Listed], str]:
         listing = resource_of(self._ask("GET", path))
         items, token = listing.get("items", []), listing.get("nextPageToken", "")
         if not isinstance(items, list) or not isinstance(token, str):
             raise Doubtful("the answer does not list objects")
-        return [(_name_of(item), stored_of(item)) for item in items], token
+        return [of(item) for item in items], token
 
     def exists(self) -> bool:
         """Whether the bucket exists, as far as the caller may know."""
@@ -330,6 +347,20 @@ def _described(generation: str, length: str, crc32c: str) -> Stored:
     if not (_NUMBER.fullmatch(generation) and _NUMBER.fullmatch(length)) or len(checksum) != 4:  # noqa: PLR2004 - CRC-32
         raise Doubtful("the answer does not describe an object")
     return Stored(generation, int(length), int.from_bytes(checksum, "big"))
+
+
+def _entry_of(resource: object) -> Entry:
+    name = _name_of(resource)
+    try:
+        generation, created = (str(resource[name]) for name in ("generation", "timeCreated"))  # type: ignore[index]
+        metadata = resource.get("metadata") or {}  # type: ignore[attr-defined]
+        version = metadata.get(FORMAT_VERSION)
+        seconds = datetime.fromisoformat(created).timestamp()
+    except (LookupError, TypeError, ValueError, AttributeError):
+        raise Doubtful("the answer lacks what describes an object") from None
+    if not _NUMBER.fullmatch(generation):
+        raise Doubtful("the answer does not describe an object")
+    return Entry(name, generation, seconds, None if version is None else str(version))
 
 
 def _name_of(resource: object) -> str:

@@ -14,7 +14,7 @@ from http import HTTPStatus
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from secure_xcom import forks
+from secure_xcom import forks, google_errors
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
@@ -68,12 +68,19 @@ class Connection:
         # None of these has had a public name in any version since the first.
         self.http: Session = client._http  # noqa: SLF001
         connection = client._connection  # noqa: SLF001
+        self._credentials = client._credentials  # noqa: SLF001
         self.base_url = str(connection.get_api_base_url_for_mtls()).rstrip("/")
         pace(self.http, _CONNECTIONS)
         if tokens := getattr(self.http, "_auth_request_session", None):
             pace(tokens, _CONNECTIONS)
         _ask_environment_once(self.http, self.base_url)
+        self.http.hooks["response"].append(_read_refusal)
         self._authorize = _authorizer(self.http)
+
+    @property
+    def member(self) -> str:
+        """Who asks, as IAM names it, as far as the credentials say it."""
+        return google_errors.member(self._credentials)
 
     def get(self, url: str, headers: Mapping[str, str], timeout: tuple[float, float]) -> Response:
         """Ask for something with GET; the answer, its body unread, whatever its status.
@@ -92,7 +99,8 @@ class Connection:
             response = self._get(url, headers, timeout, self._authorize)
             if response.status_code != HTTPStatus.UNAUTHORIZED:
                 return response
-            response.close()
+            # Read, so that its connection can be used again.
+            _ = response.content
         return self.http.request(
             "GET", url, timeout=timeout, headers=headers, allow_redirects=False, stream=True
         )
@@ -135,6 +143,13 @@ def _authorizer(http: Session) -> Authorize | None:
         credentials.before_request(partial(ask, timeout=timeout), "GET", url, headers)
 
     return authorize
+
+
+def _read_refusal(response: Response, **_arguments: object) -> None:
+    # google-auth drops such an answer to ask again with a new token. Unread, it would take its
+    # connection with it, which stays open until the collector finds it.
+    if response.status_code == HTTPStatus.UNAUTHORIZED:
+        _ = response.content
 
 
 def _ask_environment_once(http: Session, url: str) -> None:

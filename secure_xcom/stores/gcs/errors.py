@@ -6,7 +6,6 @@ https://cloud.google.com/storage/docs/json_api/v1/status-codes says which status
 from __future__ import annotations
 
 import http.client
-import re
 import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -22,13 +21,11 @@ from secure_xcom.errors import (
 )
 from secure_xcom.signals import layers_of
 from secure_xcom.stores.gcs.retry import Doubtful, Failure, SessionGone, failure_of
+from secure_xcom.uris import bucket_of, without_addresses
 
 if TYPE_CHECKING:
     from google.api_core.exceptions import GoogleAPICallError
     from google.auth.exceptions import GoogleAuthError
-
-#: Addresses are left out of messages: that of an upload session is as good as a password.
-_ADDRESS = re.compile(r"(?:(?:GET|POST|PUT|DELETE) )?https?://\S+?(?=:? |$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +44,11 @@ DELETE = BucketOperation("delete", "storage.objects.delete")
 
 
 def translate(
-    error: BaseException, operation: BucketOperation, what: str, retries: int = 0
+    error: BaseException,
+    operation: BucketOperation,
+    what: str,
+    retries: int = 0,
+    member: str = google_errors.NO_MEMBER,
 ) -> SecureXComError:
     """The error of this package that stands for `error`; to be raised from it.
 
@@ -56,6 +57,7 @@ def translate(
         operation: what it was asked for.
         what: the object's URI.
         retries: how often it was asked again.
+        member: who asked, as IAM names it.
     """
     again = f", also after {retries} more {'try' if retries == 1 else 'tries'}" if retries else ""
     if isinstance(error, ImportError):
@@ -67,9 +69,9 @@ def translate(
     from google.auth.exceptions import GoogleAuthError  # noqa: PLC0415
 
     if isinstance(error, RetryError) and isinstance(error.cause, Exception):
-        return translate(error.cause, operation, what, retries)
+        return translate(error.cause, operation, what, retries, member)
     if isinstance(error, GoogleAPICallError):
-        return _of_call(error, operation, what, again)
+        return _of_call(error, operation, what, again, member)
     if isinstance(error, GoogleAuthError):
         return _of_credentials(error, operation, what, again)
     return _of_exchange(error, operation, what, again)
@@ -80,13 +82,13 @@ def _of_exchange(
 ) -> SecureXComError:
     if isinstance(error, SessionGone):
         return StoreError(
-            f"Cloud Storage did not {operation.verb} {what}: {error}{again}. Clear the task."
+            f"Cloud Storage did not {operation.verb} {what}: {error}{again}. Try again."
         )
     if isinstance(error, Doubtful):
         return StoreUnavailable(
             f"The attempt to {operation.verb} {what} ended in doubt{again}: {error}. Check what "
             "stands between this worker and storage.googleapis.com, such as a proxy that answers "
-            "in its place, then clear the task."
+            "in its place, then try again."
         )
     failed = f"The attempt to {operation.verb} {what} ended with a {type(error).__name__}{again}"
     if any(isinstance(layer, ssl.SSLCertVerificationError) for layer in layers_of(error)):
@@ -98,7 +100,7 @@ def _of_exchange(
     if failure_of(error) is Failure.TRANSIENT or isinstance(error, OSError):
         return StoreUnavailable(
             f"{failed}: Cloud Storage is out of reach. Check the way from this worker to "
-            "storage.googleapis.com (its cause is attached), then clear the task."
+            "storage.googleapis.com (its cause is attached), then try again."
         )
     return StoreError(f"{failed} (its cause is attached).")
 
@@ -138,7 +140,7 @@ def replaced(what: str) -> StoreError:
     """The rest of an object is gone: another one took its place in the middle of a read."""
     return StoreUnavailable(
         f"The object {what} was replaced while it was read, and reading it broke off, so the rest "
-        "of it is gone. Read it again, or clear the task."
+        "of it is gone. Read it again."
     )
 
 
@@ -154,15 +156,15 @@ def other_bytes(what: str, remedy: str) -> StoreError:
     """A write went through, and something else was written."""
     return StoreError(
         f"Cloud Storage holds other bytes under {what} than were sent (their length or CRC-32C "
-        f"differs). {remedy}; clear the task to write it again."
+        f"differs). {remedy}; then write it again."
     )
 
 
 def _of_call(
-    error: GoogleAPICallError, operation: BucketOperation, what: str, again: str
+    error: GoogleAPICallError, operation: BucketOperation, what: str, again: str, member: str
 ) -> SecureXComError:
     failed = f"Cloud Storage did not {operation.verb} {what}"
-    said = f"The service said: {_ADDRESS.sub('', str(error.message)).strip(': ')[:500]}"
+    said = f"The service said: {without_addresses(str(error.message)).strip(': ')[:500]}"
     if error.code == http.client.FORBIDDEN and _is_retained(error):
         return StoreError(
             f"{failed}: a retention policy of the bucket, or a hold on the object, keeps it as it "
@@ -170,13 +172,12 @@ def _of_call(
             f"{said}"
         )
     if error.code == http.client.FORBIDDEN:
-        bucket = what.removeprefix("gs://").split("/")[0]
         return StoreAccessDenied(
             f"{failed}: the worker's service account lacks {operation.permission}, or a policy "
             "of the bucket forbids it. Writing, replacing, reading and deleting take "
             "roles/storage.objectUser on the bucket: "
-            f"gcloud storage buckets add-iam-policy-binding gs://{bucket} "
-            "--role roles/storage.objectUser --member serviceAccount:ACCOUNT "
+            f"gcloud storage buckets add-iam-policy-binding gs://{bucket_of(what)} "
+            f"--role roles/storage.objectUser --member {member} "
             f"(a grant takes up to seven minutes). {said}"
         )
     if error.code == http.client.UNAUTHORIZED:
@@ -192,7 +193,7 @@ def _of_call(
     if failure_of(error) is Failure.TRANSIENT:
         return StoreUnavailable(
             f"{failed}: the service is out of reach or failing{again}. Check "
-            f"https://status.cloud.google.com, then clear the task. {said}"
+            f"https://status.cloud.google.com, then try again. {said}"
         )
     return StoreError(f"{failed} ({type(error).__name__}). {said}")
 

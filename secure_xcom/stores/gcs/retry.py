@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from enum import Enum
 from typing import TypeVar
 
-from secure_xcom import google_errors
+from secure_xcom import google_errors, telemetry
 from secure_xcom.signals import layers_of, raised_by_handler
 
 #: How long an attempt waits without progress to connect, and then to send; and for an answer, and
@@ -155,6 +155,7 @@ class Retries:
                 raise error
         if kind is Failure.FINAL or self._spent_seconds >= self._deadline_seconds:
             raise error
+        telemetry.count("store_retries")
         _log.info("Cloud Storage: %s; trying again", type(error).__name__)
         self.count += 1
         with self.spent():

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
+from email.utils import parsedate_to_datetime
 from itertools import chain
 from typing import TYPE_CHECKING, Any, cast
 
 from secure_xcom.errors import (
     ConfigError,
     FormatError,
+    StoreError,
 )
 from secure_xcom.model import Buffer
 from secure_xcom.stores.blocks import Checksummed, errors_of_source_first, parts
@@ -26,7 +29,7 @@ from secure_xcom.stores.gcs.errors import DELETE, LIST, READ, REPLACE, WRITE, Bu
 from secure_xcom.stores.gcs.retry import Failure, Retries, SessionGone
 from secure_xcom.stores.gcs.session import UploadSession
 from secure_xcom.stores.names import is_name
-from secure_xcom.stores.protocol import Stored
+from secure_xcom.stores.protocol import Entry, Stored
 from secure_xcom.text import crc32c_base64
 from secure_xcom.uris import BucketPrefix, parse_store
 
@@ -82,6 +85,10 @@ class Gcs:
     def uri(self) -> str:
         """The URI that the store was opened by."""
         return self._uri
+
+    def member(self) -> str:
+        """Who asks, as IAM names it, as far as the credentials say it; nobody is asked."""
+        return self._client.connection().member
 
     def create(
         self,
@@ -221,6 +228,31 @@ class Gcs:
         with self.bucket(LIST, folder) as bucket:
             for name, stored in bucket.objects(prefix):
                 yield name[len(prefix) - len(folder) :], stored
+
+    def entries(self, beginning: str) -> Iterator[Entry]:
+        """Yield what the service lists (`Store.entries`)."""
+        folder, _, rest = beginning.rpartition("/")
+        prefix = f"{self._object_name(folder)}/{self._checked(rest)}"
+        with self.bucket(LIST, beginning) as bucket:
+            for entry in bucket.entries(prefix):
+                yield replace(entry, name=entry.name[len(prefix) - len(beginning) :])
+
+    def now(self) -> float:
+        """The service's clock, as its answers tell it to the second (`Store.now`)."""
+        with self.bucket(LIST, "") as bucket:
+            date = bucket.date()
+        try:
+            return parsedate_to_datetime(date).timestamp()
+        except ValueError:
+            raise StoreError(
+                f"{self._uri} does not say what time it is: a proxy on the way may have taken the "
+                "header Date from its answer."
+            ) from None
+
+    def _checked(self, rest: str) -> str:
+        if rest:
+            self._object_name(rest)
+        return rest
 
     def _of(self, name: str) -> str:
         return f"{self._uri}/{name}"

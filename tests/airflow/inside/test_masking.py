@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import signal
+import subprocess
 import sys
 import threading
 from decimal import Decimal
@@ -18,7 +19,7 @@ from types import SimpleNamespace
 import pytest
 from conftest import VERSION, pull, push
 
-from secure_xcom import codecs
+from secure_xcom import codecs, telemetry
 from secure_xcom.airflow import masking, versions
 from secure_xcom.airflow.masking import index, maskers, running
 from secure_xcom.errors import ConfigError
@@ -32,13 +33,8 @@ CANARY = "canary-c0ffee-with-some-length"
 class Supervisor:
     """What a task of Airflow 3 talks to."""
 
-    def __init__(self):
-        self.told = []
-
     def send(self, message):
-        # Others ask for Variables, and mask what these hold.
-        if isinstance(getattr(message, "value", None), list):
-            self.told.append(message)
+        """Answer nothing: there is no Variable."""
 
 
 class InProcessComms(Supervisor):
@@ -72,17 +68,15 @@ def be_in(monkeypatch, *frames):
 
 @pytest.fixture
 def running_task(monkeypatch, masker):
-    """Be a process that runs a task; gives what its supervisor is told."""
+    """Be a process that runs a task."""
     if VERSION < (3, 0):
         from airflow.models import taskinstance  # noqa: PLC0415
 
         monkeypatch.setattr(taskinstance, "_CURRENT_CONTEXT", [{}])
         be_in(monkeypatch, ("airflow.cli.commands.task_command", "task_run"))
-        return []
-    supervisor = Supervisor()
-    talk_to(monkeypatch, supervisor)
+        return
+    talk_to(monkeypatch, Supervisor())
     be_in(monkeypatch, ("airflow.sdk.execution_time.task_runner", "main"))
-    return supervisor.told
 
 
 def redact(text):
@@ -218,7 +212,8 @@ class Customer:
 
 @pytest.mark.skipif(VERSION < (3, 0), reason="not taken by Airflow 2 without more ado")
 def test_nor_what_stands_in_objects(deployment, running_task, monkeypatch):
-    monkeypatch.setenv("AIRFLOW__CORE__ALLOWED_DESERIALIZATION_CLASSES", ".*")
+    serde = "airflow.sdk.serde" if VERSION >= (3, 2) else "airflow.serialization.serde"
+    monkeypatch.setattr(f"{serde}._match", lambda _: True)
     row = push([Customer(CANARY), {Decimal(1)}])
     with pytest.MonkeyPatch.context() as patch:
         # Its class is not even made: what is masked is what was encoded.
@@ -311,7 +306,6 @@ def test_what_is_too_short_or_a_name_is_left_alone(deployment, running_task, val
     pull(push(value))
     assert redact(f"{value!r}" if not isinstance(value, int) else "x") in (f"{value!r}", "x")
     assert len(masking._Process.pulled._index) == 0
-    assert running_task == []
 
 
 def test_texts_that_are_never_masked(deployment, running_task, configure):
@@ -330,8 +324,13 @@ def small_budget(monkeypatch):
 def counted(monkeypatch):
     """Collect the metrics that Airflow is told of."""
     names = []
-    monkeypatch.setattr(versions, "stats", lambda: SimpleNamespace(incr=names.append))
-    return names
+    stats = SimpleNamespace(
+        incr=lambda name, *_, **__: names.append(name), timing=lambda *_, **__: None
+    )
+    monkeypatch.setattr(versions, "has_metrics", lambda: True)
+    monkeypatch.setattr(versions, "stats", lambda: stats)
+    yield names
+    telemetry.observe(None)
 
 
 @pytest.mark.usefixtures("deployment", "running_task", "small_budget")
@@ -350,7 +349,7 @@ def test_beyond_the_budget_it_says_so(counted, caplog, captured):
     [line] = [r.getMessage() for r in caplog.records if r.name == "secure_xcom.audit"]
     line = json.loads(line)
     assert (line["operation"], line["outcome"], line["key"]) == ("mask", "exceeded", "k")
-    assert counted == ["secure_xcom.masking_exceeded"]
+    assert counted.count("secure_xcom.masking_exceeded") == 1
 
 
 def test_the_budget_has_characters_too(deployment, running_task, monkeypatch):
@@ -447,6 +446,26 @@ def test_objects_are_hidden_where_their_text_holds_a_value(deployment, running_t
     except ValueError:
         captured.log.exception("it failed")
     assert CANARY not in logging.Formatter().format(captured.last())
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("secure_xcom.keys.local", CANARY),
+        ("secure_xcom.trial.dags", "***"),
+        ("secure_xcoms", "***"),
+    ],
+)
+def test_what_the_package_says_itself_names_things(deployment, running_task, captured, name, shown):
+    pull(push(CANARY))
+    logger = logging.getLogger(name)
+    for handler in captured.log.handlers:
+        logger.addHandler(handler)
+    try:
+        logger.warning("of %s", CANARY)
+    finally:
+        logger.handlers.clear()
+    assert captured.last().getMessage() == f"of {shown}"
 
 
 def test_all_is_put_back_that_was_changed(deployment, running_task, masker, monkeypatch):
@@ -578,12 +597,10 @@ def test_a_triggerer_is_a_daemon(deployment, masker, monkeypatch):
     from airflow.jobs import triggerer_job_runner  # noqa: PLC0415
 
     assert triggerer_job_runner.TriggerCommsDecoder.__name__ == TriggerCommsDecoder.__name__
-    comms = TriggerCommsDecoder()
-    talk_to(monkeypatch, comms)
+    talk_to(monkeypatch, TriggerCommsDecoder())
     pull(push(CANARY))
     assert redact(CANARY) == "***"
     assert running.owner() is running.Whole.DAEMON
-    assert comms.told == []
 
 
 def test_under_strict_a_daemon_opens_no_more_than_it_masks(
@@ -619,24 +636,82 @@ def test_callbacks_after_the_task_are_of_the_task(deployment, masker, monkeypatc
     assert redact(CANARY) == "***"
 
 
-@pytest.mark.skipif(VERSION < (3, 0), reason="a task of Airflow 2 has no supervisor of this sort")
-def test_a_supervisor_is_told_of_the_first_texts(deployment, running_task):
-    pull(push(["x" * 9000]))
-    pull(push([f"text number {n}" for n in range(40)]))
-    pull(push([f"text number {n}" for n in range(100)]))
-    told = [text for message in running_task for text in message.value]
-    assert told == [f"text number {n}" for n in range(64)]
+def written(capfd):
+    """What was written to standard output, without what the logs of Airflow 2 add there."""
+    lines = capfd.readouterr().out.splitlines(keepends=True)
+    return "".join(line for line in lines if not line.startswith("[20"))
 
 
-@pytest.mark.skipif(VERSION < (3, 0), reason="a task of Airflow 2 has no supervisor of this sort")
-@pytest.mark.parametrize("frame", [None, ("airflow.dag_processing.processor", "_parse_file")])
-def test_a_supervisor_that_outlives_the_task_is_told_nothing(
-    deployment, running_task, monkeypatch, frame
-):
-    be_in(monkeypatch, *([frame] if frame else []))
+def test_what_is_written_past_streams_is_masked(deployment, running_task, capfd):
+    pull(push([f"text number {n}" for n in range(200)] + [CANARY]))
+    os.write(1, f"written {CANARY}\n".encode())
+    subprocess.run(["echo", "by a program:", CANARY], check=True)
+    masking.forget()
+    os.write(1, b"after it\n")
+    assert written(capfd) == "written ***\nby a program: ***\nafter it\n"
+
+
+@pytest.mark.usefixtures("deployment", "running_task", "small_budget", "strict")
+def test_under_strict_what_is_written_past_streams_is_withheld_then(capfd):
+    pull(push([f"text number {n}" for n in range(5)]))
+    os.write(1, b"text number 4\n\nand more\n")
+    masking.forget()
+    assert written(capfd) == "***\n\n***\n"
+
+
+def test_what_a_task_wrote_last_is_masked_when_it_is_over(deployment, masker, monkeypatch, capfd):
+    be_task(monkeypatch, "one")
     pull(push(CANARY))
-    assert redact(CANARY) == "***"
-    assert running_task == []
+    with masking._Process.pulled._diverted[0]._lock:  # so that nobody delivers it before
+        os.write(1, f"of one: {CANARY}\n".encode())
+        be_task(monkeypatch, "two")
+        redact("a line of two")
+    os.write(1, f"of two: {CANARY}\n".encode())
+    assert written(capfd) == f"of one: ***\nof two: {CANARY}\n"
+
+
+def be_without_memory(monkeypatch):
+    def memfd_create(*_):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "memfd_create", memfd_create)
+
+
+def test_where_it_cannot_be_masked_a_task_is_told_once(
+    deployment, running_task, monkeypatch, caplog, capfd
+):
+    be_without_memory(monkeypatch)
+    with caplog.at_level(logging.WARNING):
+        pull(push([CANARY]))
+        pull(push(["another text"]))
+        assert redact(f"{CANARY}, another text") == "***, ***"
+    [warning] = [r.getMessage() for r in caplog.records if r.name == "secure_xcom"]
+    assert "in part only" in warning
+    assert "PermissionError" in warning
+    [line] = [r.getMessage() for r in caplog.records if r.name == "secure_xcom.audit"]
+    assert (json.loads(line)["operation"], json.loads(line)["outcome"]) == ("mask", "exceeded")
+    os.write(1, b"as it is\n")
+    assert written(capfd) == "as it is\n"
+
+
+def test_and_under_strict_nothing_is_read(deployment, running_task, monkeypatch, strict):
+    be_without_memory(monkeypatch)
+    with pytest.raises(ConfigError, match="memfd_create"):
+        pull(push(CANARY))
+
+
+def test_a_forked_child_that_pulls_masks_what_it_writes(deployment, running_task, capfd):
+    pull(push(CANARY))
+    if os.fork() == 0:
+        try:
+            pull(push("text of the child"))
+            os.write(1, f"in the child: {CANARY}, text of the child\n".encode())
+            masking.forget()
+        finally:
+            os._exit(0)
+    os.wait()
+    masking.forget()
+    assert written(capfd) == "in the child: ***, ***\n"
 
 
 def test_a_masker_that_is_not_known_does_not_fail_the_task(

@@ -31,7 +31,7 @@ def _again():
 
 
 def forget():
-    policy._is_configured.cache_clear()
+    policy.is_configured.cache_clear()
     policy._hides_return_values.cache_clear()
 
 

@@ -48,6 +48,40 @@ def test_the_section_of_airflow_cfg_counts(tmp_path, deployment, configure):
         conf.remove_section("secure_xcom")
 
 
+def test_messages_say_where_a_setting_truly_comes_from(
+    tmp_path, deployment, configure, variables, monkeypatch
+):
+    conf = versions.config()
+    configure(store_uri=f"file://{tmp_path}/", threshold_bytes=None)
+    conf.read_string("[secure_xcom]\nthreshold_bytes = 7k\nstore_uri = file:///right\n")
+    variables(SECURE_XCOM='{"compression": "ZSTD"}')
+    try:
+        with pytest.raises(ConfigError) as refused:
+            configuration.read()
+        monkeypatch.setenv("AIRFLOW_VAR_SECURE_XCOM", '{"compression": "zip"}')
+        with pytest.raises(ConfigError) as refused_again:
+            configuration.read()
+    finally:
+        conf.remove_section("secure_xcom")
+    said = str(refused.value)
+    assert "- store_uri, from AIRFLOW__SECURE_XCOM__STORE_URI, is" in said
+    assert "- threshold_bytes, from airflow.cfg [secure_xcom], is" in said
+    assert "- compression, from the Variable SECURE_XCOM, is" in said
+    said = str(refused_again.value)
+    assert "- compression, from the Variable SECURE_XCOM (AIRFLOW_VAR_SECURE_XCOM), is" in said
+
+
+def test_airflow_calls_no_setting_of_ours_sensitive_so_that_no_command_is_run(configure):
+    configure(kek_uri_cmd="echo local-kek:///k")
+    assert not [
+        name
+        for section, name in versions.config().sensitive_config_values
+        if section == "secure_xcom"
+    ]
+    with pytest.raises(ConfigError, match=r'"kek_uri_cmd".*set kek_uri itself'):
+        configuration.read()
+
+
 @pytest.mark.parametrize("name", ["kek", "kek_uri_cmd", "threshold"])
 def test_a_misnamed_option_in_the_environment_is_an_error(deployment, configure, name):
     configure(**{name: "x"})

@@ -17,7 +17,7 @@ import pytest
 from conftest import VERSION
 
 from secure_xcom import audit
-from secure_xcom.airflow import states
+from secure_xcom.airflow import policy, states
 from secure_xcom.airflow.process import process
 from secure_xcom.errors import (
     AuthenticationError,
@@ -234,6 +234,19 @@ def ways(accessor):
     return [True, False] if hasattr(type(accessor), "aget") else [True]
 
 
+def test_a_key_is_text(backend):
+    for call in (
+        lambda: backend.serialize_task_state_store_to_ref(value=1, key=5, scope=TASK),
+        lambda: backend.set(ASSET, 5, "1"),
+        lambda: backend.get(TASK, 5),
+        lambda: backend.delete(TASK, 5),
+    ):
+        with pytest.raises(FormatError, match=r"key of an XCom is text.*builtins\.int"):
+            call()
+    with pytest.raises(FormatError, match="key has 0 bytes"):
+        backend.serialize_task_state_store_to_ref(value=1, key="", scope=TASK)
+
+
 def test_a_row_of_another_key_or_task_is_refused(backend, served):
     row = sealed(backend, TASK)
     for at_once in ways(of_task()):
@@ -282,6 +295,47 @@ def be_strict(monkeypatch):
 
 
 @pytest.mark.parametrize("accessor", [of_task(), AssetStateStoreAccessor(name="orders")])
+@pytest.mark.usefixtures("deployment")
+def test_strict_writes_no_state_in_clear(configured, monkeypatch, lines, accessor):
+    sent = []
+
+    class Comms:
+        def send(self, message):
+            if "StateStore" in type(message).__name__:  # settings are asked for, too
+                sent.append(str(message.value))
+
+        async def asend(self, message):
+            self.send(message)
+
+    def written():
+        sent.clear()
+        accessor.set("k", {"card": CANARY})
+        if hasattr(type(accessor), "aset"):
+            asyncio.run(accessor.aset("k", {"card": CANARY}))
+        return "\n".join(sent)
+
+    policy.is_configured.cache_clear()
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", Comms(), raising=False)
+    configured("")
+    assert written().count(CANARY) == len(sent) > 0
+    be_strict(monkeypatch)
+    with pytest.raises(ConfigError, match="state_store_backend") as refused:
+        accessor.set("k", {"card": CANARY})
+    assert CANARY not in str(refused.value)
+    if hasattr(type(accessor), "aset"):
+        with pytest.raises(ConfigError, match="state_store_backend"):
+            asyncio.run(accessor.aset("k", {"card": CANARY}))
+    assert '"operation": "seal", "outcome": "refused"' in lines[0]
+    configured("secure_xcom.airflow.state_store.SecureStateStoreBackend")
+    assert "__secure_xcom" in written()
+    assert CANARY not in written()
+    # Where XComs are another backend's, this one has no say.
+    configured("")
+    monkeypatch.setattr(policy, "is_configured", lambda: False)
+    assert written().count(CANARY) == len(sent) > 0
+
+
+@pytest.mark.parametrize("accessor", [of_task(), AssetStateStoreAccessor(name="orders")])
 @pytest.mark.parametrize("row", [{"card": CANARY}, CANARY, 7, None])
 def test_what_airflow_hands_out_past_the_backend_follows_the_policy(
     served, configure, accessor, row
@@ -295,8 +349,8 @@ def test_what_airflow_hands_out_past_the_backend_follows_the_policy(
         with pytest.raises(UnsealedError) as refused:
             served(accessor, "k", row, at_once=at_once)
         assert CANARY not in str(refused.value)
-        for policy in ("warn", "allow"):
-            configure(unsealed_reads=policy)
+        for reads in ("warn", "allow"):
+            configure(unsealed_reads=reads)
             assert served(accessor, "k", row, at_once=at_once) == row
 
 
@@ -307,7 +361,7 @@ def test_under_another_backend_or_none_the_accessors_are_as_they_were(served, co
 
 def test_the_accessors_are_bound():
     """Fails when Airflow renames what `state_store` wraps or looks at."""
-    from secure_xcom.cli.inspect.subject import STATE_REFERENCE  # noqa: PLC0415
+    from secure_xcom.lifecycle.content import STATE_REFERENCE  # noqa: PLC0415
 
     for accessor in (TaskStateStoreAccessor, AssetStateStoreAccessor):
         assert hasattr(accessor.get, "__wrapped__")
@@ -315,7 +369,7 @@ def test_the_accessors_are_bound():
     assert _of_task(of_task(), "k").where.task_id == "task"
     assert _of_asset(AssetStateStoreAccessor(name="orders"), "k").where.task_id == "orders"
     assert context._get_worker_state_store_backend() is None
-    assert context._wrap_external_ref("row") == {STATE_REFERENCE: "row"}  # for `inspect`
+    assert context._wrap_external_ref("row") == {STATE_REFERENCE: "row"}  # for commands
 
 
 def test_the_policy_binds_them_before_the_first_read():

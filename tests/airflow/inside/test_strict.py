@@ -9,19 +9,26 @@ from types import SimpleNamespace
 
 import pytest
 from airflow import settings as airflow_settings
-from conftest import WHERE, push, stored
+from conftest import VERSION, WHERE, push, stored
 
-from secure_xcom.airflow import policy, reading, rendered
+from secure_xcom.airflow import policy, reading, rendered, states
 from secure_xcom.airflow.backend import SecureXComBackend
 from secure_xcom.airflow.process import process
 from secure_xcom.errors import ConfigError, SecureXComError, UnsealedError
 from secure_xcom.model import Expected
 
+STATE_STORE = "AIRFLOW__WORKERS__STATE_STORE_BACKEND"
+
 
 @pytest.fixture
-def strict(deployment, configure):
+def strict(deployment, configure, monkeypatch):
     """Switch it on in this process, whose key is no Cloud KMS key all the same."""
+    monkeypatch.setenv(STATE_STORE, states.DOTTED_NAME)
     configure(instance="prod-eu")
+    be_strict()
+
+
+def be_strict():
     settings, _ = process.current()
     process._current = process._current._replace(
         settings=dataclasses.replace(settings, strict=True), until=time.monotonic() + 3600
@@ -47,6 +54,23 @@ def test_without_the_policy_nothing_is_written(strict, monkeypatch):
     with pytest.raises(ConfigError, match="cluster policy") as refused:
         push({"card": 4111})
     assert "4111" not in str(refused.value)
+
+
+@pytest.mark.parametrize("other", [None, "airflow.sdk.state.BaseStoreBackend"])
+def test_without_a_sealed_state_store_nothing_is_written(strict, configure, monkeypatch, other):
+    if other:
+        monkeypatch.setenv(STATE_STORE, other)
+    else:
+        monkeypatch.delenv(STATE_STORE)
+    if VERSION < (3, 3):  # there is none
+        assert read(push({"card": 4111})) == {"card": 4111}
+        return
+    with pytest.raises(ConfigError, match="state_store_backend") as refused:
+        push({"card": 4111})
+    assert "4111" not in str(refused.value)
+    configure(instance="prod-eu", uses_state_store="false")
+    be_strict()
+    assert read(push({"card": 4111})) == {"card": 4111}
 
 
 def test_without_a_guard_of_rendered_fields_nothing_is_written_or_read(strict, monkeypatch):

@@ -239,6 +239,18 @@ def test_a_row_whose_coordinate_was_changed_is_refused(deployment, run):
         XCom.get_one(run_id=RUN, task_id="b", dag_id="two", key="k")
 
 
+def test_what_is_asked_for_by_other_types_is_what_airflow_gives(deployment, run):
+    for key, value in ((5, "five"), ("k", "value")):
+        XCom.set(key, value, task_id="a", dag_id="two", run_id=RUN)
+    where = {"run_id": RUN, "dag_id": "two"}
+    assert XCom.get_one(**where, task_id="a", key=5) == "five"
+    assert XCom.get_one(**where, task_id=["a", "b"], key="k") == "value"
+    assert XCom.get_one(**where, task_id="a", key="k", map_index=[-1, 0]) == "value"
+    assert XCom.get_one(**where, task_id="a", key="5", map_index="-1") == "five"
+    # For Airflow, an empty key is no key: it gives what was pushed last.
+    assert XCom.get_one(**where, task_id="a", key="") == "value"
+
+
 def test_a_lazy_sequence_that_was_pickled_still_knows_its_rows(deployment, run):
     for index in (0, 1, 2):
         XCom.set("return_value", index, task_id="mapped", dag_id="two", run_id=RUN, map_index=index)

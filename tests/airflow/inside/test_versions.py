@@ -60,6 +60,14 @@ def test_metrics():
     name = "airflow.stats" if VERSION < (3, 2) else "airflow.sdk.observability.stats"
     assert versions.stats() is import_module(name).Stats
     assert callable(versions.stats().incr)
+    assert callable(versions.stats().timing)
+
+
+def test_metrics_and_traces_are_off_unless_they_are_switched_on(monkeypatch):
+    assert versions.has_metrics() is False
+    assert versions.tracer() is None
+    monkeypatch.setenv("AIRFLOW__METRICS__OTEL_ON", "True")
+    assert versions.has_metrics() is True
 
 
 @pytest.mark.skipif(AIRFLOW_3, reason="a task is told by its supervisor there")

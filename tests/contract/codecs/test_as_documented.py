@@ -6,12 +6,14 @@ the package. What it makes of a value is compared with the value.
 
 from __future__ import annotations
 
+import collections
 import datetime as dt
 import decimal
 import importlib
 import io
 import json
 import pathlib
+import struct
 import uuid
 
 import numpy as np
@@ -55,6 +57,8 @@ def document(data):
             part_bytes = int.from_bytes(body[1:], "big")
             part, rest = rest[:part_bytes], rest[part_bytes:]
             return read(body[0], part)
+        if tag == 9:
+            return HOLDERS[body[0]](*ormsgpack.unpackb(body[1:], ext_hook=extension))
         return EXTENSIONS[tag](body)
 
     return ormsgpack.unpackb(data[8 : 8 + tree_bytes], ext_hook=extension), rest
@@ -67,7 +71,33 @@ EXTENSIONS = {
     4: lambda body: PATHS[body[0]](body[1:].decode("utf-8", "surrogateescape")),
     5: lambda body: np.frombuffer(body[1 + body[0] :], body[1 : 1 + body[0]].decode())[0],
     6: lambda body: dt.datetime.fromisoformat(body.decode()),
+    8: lambda body: SMALL[body[0]](body[1:]),
 }
+SMALL = {
+    1: lambda body: complex(*struct.unpack(">dd", body)),
+    2: lambda body: dt.time.fromisoformat(body.decode()),
+    3: lambda _: pd.NA,
+    4: lambda _: pd.NaT,
+    5: lambda body: pd.Timedelta(counted(np.timedelta64, body)),
+    6: lambda body: timestamp(pd.Timestamp(counted(np.datetime64, body)), body[9:]),
+}
+HOLDERS = {
+    1: lambda maxlen, items: collections.deque(items, maxlen),
+    2: lambda shape, by_columns, items: (
+        np.fromiter(items, object, len(items)).reshape(shape).copy("F" if by_columns else "C")
+    ),
+}
+
+
+def counted(kind, body):
+    unit, count = struct.unpack(">Bq", body[:9])
+    return kind(count, ["s", "ms", "us", "ns"][unit])
+
+
+def timestamp(naive, described):
+    if not described:
+        return naive
+    return naive.tz_localize("UTC").tz_convert(zone(ormsgpack.unpackb(described)))
 
 
 # Section 2, up to where Airflow takes over.
@@ -243,6 +273,12 @@ def encoded(value):
         [bytearray(b"x"), pathlib.Path("/\udce9"), pathlib.PureWindowsPath("c:\\x")],
         [np.int8(-3), np.datetime64("2020-01-01", "s"), np.longdouble(1.5), np.bool_(1)],
         [dt.datetime(2020, 1, 1, 2, 3, 4, 5, dt.timezone(dt.timedelta(hours=-5)))],
+        [1j, dt.time(1, 2, 3, 4), dt.time(1, tzinfo=dt.UTC), pd.NA, {"a": pd.NaT}],
+        [pd.Timedelta(-5), pd.Timedelta("3s").as_unit("s"), pd.Timestamp("2020-01-01")],
+        [pd.Timestamp("2020-06-01", tz=zone) for zone in ("Europe/Paris", "UTC", dt.UTC)],
+        [collections.deque([1, np.arange(3), collections.deque(["x"], 2)]), np.arange(2)],
+        [np.array([[1, "a"], [None, np.arange(2)]], dtype=object), b"x"],
+        np.asfortranarray(np.array([[1, "a"], [None, b"x"]], dtype=object)),
         {"a": np.arange(3), "b": [np.eye(2), pa.table({"x": [1, None]})], "c": b""},
         np.asfortranarray(np.arange(6).reshape(2, 3)),
         pa.RecordBatch.from_pydict({"a": [1, None]}),

@@ -5,6 +5,7 @@ It looks at the bytes: they are cut, extended and altered under the codec that h
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import datetime as dt
 import decimal
@@ -35,6 +36,10 @@ SAMPLES = {
         "offset": [dt.datetime(2020, 1, 1, 2, 3, 4, 5, dt.timezone(dt.timedelta(hours=-5)))],
         "paths": [pathlib.Path("/a/é"), pathlib.PureWindowsPath("c:\\x"), pathlib.Path("\udce9")],
         "scalars": [np.int8(-3), np.bool_(0), np.datetime64("2020", "Y"), np.complex64(1j)],
+        "small": [1j, dt.time(1, 2), pd.NA, pd.NaT, pd.Timedelta(5)],
+        "timestamps": [pd.Timestamp("2020-01-01"), pd.Timestamp("2020-01-01", tz="Europe/Paris")],
+        "holders": {"deque": collections.deque([b"x", np.arange(3)], 4)},
+        "objects": np.array([[1, "a"], [None, 2.5]], dtype=object),
         "parts": {"array": np.arange(3), "frame": pd.DataFrame({"a": [1]}), "after": b"x"},
     },
     CodecId.SERDE: {

@@ -490,3 +490,26 @@ def test_two_writers_of_one_name_while_the_clock_goes_back(
     assert bench.read(NAME).endswith(b"turn 4")
     later = bench.store.replace(NAME, [b"later"], METADATA)
     assert int(later.generation) > newest
+
+
+def test_a_listing_has_names_generations_and_times_by_the_stores_clock(bench: Bench):
+    names = ["d/0a", "d/0b", "d/1a", "d/0/x", "e/0a"]
+    before = bench.store.now() - 1
+    stored = {name: bench.store.create(name, _made(name.encode()), METADATA) for name in names}
+    after = bench.store.now() + 2
+
+    def listed(beginning: str) -> list[str]:
+        return sorted(entry.name for entry in bench.store.entries(beginning))
+
+    assert listed("d/") == ["d/0/x", "d/0a", "d/0b", "d/1a"]
+    assert listed("d/0") == ["d/0/x", "d/0a", "d/0b"]
+    assert listed("d/0a") == ["d/0a"]
+    assert listed("d/2") == listed("none/") == []
+    for entry in bench.store.entries("d/"):
+        assert entry.generation == stored[entry.name].generation
+        assert before <= entry.created <= after
+        assert entry.format_version in ("1", None)
+    with pytest.raises(FormatError):
+        list(bench.store.entries("../"))
+    with pytest.raises(FormatError):
+        list(bench.store.entries("d/.."))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import os
@@ -14,7 +15,8 @@ from pathlib import Path
 import pytest
 
 import secure_xcom
-from secure_xcom.cli import main
+from secure_xcom.airflow.commands import get_commands
+from secure_xcom.cli import main, within_airflow
 from secure_xcom.cli.output import Output, Progress
 from secure_xcom.cli.trials import show_demo
 from secure_xcom.model import Coordinate
@@ -249,7 +251,8 @@ def test_progress_rewrites_its_line_on_a_terminal(monkeypatch):
 
 def test_a_stream_that_cannot_write_a_character_gets_a_question_mark():
     code = """
-from secure_xcom.cli import main
+from secure_xcom.airflow.commands import get_commands
+from secure_xcom.cli import main, within_airflow
 from secure_xcom.trial import demo
 from secure_xcom.errors import ConfigError
 
@@ -270,3 +273,19 @@ raise SystemExit(main(["demo"]))
     )
     assert done.returncode == 2
     assert done.stderr == "  ? a step\n  ? a step (0.0 s)\nsecure-xcom: seen\n"
+
+
+def test_airflows_command_line_ends_with_the_commands_exit_status(capsys):
+    for words, code in ((["--version"], 0), (["gc", "--names", "?"], 2), (["scan", "-h"], 0)):
+        with pytest.raises(SystemExit) as caught:
+            within_airflow(argparse.Namespace(arguments=words))
+        assert caught.value.code == code
+    assert f"secure-xcom {secure_xcom.__version__}" in capsys.readouterr().out
+
+
+def test_what_airflow_adds_to_its_commands_leads_here():
+    [command] = get_commands()
+    assert command.name == "secure-xcom"
+    with pytest.raises(SystemExit) as caught:
+        command.func(argparse.Namespace(arguments=["--version"]))
+    assert caught.value.code == 0

@@ -639,7 +639,7 @@ def test_what_cannot_be_looked_at_is_said(deployment, inspect, tmp_path):
         (tmp_path, "cannot be read"),
         (tmp_path / "missing", "is no file"),
         ("x" * 5000, "is no file"),
-        ("", "cannot be read"),
+        ("", "the argument is empty"),
     ):
         done = inspect(what)
         assert (done.code, done.out) == (2, "")
@@ -860,3 +860,9 @@ def test_nothing_is_expected_that_the_reader_is_not_told(deployment, found):
     row = inline(deployment)
     assert found(json.dumps(row), "--open")[0] == 0
     assert deployment.stack().get(row, Expected.exactly(MAPPED)).value == VALUE
+
+
+@pytest.mark.parametrize("argument", ["", "  ", "\n"])
+def test_an_empty_argument_is_called_so(argument, capsys):
+    assert main(["inspect", argument]) == 2
+    assert "the argument is empty" in capsys.readouterr().err

@@ -6,6 +6,7 @@ import base64
 import logging
 import os
 import re
+import shlex
 import stat
 import threading
 import traceback
@@ -13,6 +14,7 @@ import traceback
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from secure_xcom.cli import main
 from secure_xcom.errors import ConfigError
 from secure_xcom.keys import local, open_kek
 from secure_xcom.keys.local import LocalKek, create_key_file
@@ -96,10 +98,10 @@ def test_a_file_open_to_others_is_refused(tmp_path, mode):
 
 
 def test_a_missing_file_says_how_to_make_one(tmp_path):
-    message = refusal(tmp_path / "kek")
-    command = re.search(r"python -c '(.*)'", message)[1]
-    exec(command, {})  # noqa: S102 - the advice is tried as it stands
-    assert LocalKek(f"local-kek://{tmp_path}/kek").wrap(DATA_KEY, b"")
+    message = refusal(tmp_path / "a kek")
+    command = re.search(r"secure-xcom (.*)", message)[1]
+    assert main(shlex.split(command)) == 0
+    assert LocalKek(f"local-kek://{tmp_path}/a kek").wrap(DATA_KEY, b"")
 
 
 def test_nothing_is_read_before_the_first_use(tmp_path):

@@ -206,6 +206,7 @@ def test_a_search_that_does_not_undo_an_encoding_is_not_relied_upon(home, blind,
 def wait(home, monkeypatch, *processes):
     monkeypatch.setattr(census, "_POLL_SECONDS", 0.01)
     monkeypatch.setattr(census, "_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr(census, "_CALLBACKS_SECONDS", 0.02)
     return census._wait(home, daemons.Daemons({}, dict(processes)), Progress(Output(io.StringIO())))
 
 
@@ -218,12 +219,51 @@ class Ended:
 
 
 def test_a_dag_that_has_run_is_waited_for_no_longer(home, monkeypatch):
-    sql(home, "INSERT INTO dag_run VALUES ('success')")
+    sql(home, "INSERT INTO dag_run VALUES ('success'), ('failed')")
     assert wait(home, monkeypatch, ("scheduler", Ended(None))) == []
 
 
+def test_callbacks_are_waited_for_when_the_dags_have_run(home, monkeypatch):
+    sql(home, "INSERT INTO dag_run VALUES ('success'), ('failed')")
+    written = []
+
+    def sleep(_):
+        written.append(len(written))
+        names = values.MARKS_OF_DAEMONS if len(written) == 3 else ()
+        printed = "".join(map(values.mark, names))
+        write(home.printed / "scheduler.log", printed.encode())
+
+    monkeypatch.setattr(census.time, "sleep", sleep)
+    monkeypatch.setattr(census, "_TIMEOUT_SECONDS", 60)
+    running = daemons.Daemons({}, {})
+    assert census._wait(home, running, Progress(Output(io.StringIO()))) == []
+    assert written == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("of_task", "of_job"), [("last_heartbeat_at", "other"), ("other", "latest_heartbeat")]
+)
+def test_a_task_that_is_gone_is_let_be_missed(home, of_task, of_job):
+    sql(
+        home,
+        "DROP TABLE task_instance",
+        f"CREATE TABLE task_instance (dag_id, task_id, state, job_id, {of_task})",
+        f"CREATE TABLE job (id, {of_job})",
+        "INSERT INTO task_instance VALUES "
+        "('secure_xcom_census', 'killed', 'running', 1, '2026-11-25'), "
+        "('secure_xcom_census', 'other', 'running', 2, '2026-11-25'), "
+        "('secure_xcom_census', 'killed', 'queued', 3, '2026-11-25')",
+        "INSERT INTO job VALUES (1, '2026-11-25'), (2, '2026-11-25'), (3, '2026-11-25')",
+    )
+    census._let_be_missed(home, "killed")
+    column, table = (of_job, "job") if of_job == "latest_heartbeat" else (of_task, "task_instance")
+    with closing(sqlite3.connect(home.database)) as connection:
+        days = connection.execute(f"SELECT {column} FROM {table}").fetchall()  # noqa: S608
+    assert [day[:10] for (day,) in days] == ["2026-01-01", "2026-11-25", "2026-11-25"]
+
+
 def test_a_daemon_that_has_ended_is_a_problem_even_if_the_dag_has_run(home, monkeypatch):
-    sql(home, "INSERT INTO dag_run VALUES ('success')")
+    sql(home, "INSERT INTO dag_run VALUES ('success'), ('failed')")
     (home.printed / "triggerer.log").write_text("one\nthe last line\n\n")
     [problem] = wait(home, monkeypatch, ("scheduler", Ended(None)), ("triggerer", Ended(3)))
     assert problem.startswith("airflow triggerer ended while the DAG ran (exit 3). ")
@@ -231,7 +271,7 @@ def test_a_daemon_that_has_ended_is_a_problem_even_if_the_dag_has_run(home, monk
 
 
 def test_a_dag_that_does_not_end_is_a_problem(home, monkeypatch):
-    sql(home, "INSERT INTO dag_run VALUES ('running')")
+    sql(home, "INSERT INTO dag_run VALUES ('running'), ('success')")
     [problem] = wait(home, monkeypatch)
     assert problem.startswith("The DAG did not end within")
 
@@ -290,7 +330,7 @@ def test_a_clean_home_is_ok(home):
 def test_a_log_that_breaks_off_is_not_ok(home):
     outcome = judged(home, without=["callback"])
     assert not outcome.ok
-    assert outcome.problems == ["A task log breaks off where values were in use: callback."]
+    assert outcome.problems == ["A log breaks off where values were in use: callback."]
 
 
 def test_what_is_found_is_not_ok(home):
@@ -333,11 +373,12 @@ def test_values_hold_the_texts_and_nothing_else_does(tmp_path, monkeypatch):
         [
             *(values.record(), values.string(), values.number()),
             *(values.binary(), values.lines(), values.outputs()),
-            *(values.pieces(), frame.to_dict()),
+            *(values.pieces(), frame.to_dict(), values.state(), values.asset_state()),
+            *map(values.written_out, values.columns().values()),
         ]
     )
     assert {name for name, text in texts.items() if text not in held} == {values.CONTROL}
-    assert len(set(texts.values())) == len(texts) == 14
+    assert len(set(texts.values())) == len(texts) == 22
     assert values.lines().count(texts["list"]) == 3
     assert isinstance(frame, pd.DataFrame)
     assert values.make_up().keys() == texts.keys()
@@ -349,16 +390,17 @@ def test_values_hold_the_texts_and_nothing_else_does(tmp_path, monkeypatch):
 
 def test_without_pandas_there_is_no_frame(monkeypatch):
     monkeypatch.setattr(values, "has_frames", lambda: False)
-    assert len(values.make_up()) == 12
+    assert values.columns() == {}
+    assert len(values.make_up()) == 14
     assert ("frame", -1) not in census._expected()
 
 
 def test_the_deployment_is_the_quickstart_s(tmp_path):
     told = dict(re.findall(r"^export (AIRFLOW__\w+)=(.*)$", QUICKSTART.read_text(), re.MULTILINE))
-    assert len(told) == 3
+    assert len(told) == 4
     home = Home(tmp_path, census._switched("secure", Home(tmp_path, {})))
     made = home.environment()
-    ours = {name for name in made if "SECURE_XCOM" in name or "XCOM_BACKEND" in name}
+    ours = {name for name in made if "SECURE_XCOM" in name or name.endswith("_BACKEND")}
     assert ours == set(told)
     for name, value in told.items():
         folder = value.replace("$AIRFLOW_HOME", str(tmp_path))

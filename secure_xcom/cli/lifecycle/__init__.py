@@ -1,0 +1,1 @@
+"""The commands that look after rows and objects: their arguments, and how they are answered."""
