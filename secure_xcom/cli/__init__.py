@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import secure_xcom
 from secure_xcom.cli import doctor, init, inspect, trials
-from secure_xcom.cli.lifecycle import gc, scan
+from secure_xcom.cli.lifecycle import gc, rewrap, scan
 from secure_xcom.errors import SecureXComError
 from secure_xcom.text import escaped
 
@@ -21,7 +21,7 @@ _INTERRUPTED = 130
 _TERMINATED = 143
 COMMANDS = (
     *(init.COMMAND, trials.DEMO, trials.CENSUS, doctor.COMMAND, inspect.COMMAND),
-    *(scan.COMMAND, gc.COMMAND),
+    *(scan.COMMAND, gc.COMMAND, rewrap.COMMAND),
 )
 _LINE_END = "\n"
 

@@ -33,6 +33,9 @@ def _run(arguments: argparse.Namespace, output: Output) -> Answer:
     file = Path(os.path.abspath(arguments.file or home / _KEY))  # noqa: PTH100 - takes .. away
     settings = {
         "AIRFLOW__CORE__XCOM_BACKEND": "secure_xcom.airflow.backend.SecureXComBackend",
+        "AIRFLOW__WORKERS__STATE_STORE_BACKEND": (
+            "secure_xcom.airflow.state_store.SecureStateStoreBackend"
+        ),
         "AIRFLOW__SECURE_XCOM__KEK_URI": key_file(file),
         "AIRFLOW__SECURE_XCOM__STORE_URI": directory(file.parent / _STORE),
     }

@@ -26,6 +26,7 @@ _LIBRARIES = {
         _OF_PROCESS,
     ),
     "sqlalchemy": "return `row._asdict()` or `tuple(row)` of each row, and what is plain of others",
+    "kubernetes": "return `.to_dict()`, or what `ApiClient().sanitize_for_serialization` gives",
     "pyspark": "return `.toPandas()` of it, or write it somewhere and return where",
 }
 _KEYS = (
@@ -65,6 +66,8 @@ def way_out(value: object) -> str:
 def why_unreadable(value: object, fault: Exception) -> str:
     """Say what to do about a value that Airflow writes and cannot read."""
     kind = type(value)
+    if library_of(kind) in _LIBRARIES:
+        return _LIBRARIES[library_of(kind)]
     if "<locals>" in kind.__qualname__:
         return "define the class at the top of a module, and not inside a function"
     if isinstance(value, (dt.date, dt.timedelta)):
@@ -74,4 +77,4 @@ def why_unreadable(value: object, fault: Exception) -> str:
             f"{fault} Airflow hands the fields to the constructor: leave out what it does not take "
             "(`init=False`, `InitVar`), or give the class `serialize()` and `deserialize()`"
         )
-    return str(fault)
+    return str(fault).rstrip(".")

@@ -31,6 +31,12 @@ def about(reference: Reference, kek_uri: str, told: Payload | None = None) -> st
     return f"Sealed by secure_xcom: {value}{size(sealed_bytes)} {where}, under {_key(kek_uri)}."
 
 
+def with_key(told: str, former_uri: str, kek_uri: str) -> str:
+    """A sentence of `about` with another key; any other sentence as it is."""
+    end = f", under {_key(former_uri)}."
+    return f"{told.removesuffix(end)}, under {_key(kek_uri)}." if told.endswith(end) else told
+
+
 def about_state(store_uri: str) -> str:
     """Describe the row of a state; it is the same for every write, so it tells no size."""
     return f"Sealed by secure_xcom: a state in {store_uri}."

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from secure_xcom import signals
 from secure_xcom.errors import AuthenticationError, ConfigError, KeyServiceError
 from secure_xcom.format.envelope import DATA_KEY_BYTES
+from secure_xcom.keys.protocol import Unwrapped
 from secure_xcom.model import WrappedKey
 from secure_xcom.uris import LOCAL_KEK, parse_kek
 
@@ -77,7 +78,11 @@ class LocalKek:
         return False
 
     def unwrap(self, wrapped: WrappedKey, aad: bytes) -> bytes:
-        """Decrypt a data key (`Kek.unwrap`).
+        """Decrypt a data key with the file's key (`Kek.unwrap`)."""
+        return self.examine(wrapped, aad).data_key
+
+    def examine(self, wrapped: WrappedKey, aad: bytes) -> Unwrapped:
+        """Decrypt a data key with the file's key, which is its only version (`Kek.examine`).
 
         Raises:
             ConfigError: there is no key file, or it cannot be used as it is.
@@ -86,7 +91,7 @@ class LocalKek:
             raise AuthenticationError
         nonce, sealed = wrapped.ciphertext[:_NONCE_BYTES], wrapped.ciphertext[_NONCE_BYTES:]
         try:
-            return self._key().decrypt(nonce, sealed, aad)
+            return Unwrapped(self._key().decrypt(nonce, sealed, aad), used_primary=True)
         except InvalidTag as error:
             raise AuthenticationError from error
 

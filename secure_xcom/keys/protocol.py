@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from secure_xcom.model import WrappedKey
+
+
+@dataclass(frozen=True, slots=True)
+class Unwrapped:
+    """A data key, and whether the version that wrapped it is the KEK's primary one now."""
+
+    data_key: bytes = field(repr=False)
+    #: By the service's own answer, and not by a hint. A KEK of one version has no other.
+    used_primary: bool
 
 
 class Kek(Protocol):
@@ -41,7 +51,11 @@ class Kek(Protocol):
         ...
 
     def unwrap(self, wrapped: WrappedKey, aad: bytes) -> bytes:
-        """Give back the data key.
+        """Give back the data key; raises what `examine` does."""
+        ...
+
+    def examine(self, wrapped: WrappedKey, aad: bytes) -> Unwrapped:
+        """Give back the data key, and tell whether it needs another version than the primary.
 
         Raises:
             AuthenticationError: the wrapped key, or `aad`, is not what was wrapped.

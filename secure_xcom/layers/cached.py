@@ -65,6 +65,12 @@ class Cached:
         """Write through (`Store.replace`)."""
         return self._store.replace(name, data, metadata)
 
+    def exchange(
+        self, name: str, data: Sequence[Buffer], metadata: Mapping[str, str], *, generation: str
+    ) -> Stored | None:
+        """Write in the place of one generation (`Store.exchange`); nothing of it is kept here."""
+        return self._store.exchange(name, data, metadata, generation=generation)
+
     def get(
         self, name: str, *, generation: str, length_bytes: int, crc32c: int
     ) -> Iterator[Buffer]:
@@ -95,6 +101,10 @@ class Cached:
     def fetch(self, name: str) -> tuple[Stored, Iterator[Buffer]]:
         """Read through (`Store.fetch`)."""
         return self._store.fetch(name)
+
+    def beginning(self, name: str, length_bytes: int) -> bytes:
+        """The first bytes of an object (`Store.beginning`)."""
+        return self._store.beginning(name, length_bytes)
 
     def find(self, name: str) -> Stored | None:
         """Look through (`Store.find`)."""

@@ -80,6 +80,10 @@ class _Aside(NamedTuple):
     root: int
 
 
+class _OtherGeneration(Exception):  # noqa: N818 - nobody outside sees it
+    """A name has another file than the one that was to be replaced."""
+
+
 class Directory:
     """A directory of objects; threads and processes may share it.
 
@@ -119,6 +123,17 @@ class Directory:
         """Write an object in the place of another one (`Store.replace`)."""
         del metadata
         return self._write(name, lambda: data, self._rename)
+
+    def exchange(
+        self, name: str, data: Sequence[Buffer], metadata: Mapping[str, str], *, generation: str
+    ) -> Stored | None:
+        """Write an object in the place of one generation (`Store.exchange`)."""
+        del metadata
+        with suppress(_OtherGeneration):
+            return self._write(
+                name, lambda: data, lambda aside, name: self._rename(aside, name, generation)
+            )
+        return None
 
     def _write(
         self,
@@ -166,6 +181,15 @@ class Directory:
             yield stored
             os.lseek(file, 0, os.SEEK_SET)
             yield from _blocks(file, stored.length_bytes, stored.crc32c)
+
+    def beginning(self, name: str, length_bytes: int) -> bytes:
+        """The first bytes of an object (`Store.beginning`)."""
+        with self._errors("read", name), ExitStack() as stack:
+            try:
+                file = self._open(stack, name)
+            except FileNotFoundError:
+                raise self._no_object(name) from None
+            return os.read(file, length_bytes)
 
     def find(self, name: str) -> Stored | None:
         """What has that name now (`Store.find`). It is read for its checksum."""
@@ -301,10 +325,17 @@ class Directory:
                 raise
             return generation
 
-    def _rename(self, aside: _Aside, name: str) -> str:
-        """Give a complete file its name, in another's place; the file's generation."""
+    def _rename(self, aside: _Aside, name: str, only: str | None = None) -> str:
+        """Give a complete file its name, in another's place; the file's generation.
+
+        Raises:
+            _OtherGeneration: the file that has the name is not that of `only`.
+        """
         with self._made_folders(aside.root, name) as (leaf, folder), _locked(folder):
-            generation = _stamp(aside.file, _modified_ns(leaf, folder))
+            former_ns = _modified_ns(leaf, folder)
+            if only not in (None, str(former_ns)):
+                raise _OtherGeneration
+            generation = _stamp(aside.file, former_ns)
             with _lost_answer(aside.file, leaf, folder):
                 os.rename(aside.name, leaf, src_dir_fd=aside.root, dst_dir_fd=folder)
             self._sync_folder(folder, name)

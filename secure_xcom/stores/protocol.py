@@ -93,6 +93,25 @@ class Store(Protocol):
         """
         ...
 
+    def exchange(
+        self, name: str, data: Sequence[Buffer], metadata: Mapping[str, str], *, generation: str
+    ) -> Stored | None:
+        """Write an object in the place of that very generation.
+
+        Args:
+            name: of the object.
+            data: its bytes, held.
+            metadata: as for `create`.
+            generation: the one that it is to replace.
+
+        Returns:
+            What was written; None if the name has another generation, or none, and nothing was.
+
+        Raises:
+            StoreError: the store did not take it; the former object is still there.
+        """
+        ...
+
     def get(
         self, name: str, *, generation: str, length_bytes: int, crc32c: int
     ) -> Iterator[Buffer]:
@@ -109,6 +128,14 @@ class Store(Protocol):
 
     def fetch(self, name: str) -> tuple[Stored, Iterator[Buffer]]:
         """The live object of a name, and its bytes, as for `get`.
+
+        Raises:
+            ObjectNotFound: there is no object of that name.
+        """
+        ...
+
+    def beginning(self, name: str, length_bytes: int) -> bytes:
+        """The first bytes of the live object of a name, so many at most; no checksum covers them.
 
         Raises:
             ObjectNotFound: there is no object of that name.

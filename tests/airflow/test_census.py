@@ -127,8 +127,8 @@ def test_another_backend_leaves_values_in_clear(census):
         *on(said, "table xcom").values()
     )
     assert {"dict", "number", "list"} <= set.union(*on(said, RENDERED).values())
-    assert on(said, "table task_state_store") == {"row 1": {"task's state"}}
-    assert on(said, "table asset_state_store") == {"row 1": {"asset's state"}}
+    assert [*on(said, "table task_state_store").values()] == [{"task's state"}]
+    assert [*on(said, "table asset_state_store").values()] == [{"asset's state"}]
     [(name, values)] = on(said, "store: objects").items()
     assert "/lines/" in name
     assert values == {"list"}

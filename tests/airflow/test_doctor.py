@@ -45,11 +45,6 @@ sys.exit(main(["doctor", "--json"]))
     re.DOTALL | re.MULTILINE,
 )
 
-STATE_STORE = {
-    "AIRFLOW__WORKERS__STATE_STORE_BACKEND": (
-        "secure_xcom.airflow.state_store.SecureStateStoreBackend"
-    )
-}
 EACH = pytest.mark.parametrize("environment", ["2.11.2", DEFAULT], indirect=True)
 
 
@@ -67,7 +62,7 @@ def said(done):
 
 @EACH
 def test_a_laptop(home):
-    env = switch_on(home) | STATE_STORE
+    env = switch_on(home)
     with home.connect() as database:
         database.execute(
             "INSERT INTO variable (key, val, is_encrypted) VALUES ('SECURE_XCOM', ?, 0)",
@@ -108,7 +103,6 @@ def test_the_cloud(home, tmp_path):
         env = {
             **kms.environment,
             **gcs.environment,
-            **STATE_STORE,
             "AIRFLOW_VAR_XCOM_BACKEND_DATA_GCS_NAME": "the-bucket",
         }
         kms.deny("cloudkms.cryptoKeyVersions.useToDecrypt")

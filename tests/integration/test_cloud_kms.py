@@ -294,6 +294,10 @@ def test_rotation_wraps_with_the_new_version_and_still_opens_the_old(kek, kms):
     new = kek.wrap(DATA_KEY, AAD)
     assert (old.unverified_version, new.unverified_version) == ("1", "2")
     assert kek.unwrap(old, AAD) == kek.unwrap(new, AAD) == DATA_KEY
+    assert not kek.examine(old, AAD).used_primary
+    # The service tells, and not what the wrapped key says of itself.
+    assert not kek.examine(replace(old, unverified_version="2"), AAD).used_primary
+    assert kek.examine(replace(new, unverified_version="1"), AAD).used_primary
     kms.set_state("DESTROYED", version=1)
     assert kek.unwrap(new, AAD) == DATA_KEY
     refusal(KeyUnavailable, lambda: kek.unwrap(old, AAD))

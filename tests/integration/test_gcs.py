@@ -591,6 +591,37 @@ def test_what_another_does_in_the_middle_of_a_replacement(
     assert scene.resource()["generation"] == stored.generation
 
 
+def test_an_exchange_asks_for_one_generation_and_for_nothing_else(scene: Scene):
+    first = scene.store.replace(NAME, [b"former"], METADATA)
+    stored = scene.store.exchange(NAME, [b"ours"], METADATA, generation=first.generation)
+    assert f"ifGenerationMatch={first.generation}" in scene.proxy.seen("upload")[-1].path
+    assert scene.proxy.counts() == {"stat": 1, "upload": 2}
+    assert scene.resource()["generation"] == stored.generation
+    assert scene.resource()["metadata"] == METADATA
+
+
+def test_an_exchange_whose_answer_was_lost_is_done(scene: Scene):
+    first = scene.store.replace(NAME, [b"former"], METADATA)
+    scene.proxy.fail("upload", "lose_answer")
+    stored = scene.store.exchange(NAME, [b"ours"], METADATA, generation=first.generation)
+    assert scene.read() == b"ours"
+    assert stored is not None
+    assert scene.resource()["generation"] == stored.generation
+
+
+def test_an_exchange_that_is_wrongly_said_to_be_too_late_is_tried_again(scene: Scene):
+    first = scene.store.replace(NAME, [b"former"], METADATA)
+    scene.proxy.fail("upload", "status", code=412)
+    assert scene.store.exchange(NAME, [b"ours"], METADATA, generation=first.generation)
+    assert scene.read() == b"ours"
+
+
+def test_the_beginning_of_an_object_is_a_range(scene: Scene):
+    scene.store.replace(NAME, [os.urandom(9 * MIB)], METADATA)
+    assert scene.store.beginning(NAME, 1000) == scene.read()[:1000]
+    assert [seen.headers.get("Range") for seen in scene.proxy.seen("download")] == ["bytes=0-999"]
+
+
 @pytest.mark.parametrize("former", [b"former", None])
 def test_a_precondition_that_holds_and_is_said_to_fail_is_no_success(
     scene: Scene, former: bytes | None

@@ -52,6 +52,7 @@ DEFAULT = "3.3.2"
 #: What programs in the environments use besides the package and Airflow.
 TOOLS = (
     "coverage>=7.13",  # starts itself in processes that the measured run starts
+    "apache-airflow-providers-cncf-kubernetes",
     "apache-airflow-providers-common-io",
     "apache-airflow-providers-google",
     "apache-airflow-providers-standard",

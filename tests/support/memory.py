@@ -44,6 +44,17 @@ class MemoryStore:
         del metadata
         return self._hold(name, b"".join(data))
 
+    def exchange(
+        self, name: str, data: Sequence[Buffer], metadata: Mapping[str, str], *, generation: str
+    ) -> Stored | None:
+        if self.held.get(name, ("",))[0] != generation:
+            return None
+        return self.replace(name, data, metadata)
+
+    def beginning(self, name: str, length_bytes: int) -> bytes:
+        _, chunks = self.fetch(name)
+        return b"".join(chunks)[:length_bytes]
+
     def get(
         self, name: str, *, generation: str, length_bytes: int, crc32c: int
     ) -> Iterator[Buffer]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from secure_xcom.airflow import states
 from secure_xcom.airflow.backend import DOTTED_NAME
 from secure_xcom.settings import SECTION, TABLE, load
 
@@ -89,6 +90,7 @@ def test_the_overrides_are_settings_and_are_accepted():
     lines = re.findall(r'^ +"([a-z_]+-\w+)" += (.+)$', outputs, re.MULTILINE)
     overrides = {name: text.strip('"') for name, text in lines}
     assert overrides.pop("core-xcom_backend") == DOTTED_NAME
+    assert overrides.pop("workers-state_store_backend") == states.DOTTED_NAME
     named = {name.removeprefix(f"{SECTION}-"): text for name, text in overrides.items()}
     assert set(named) == {"kek_uri", "store_uri", "instance"}
     assert set(named) <= {row.name for row in TABLE}

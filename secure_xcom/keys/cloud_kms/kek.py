@@ -35,6 +35,7 @@ from secure_xcom.keys.cloud_kms.errors import (
     is_transient,
     translate,
 )
+from secure_xcom.keys.protocol import Unwrapped
 from secure_xcom.model import WrappedKey
 from secure_xcom.uris import CLOUD_KMS, KmsKey, parse_kek
 
@@ -161,6 +162,13 @@ class CloudKms:
 
     def unwrap(self, wrapped: WrappedKey, aad: bytes) -> bytes:
         """Decrypt a data key; the service finds the version itself (`Kek.unwrap`)."""
+        return self.examine(wrapped, aad).data_key
+
+    def examine(self, wrapped: WrappedKey, aad: bytes) -> Unwrapped:
+        """Decrypt a data key; the service says whether by the primary (`Kek.examine`).
+
+        It says nothing else of the version.
+        """
         request = {
             "name": self._key_name,
             "ciphertext": wrapped.ciphertext,
@@ -169,17 +177,18 @@ class CloudKms:
             "additional_authenticated_data_crc32c": google_crc32c.value(aad),
         }
 
-        def decrypt(client: KeyManagementServiceClient, seconds: float) -> bytes:
-            data_key = _plaintext(client.decrypt(request=request, retry=None, timeout=seconds))
+        def decrypt(client: KeyManagementServiceClient, seconds: float) -> Unwrapped:
+            answer = client.decrypt(request=request, retry=None, timeout=seconds)
+            unwrapped = Unwrapped(_plaintext(answer), answer.used_primary)
             if self._begin is None:
                 attempt_seconds = min(ATTEMPT_SECONDS, self._deadline_seconds)
                 self._begin = ahead.beginner(client, self._key_name, attempt_seconds)
-            return data_key
+            return unwrapped
 
-        data_key = self.call(DECRYPT, decrypt)
-        if len(data_key) != DATA_KEY_BYTES:
+        unwrapped = self.call(DECRYPT, decrypt)
+        if len(unwrapped.data_key) != DATA_KEY_BYTES:
             raise AuthenticationError
-        return data_key
+        return unwrapped
 
     def unwrap_ahead(self, wrapped: WrappedKey, aad: bytes, data_key: Future[bytes]) -> bool:
         """Begin an attempt at a call, as long as the service answers (`Kek.unwrap_ahead`).

@@ -159,19 +159,27 @@ class Bucket:
             raise Doubtful("the answer does not say where the upload goes on")
         return address
 
-    def download(self, name: str, generation: str | None = None, first_byte: int = 0) -> Response:
+    def download(
+        self,
+        name: str,
+        generation: str | None = None,
+        first_byte: int = 0,
+        bytes_max: int | None = None,
+    ) -> Response:
         """The answer that carries an object, from `first_byte` on, its body unread; one attempt.
 
         Args:
             name: of the object.
             generation: which one; None for the live one.
             first_byte: where to begin.
+            bytes_max: how many bytes are wanted; None for all that follow.
         """
         # The object shall come as it is stored: unless gzip is accepted, the service unpacks what
         # is marked as packed. `Response.raw` does not.
         headers = {"Accept-Encoding": "gzip"}
-        if first_byte:
-            headers["Range"] = f"bytes={first_byte}-"
+        if first_byte or bytes_max is not None:
+            last_byte = "" if bytes_max is None else first_byte + bytes_max - 1
+            headers["Range"] = f"bytes={first_byte}-{last_byte}"
         path = f"download/{self._object(name)}?alt=media"
         if generation is not None:
             path += f"&generation={quote(generation)}"

@@ -60,6 +60,26 @@ def open_live(bucket: Bucket, name: str) -> tuple[Stored, Response]:
     return bucket.retries.attempt(attempt)
 
 
+def beginning(bucket: Bucket, name: str, length_bytes: int) -> bytes:
+    """The first bytes of the live object of a name, so many at most.
+
+    Raises:
+        NotFound: there is none.
+    """
+    from google.api_core.exceptions import RequestRangeNotSatisfiable  # noqa: PLC0415
+
+    def attempt() -> bytes:
+        with closing(bucket.download(name, bytes_max=length_bytes)) as response:
+            start: bytes = response.raw.read(length_bytes, decode_content=False)
+            return start
+
+    try:
+        return bucket.retries.attempt(attempt)
+    except RequestRangeNotSatisfiable:
+        # What has no bytes has no first one.
+        return b""
+
+
 def receive(
     bucket: Bucket, object_name: str, stored: Stored, response: Response
 ) -> Iterator[bytes]:

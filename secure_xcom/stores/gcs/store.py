@@ -133,7 +133,19 @@ class Gcs:
             return stored
 
     def replace(self, name: str, data: Sequence[Buffer], metadata: Mapping[str, str]) -> Stored:
-        """Write an object in the place of the one that has its name (`Store.replace`).
+        """Write an object in the place of the one that has its name (`Store.replace`)."""
+        return cast("Stored", self._replace(name, data, metadata, None))
+
+    def exchange(
+        self, name: str, data: Sequence[Buffer], metadata: Mapping[str, str], *, generation: str
+    ) -> Stored | None:
+        """Write an object in the place of one generation (`Store.exchange`)."""
+        return self._replace(name, data, metadata, generation)
+
+    def _replace(
+        self, name: str, data: Sequence[Buffer], metadata: Mapping[str, str], only: str | None
+    ) -> Stored | None:
+        """Write an object in another's place: that of the generation `only`, if there is one.
 
         It goes out in one request, with its checksum and the generation that it is to replace.
         """
@@ -146,13 +158,16 @@ class Gcs:
             "crc32c": crc32c_base64(attempt.crc32c),
         }
         with self.bucket(REPLACE, name) as bucket:
-            former = bucket.find(object_name)
-            generation = former.generation if former else NO_GENERATION
+            former = bucket.find(object_name) if only is None else None
+            generation = only or (former.generation if former else NO_GENERATION)
             while True:
                 try:
                     stored = bucket.upload(resource, held, once=False, generation=generation)
                 except gcs_errors.precondition_failed() as error:
                     found = bucket.find(object_name)
+                    if only is not None and (found is None or found.generation != only):
+                        # An attempt whose answer was lost has written it, or somebody was faster.
+                        return found if found and _is_sent(found, [attempt]) else None
                     if found and found.generation != generation:
                         # Either an attempt whose answer was lost has written it, or another
                         # writer replaced the same generation: this write came just before that.
@@ -208,6 +223,12 @@ class Gcs:
                 if not bucket.exists():
                     raise gcs_errors.no_bucket(self._place.bucket) from None
                 raise gcs_errors.no_object(self._of(name)) from None
+
+    def beginning(self, name: str, length_bytes: int) -> bytes:
+        """The first bytes of an object (`Store.beginning`), by a range."""
+        object_name = self._object_name(name)
+        with self._reading(name) as bucket:
+            return download.beginning(bucket, object_name, length_bytes)
 
     def find(self, name: str) -> Stored | None:
         """What the service knows of the object that has that name now (`Store.find`)."""

@@ -17,7 +17,9 @@ import importlib
 import json
 import math
 import pathlib
+import re
 import sys
+import traceback
 import uuid
 import zoneinfo
 from types import SimpleNamespace
@@ -611,3 +613,46 @@ def test_a_refusal_names_the_path():
     ):
         with pytest.raises(CodecError, match=f"encoded: {path}: "):
             encode(value)
+
+
+# The table of types in docs/codecs.md.
+
+PAGE = pathlib.Path(document.__file__).parents[2] / "docs" / "codecs.md"
+LINES = re.findall(
+    r"^\| `([^`]+)` \| ([^|]+) \| ([^|]+) \| (as it was|as stock|refused) \|$",
+    PAGE.read_text(),
+    re.MULTILINE,
+)
+
+
+def outcome(backend, value):
+    """What comes of a value in a list in a dict, in the words of the table."""
+    try:
+        (back,) = backend({"rows": [value]})["rows"]
+    except RefusedError as error:
+        frames = traceback.walk_tb(error.__cause__.__traceback__)
+        read = any(frame.f_code.co_name == "deserialize_value" for frame, _ in frames)
+        return "lost at the pull" if read else "refused"
+    except CodecError:
+        return "refused"
+    if difference(back, value) is None:
+        return "as it was"
+    is_of_type = type(back) is type(value) and not isinstance(value, dict)
+    return "changed" if is_of_type else f"`{type(back).__name__}`"
+
+
+@pytest.mark.skipif(VERSION not in ((2, 11), (3, 3)), reason="the table is of these two")
+@pytest.mark.parametrize("line", LINES, ids=lambda line: line[0])
+def test_the_table_of_types_says_what_comes_back(line):
+    spelled, on_2, on_3, with_ours = line
+    value = eval(spelled)  # noqa: S307 - our own page
+    with_stock = on_2 if VERSION < (3, 0) else on_3
+    assert outcome(stock, copy.deepcopy(value)) == with_stock
+    if with_ours == "as stock" and with_stock != "refused":
+        assert_same(ours({"rows": [value]}), stock(copy.deepcopy({"rows": [value]})))
+    else:
+        assert outcome(ours, value) == with_ours.replace("as stock", "refused")
+
+
+def test_the_table_of_types_is_found():
+    assert len(LINES) > 40

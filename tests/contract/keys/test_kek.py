@@ -52,6 +52,10 @@ def test_what_was_wrapped_is_unwrapped(kek):
     assert wrapped.kek_uri == kek.uri
     assert 1 <= len(wrapped.ciphertext) <= 2048
     assert kek.unwrap(wrapped, AAD) == DATA_KEY
+    examined = kek.examine(wrapped, AAD)
+    assert (examined.data_key, examined.used_primary) == (DATA_KEY, True)
+    assert DATA_KEY.hex() not in repr(examined)
+    assert repr(DATA_KEY) not in repr(examined)
 
 
 def test_empty_additional_data_is_data_too(kek):

@@ -439,6 +439,41 @@ def test_a_replacement_takes_the_place_of_the_former(bench: Bench, size: int):
     assert bench.read(NAME) == data
 
 
+@pytest.mark.parametrize("size", [9, 9 * MIB])
+def test_an_exchange_takes_the_place_of_one_generation_alone(bench: Bench, size: int):
+    first = bench.store.replace(NAME, [b"first"], METADATA)
+    data = _random(size)
+    second = bench.store.exchange(NAME, [data[:4], data[4:]], METADATA, generation=first.generation)
+    assert second is not None
+    assert bench.store.find(NAME) == second
+    assert bench.read(NAME) == data
+    late = bench.store.exchange(NAME, [b"late"], METADATA, generation=first.generation)
+    assert late is None
+    assert (bench.names(), bench.read(NAME)) == ([NAME], data)
+    assert bench.store.find(NAME) == second
+
+
+def test_an_exchange_brings_nothing_back_that_was_deleted(bench: Bench):
+    first = bench.store.replace(NAME, [b"first"], METADATA)
+    bench.store.delete(NAME, generation=first.generation)
+    late = bench.store.exchange(NAME, [b"late"], METADATA, generation=first.generation)
+    assert late is None
+    assert bench.names() == []
+
+
+@pytest.mark.parametrize("length", [1, 1000, 3 * MIB])
+def test_the_beginning_of_an_object_is_no_longer_than_was_asked(bench: Bench, length: int):
+    data = _random(2 * MIB)
+    bench.store.replace(NAME, [data], METADATA)
+    start = bench.store.beginning(NAME, length)
+    assert start == data[:length]
+    bench.store.replace(NAME, [b""], METADATA)
+    assert bench.store.beginning(NAME, length) == b""
+    bench.remove(NAME)
+    with pytest.raises(ObjectNotFound):
+        bench.store.beginning(NAME, length)
+
+
 def test_a_fetch_gives_one_object_while_another_takes_its_place(bench: Bench):
     data = _random(6 * MIB)
     first = bench.store.replace(NAME, [data], METADATA)

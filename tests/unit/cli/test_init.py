@@ -8,6 +8,7 @@ import shlex
 
 import pytest
 
+from secure_xcom.airflow import states
 from secure_xcom.cli import main
 from secure_xcom.keys import open_kek
 from secure_xcom.settings import load
@@ -36,6 +37,7 @@ def test_the_key_is_made_in_airflows_home_and_opens_what_it_wraps(airflow_home, 
         for line in capsys.readouterr().out.splitlines()
         if line.startswith("export ")
     )
+    assert printed["AIRFLOW__WORKERS__STATE_STORE_BACKEND"] == states.DOTTED_NAME
     kek = open_kek(printed["AIRFLOW__SECURE_XCOM__KEK_URI"])
     assert kek.unwrap(kek.wrap(bytes(32), b"aad"), b"aad") == bytes(32)
     section = {
