@@ -263,7 +263,7 @@ def _record(operation: Operation, tried: Attempt, error: SecureXComError | None)
         "kek_version": tried.wrapped.unverified_version if tried.wrapped else None,
         "correlation_id": tried.correlation_id,
         "raw_bytes": tried.raw_bytes,
-        **_placement(tried),
+        **_placement(operation, tried),
         "error": type(error).__name__ if error else None,
     }
     level = logging.INFO if outcome == "ok" else logging.WARNING
@@ -305,17 +305,19 @@ def _count(
         telemetry.count(f"seal.{placed}", tags=tags)
 
 
-def _placement(tried: Attempt) -> dict[str, object]:
+def _placement(operation: Operation, tried: Attempt) -> dict[str, object]:
     reference = tried.reference
     if reference is None:
         return {}
     if isinstance(reference, Inline):
         return {"placement": "inline", "sealed_bytes": len(reference.envelope)}
     written = reference if isinstance(reference, Offloaded) else None
+    # A deletion says what it has found, which may be nothing, or another one than the row's.
+    named = written.generation if written and operation != "delete" else None
     return {
         "placement": "offloaded",
         "store": reference.store_uri,
         "object": reference.name,
-        "generation": tried.generation or (written.generation if written else None),
+        "generation": tried.generation or named,
         "sealed_bytes": written.length_bytes if written else None,
     }

@@ -113,7 +113,8 @@ def measured(name: str, url: str, folder: str, rows: int, told: object) -> None:
         assert (found.rows, found.missing) == (rows, 0)
     seconds = time.monotonic() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    told.put((name, outcome, seconds, before / 1024, peak / 1024))  # type: ignore[attr-defined]
+    figures = (name, outcome, seconds, time.process_time(), before / 1024, peak / 1024)
+    told.put(figures)  # type: ignore[attr-defined]
 
 
 def main() -> None:
@@ -138,10 +139,11 @@ def main() -> None:
                 target=measured, args=(name, url, folder, arguments.rows, told)
             )
             process.start()
-            found, outcome, seconds, before, peak = told.get()
+            found, outcome, seconds, cpu_seconds, before, peak = told.get()
             process.join()
             print(  # noqa: T201
-                f"{found}: {seconds:.0f} s, {peak:.0f} MiB at most ({before:.0f} before): {outcome}"
+                f"{found}: {seconds:.0f} s, of which {cpu_seconds:.0f} of processor time; "
+                f"{peak:.0f} MiB at most ({before:.0f} before): {outcome}"
             )
 
 
