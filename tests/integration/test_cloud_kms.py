@@ -26,6 +26,7 @@ from secure_xcom.errors import (
     KeyUnavailable,
     SecureXComError,
 )
+from secure_xcom.format.envelope import correlation_id
 from secure_xcom.keys.cloud_kms import kek as cloud_kms
 from secure_xcom.keys.cloud_kms.kek import CloudKms
 from secure_xcom.model import Coordinate, Expected
@@ -375,6 +376,8 @@ def test_many_keys_are_unwrapped_ahead_side_by_side_and_forks_wait_for_them(kek,
     _settled()
     assert [key.result(0) for key in keys] == [DATA_KEY] * 50
     assert kms.traffic.most_in_flight()["Decrypt"] >= 32
+    said = [entry["requestMetadata"]["requestAttributes"] for entry in kms.audit_log]
+    assert said == [{"reason": correlation_id(AAD)}] * 52
 
 
 @pytest.mark.parametrize("how", ["crc32c", "no_crc32c", "bytes", "short", "empty"])
