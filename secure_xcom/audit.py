@@ -182,7 +182,7 @@ def _record(operation: Operation, tried: Attempt, error: SecureXComError | None)
         "kek": tried.wrapped.kek_uri if tried.wrapped else None,
         "kek_version": tried.wrapped.unverified_version if tried.wrapped else None,
         "raw_bytes": tried.raw_bytes,
-        **_placement(tried),
+        **_placement(operation, tried),
         "error": type(error).__name__ if error else None,
     }
     logger.log(level, "%s", json.dumps(event))
@@ -205,7 +205,7 @@ def _count(
         telemetry.count(f"seal.{placed}", tags=tags)
 
 
-def _placement(tried: Attempt) -> dict[str, object]:
+def _placement(operation: Operation, tried: Attempt) -> dict[str, object]:
     reference = tried.reference
     if reference is None:
         return dict.fromkeys(("placement", "store", "object", "generation", "sealed_bytes"))
@@ -218,10 +218,12 @@ def _placement(tried: Attempt) -> dict[str, object]:
             "sealed_bytes": len(reference.envelope),
         }
     written = reference if isinstance(reference, Offloaded) else None
+    # A deletion says what it has found, which may be nothing, or another one than the row's.
+    named = written.generation if written and operation != "delete" else None
     return {
         "placement": "offloaded",
         "store": reference.store_uri,
         "object": reference.name,
-        "generation": tried.generation or (written.generation if written else None),
+        "generation": tried.generation or named,
         "sealed_bytes": written.length_bytes if written else None,
     }

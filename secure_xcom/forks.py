@@ -13,13 +13,15 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import MethodType
 from typing import Any, TypeVar
 from weakref import WeakMethod
 
 #: How long a fork waits for calls under way: longer than one attempt at a call may take.
 WAIT_SECONDS = 15.0
-
+#: Stands for a thread where none waits for a call; no thread is called so.
+_NO_THREAD = 0
 
 _Function = TypeVar("_Function", bound=Callable[[], Any])
 
@@ -38,16 +40,32 @@ class Calls:
     @contextmanager
     def __call__(self) -> Iterator[None]:
         """Hold this for one attempt at a call: a fork in another thread waits for its end."""
-        thread = threading.get_ident()
-        with self._changed:
-            self._changed.wait_for(lambda: not self._forks or thread in self._inside)
-            self._inside[thread] += 1
+        end = self._begin(threading.get_ident())
         try:
             yield
         finally:
-            with self._changed:
-                self._inside -= Counter((thread,))
-                self._changed.notify_all()
+            end()
+
+    def begin(self) -> Callable[[], None]:
+        """Note a call that no thread waits for: a fork in any thread waits for its end.
+
+        Returns:
+            What is to be called at its end, once, by whichever thread learns of it.
+        """
+        return self._begin(_NO_THREAD)
+
+    def _begin(self, thread: int) -> Callable[[], None]:
+        with self._changed:
+            # A thread that is inside may go further in, or it would never come out.
+            further = thread != _NO_THREAD
+            self._changed.wait_for(lambda: not self._forks or (further and thread in self._inside))
+            self._inside[thread] += 1
+        return partial(self._end, thread)
+
+    def _end(self, thread: int) -> None:
+        with self._changed:
+            self._inside -= Counter((thread,))
+            self._changed.notify_all()
 
     def hold(self) -> None:
         """Before a fork: wait for the calls of other threads, and keep new ones from starting."""

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Hashable, MutableMapping
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
+from functools import partial
 from typing import Generic, TypeVar
 
 from secure_xcom.errors import SecureXComError
@@ -51,17 +52,49 @@ class SingleFlight(Generic[_Key, _Value]):
                         del self._flights[key]
         return value
 
+    def expect(self, key: _Key, begin: Callable[[Future[_Value]], bool]) -> bool:
+        """Have a value made by something that no thread waits for, unless it is there or coming.
+
+        Args:
+            key: whose value it is.
+            begin: begins to make the value, and says whether it has. The future gets the value
+                from whichever thread has it then; or it is cancelled, and whoever waits for the
+                value makes it.
+
+        Returns:
+            Whether the value is there, or on its way.
+        """
+        mine: Future[_Value] = Future()
+        if self.held(key) is not None or self._flights.setdefault(key, mine) is not mine:
+            return True
+        mine.add_done_callback(partial(self._arrived, key))
+        begun = False
+        try:
+            begun = begin(mine)
+        finally:
+            if not begun:
+                mine.cancel()
+        return begun
+
+    def _arrived(self, key: _Key, flight: Future[_Value]) -> None:
+        with self._lock:
+            if self._flights.get(key) is flight:
+                del self._flights[key]
+                if not flight.cancelled():
+                    self._cache[key] = flight.result()
+
     def discard(self, key: _Key, value: _Value) -> None:
         """Drop a value, unless another one has taken its place."""
         with self._lock:
             if self._cache.get(key) is value:
                 del self._cache[key]
 
-    def drop(self, key: _Key) -> None:
-        """Forget a key: its value is not kept, nor is one that is being made for it now."""
+    def drop(self, is_meant: Callable[[_Key], bool]) -> None:
+        """Forget some keys: their values are not kept, nor are those being made for them now."""
         with self._lock:
-            self._cache.pop(key, None)
-            self._flights.pop(key, None)
+            for known in (self._cache, self._flights):
+                for key in list(filter(is_meant, tuple(known))):
+                    known.pop(key, None)
 
     def held(self, key: _Key) -> _Value | None:
         """The cached value, if there is one."""

@@ -6,26 +6,27 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, InvalidStateError, wait
 from contextlib import suppress
 from functools import partial
+from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from secure_xcom import audit, codecs, telemetry
+from secure_xcom import audit, codecs, telemetry, threads
 from secure_xcom.errors import SecureXComError
 from secure_xcom.format.about import about
 from secure_xcom.format.reference import STATE_MARKS, STATE_STORES, from_row, to_row
 from secure_xcom.keys import open_kek
 from secure_xcom.keys.data_keys import DataKeys
 from secure_xcom.layers.cached import Cached
-from secure_xcom.layers.sealed import Opened, Sealed
+from secure_xcom.layers.sealed import Checked, Opened, Sealed
 from secure_xcom.layers.states import States
 from secure_xcom.layers.threshold import Threshold
-from secure_xcom.model import Compression, Coordinate, Offloaded
+from secure_xcom.model import Compression, Coordinate, Expected, Offloaded
 from secure_xcom.stores import open_store
 from secure_xcom.threads import CalledOff, Crew
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
 
-    from secure_xcom.model import Expected, Payload
+    from secure_xcom.model import Payload
     from secure_xcom.settings import Settings
     from secure_xcom.stores.protocol import Store
 
@@ -35,6 +36,10 @@ Keep: TypeAlias = "Callable[[Payload, Coordinate], None]"
 
 #: Reads of one batch wait for the network side by side, in at most this many threads.
 _READERS = 32
+#: From an element that is read on, the keys of so many are unwrapped; each reader that comes to its
+#: element asks for a few of them.
+_UNWRAPS = 128
+_UNWRAPS_AT_ONCE = 8
 
 
 class Value(NamedTuple):
@@ -118,6 +123,7 @@ class Stack:
                 then never begin, and the others are told to stop.
         """
         values: dict[int, Value] = {}
+        ahead = _Ahead(self._sealed, reads)
         failed: Future[tuple[int, Exception]] = Future()
 
         def opened(index: int) -> Opened:
@@ -126,7 +132,10 @@ class Stack:
             row, expected = reads[index]
             try:
                 with audit.attempt("open", expected) as attempt:
-                    opened = self._sealed.get(from_row(row), expected, attempt)
+                    checked = ahead.come_to(index)
+                    if checked is None:
+                        checked = self._sealed.check(from_row(row), expected, attempt)
+                    opened = self._sealed.open(checked, attempt)
                     attempt.where, attempt.raw_bytes = opened.coordinate, opened.payload.raw_bytes
                     return opened
             except Exception as error:
@@ -153,11 +162,14 @@ class Stack:
         return values
 
     def fetch(self, reference: Offloaded) -> None:
-        """Bring the object of a reference into the cache, still sealed.
+        """Bring the object of a reference into the cache, still sealed, and have its key unwrapped.
 
         Raises:
-            SecureXComError: it could not be fetched.
+            SecureXComError: it could not be fetched, or would be refused wherever it is read.
         """
+        self._sealed.unwrap_ahead(
+            self._sealed.check(reference, Expected(), audit.Attempt(Expected()))
+        )
         self._sealed.fetch(reference)
 
     def delete(self, row: object, expected: Expected) -> None:
@@ -174,6 +186,58 @@ class Stack:
             attempt.reference = reference = from_row(row)
             if isinstance(reference, Offloaded):
                 attempt.generation = self._sealed.delete(reference, expected)
+
+
+class _Ahead:
+    """Has data keys unwrapped for the elements that a batch comes to next.
+
+    Args:
+        sealed: the layers.
+        reads: the batch.
+    """
+
+    def __init__(self, sealed: Sealed, reads: Mapping[int, tuple[object, Expected]]) -> None:
+        self._sealed = sealed
+        self._reads = reads
+        self._order = list(reads)
+        self._position = {index: position for position, index in enumerate(self._order)}
+        #: Up to where keys were asked for.
+        self._asked = 0
+        self._checked: dict[int, Checked] = {}
+        self._lock = Lock()
+
+    def come_to(self, index: int) -> Checked | None:
+        """Go on with an element: some more keys are asked for, its own among them.
+
+        Returns:
+            What was found of the element, if it was looked at before.
+        """
+        position = self._position[index]
+        with self._lock:
+            start = max(self._asked, position)
+            end = min(start + _UNWRAPS_AT_ONCE, position + _UNWRAPS, len(self._order))
+            self._asked = max(start, end)
+        self._ask(start, end)
+        return self._checked.pop(index, None)
+
+    def _ask(self, start: int, end: int) -> None:
+        for position in range(start, end):
+            threads.check()
+            # What is wrong with an element is said when it is read.
+            with suppress(SecureXComError):
+                checked = self._check(self._order[position])
+                if not self._sealed.unwrap_ahead(checked):
+                    with self._lock:
+                        self._asked = min(self._asked, position)
+                    return
+
+    def _check(self, index: int) -> Checked:
+        checked = self._checked.get(index)
+        if checked is None:
+            row, expected = self._reads[index]
+            checked = self._sealed.check(from_row(row), expected, audit.Attempt(expected))
+            self._checked[index] = checked
+        return checked
 
 
 def _decoded(opened: Opened, expected: Expected, keep: Keep | None) -> Value:

@@ -108,3 +108,11 @@ def escaped(text: str, keep: str = "") -> str:
 def crc32c_base64(crc32c: int) -> str:
     """A CRC-32C as rows and Cloud Storage have it: four bytes, big-endian, in base64."""
     return base64.b64encode(crc32c.to_bytes(4, "big")).decode()
+
+
+def type_name(value: object) -> str:
+    """The type of a value as a row or a message shows it, such as `builtins.dict`."""
+    kind = type(value)
+    # As `type` itself has them: a metaclass may say something else, or raise.
+    module, name = (type.__dict__[name].__get__(kind) for name in ("__module__", "__qualname__"))
+    return f"{module if isinstance(module, str) else '?'}.{name}"

@@ -12,6 +12,7 @@ from contextlib import suppress
 from secure_xcom import audit
 from secure_xcom.errors import FormatError
 from secure_xcom.model import Expected
+from secure_xcom.text import type_name
 
 
 def place(  # noqa: PLR0913 - a coordinate
@@ -62,9 +63,6 @@ def _integer(value: object) -> int | None:
 
 
 def _wrong(name: str, value: object, wanted: str) -> FormatError:
-    # The codecs are imported by the first value, and this module by every daemon.
-    from secure_xcom.codecs.refusal import type_name  # noqa: PLC0415
-
     return FormatError(
         f"The {name} of an XCom is {wanted}; here it is a value of type {type_name(value)}. "
         "Push and pull it under the same one."

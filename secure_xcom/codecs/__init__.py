@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterable
 
 from secure_xcom.codecs import plain, serde
 from secure_xcom.codecs.document import Encoded
-from secure_xcom.codecs.refusal import Refused, type_name
+from secure_xcom.codecs.refusal import Refused
 from secure_xcom.codecs.source import Source, as_bytes_view
 from secure_xcom.errors import CodecError, FormatError, SecureXComError
 from secure_xcom.model import Buffer, CodecId, Payload
+from secure_xcom.text import type_name
 
 __all__ = ["contents", "decode", "encode"]
 

@@ -12,10 +12,11 @@ from secure_xcom.codecs import document, frames, messages
 from secure_xcom.codecs.libraries import Untyped, library_of, made_by, need
 from secure_xcom.codecs.objects import cell, read_cell
 from secure_xcom.codecs.primitives import custom_extension
-from secure_xcom.codecs.refusal import Refused, at_path, member, type_name
+from secure_xcom.codecs.refusal import Refused, at_path, member
 from secure_xcom.codecs.source import Source, as_bytes_view
 from secure_xcom.errors import CodecError, FormatError
 from secure_xcom.model import Buffer
+from secure_xcom.text import type_name
 
 _LENGTH_BYTES = 8
 _ALIGNMENT_BYTES = 8

@@ -25,8 +25,9 @@ from secure_xcom.codecs.primitives import (
     values_of,
     write_numpy,
 )
-from secure_xcom.codecs.refusal import Refused, type_name
+from secure_xcom.codecs.refusal import Refused
 from secure_xcom.errors import CodecError, FormatError
+from secure_xcom.text import type_name
 
 Description: TypeAlias = Mapping[Untyped, Untyped]
 #: The columns of each table: what was written so far, and what is still to be read.

@@ -6,6 +6,7 @@ document = u64 tree_bytes | tree | parts
 from __future__ import annotations
 
 import datetime as dt
+import gc
 import re
 import secrets
 from collections.abc import Callable, Iterable
@@ -50,6 +51,8 @@ _EXACT = (
 )
 _MUTABLE_BYTES = frozenset((bytearray, memoryview))
 _CONTAINERS = frozenset((dict, list))
+#: What the cyclic collector never tracks.
+_UNTRACKED = frozenset((str, int, float, bool, type(None), bytes))
 #: The first bytes of `bin 8`, `bin 16` and `bin 32`.
 _BIN = (b"\xc4", b"\xc5", b"\xc6")
 
@@ -186,16 +189,35 @@ def _holds_mutable_bytes(value: object) -> bool:
     The encoder writes both as `bytes`, without asking. This looks at the types, a level at a time;
     the encoder has been through the tree before, so it has no cycle.
     """
-    kinds = {type(value)}
+    if type(value) in _MUTABLE_BYTES:
+        return True
+    kinds = {type(value)} & _CONTAINERS
     level: list[Any] = [value]
-    while kinds & _CONTAINERS:
+    while kinds:
         items = _contents(level, kinds)
         found = set(map(type, chain.from_iterable(items())))
         if found & _MUTABLE_BYTES:
             return True
         kinds = found & _CONTAINERS
-        level = [item for item in chain.from_iterable(items()) if type(item) in kinds]
-    return bool(kinds & _MUTABLE_BYTES)
+        if kinds:
+            level = list(_containers(chain.from_iterable(items()), found, kinds))
+    return False
+
+
+def _containers(items: Iterable[object], found: set[type], kinds: set[type]) -> Iterable[object]:
+    """Those of the items that are of these kinds; the common cases run in C.
+
+    Args:
+        items: what is looked through.
+        found: the types that they have.
+        kinds: those of the types that are containers.
+    """
+    if found == kinds:
+        return items
+    # A list is always tracked by the collector, and these never are. A dict is, or is not.
+    if kinds == {list} and found - kinds <= _UNTRACKED:
+        return filter(gc.is_tracked, items)
+    return (item for item in items if type(item) in kinds)
 
 
 def _contents(level: list[Any], kinds: set[type]) -> Callable[[], Iterable[Iterable[object]]]:

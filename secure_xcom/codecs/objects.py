@@ -11,10 +11,11 @@ from secure_xcom.codecs import document, ndarray
 from secure_xcom.codecs.document import Encoded
 from secure_xcom.codecs.libraries import Untyped, need
 from secure_xcom.codecs.primitives import next_column
-from secure_xcom.codecs.refusal import Refused, type_name
+from secure_xcom.codecs.refusal import Refused
 from secure_xcom.codecs.source import Source
 from secure_xcom.errors import FormatError
 from secure_xcom.model import CodecId
+from secure_xcom.text import type_name
 
 #: The marks of what may stand for a missing value in a column of objects; 0 marks a value.
 _NONE, _NAN, _NA, _NAT = 1, 2, 3, 4

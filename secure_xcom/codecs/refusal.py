@@ -35,14 +35,6 @@ def at_path(*steps: str) -> Iterator[None]:
         raise Refused(error.reason, (*steps, *error.steps)) from None
 
 
-def type_name(value: object) -> str:
-    """The type of a value as a row or a message shows it, such as `builtins.dict`."""
-    kind = type(value)
-    # As `type` itself has them: a metaclass may say something else, or raise.
-    module, name = (type.__dict__[name].__get__(kind) for name in ("__module__", "__qualname__"))
-    return f"{module if isinstance(module, str) else '?'}.{name}"
-
-
 def member(name: object, position: int) -> str:
     """The step to a dict's key, a field or a column.
 

@@ -22,11 +22,12 @@ from secure_xcom.codecs.deep import with_stack, with_whole_stack
 from secure_xcom.codecs.document import Encoded
 from secure_xcom.codecs.libraries import Untyped, library_of
 from secure_xcom.codecs.proof import ZONE_NAMES, Proof, Unreadable
-from secure_xcom.codecs.refusal import Refused, fields_of, find_refused, is_record, type_name
+from secure_xcom.codecs.refusal import Refused, fields_of, find_refused, is_record
 from secure_xcom.codecs.source import Source
 from secure_xcom.codecs.ways_out import way_out, why_unreadable
 from secure_xcom.errors import CodecError, FormatError, SecureXComError
 from secure_xcom.model import Buffer
+from secure_xcom.text import type_name
 
 _PREFIX_BYTES = 16
 _NOT_ALLOWED = re.compile(r"([\w.]+) was not found in allow list")

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 
 from cachetools import TTLCache
 
@@ -152,6 +153,25 @@ class DataKeys:
         if self._opening.held(digest) is not None:
             telemetry.count("key_cache.hits")
         return self._opening.get(digest, unwrap)
+
+    def unwrap_ahead(self, wrapped: WrappedKey, aad: bytes) -> bool:
+        """Have a key unwrapped that reads are about to ask for; waits for nothing.
+
+        What is wrong with it is said to those who ask (`for_opening`).
+
+        Args:
+            wrapped: the wrapped key; its KEK is trusted.
+            aad: what it is bound to.
+
+        Returns:
+            Whether the key is there, or on its way.
+        """
+        if not self._ttl_seconds:
+            # It would be gone again before anybody asks.
+            return False
+        kek = self._keks[wrapped.kek_uri]
+        digest = _digest(wrapped.kek_uri.encode(), wrapped.ciphertext, aad)
+        return self._opening.expect(digest, partial(kek.unwrap_ahead, wrapped, aad))
 
     def check_trusted(self, wrapped: WrappedKey) -> None:
         """Compare the KEK that a wrapped key names with those that reads may use.

@@ -13,6 +13,7 @@ import os
 import shlex
 import stat
 import threading
+from concurrent.futures import Future
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -71,6 +72,10 @@ class LocalKek:
             raise KeyServiceError(f"A data key has {DATA_KEY_BYTES} bytes, not {len(data_key)}.")
         nonce = os.urandom(_NONCE_BYTES)
         return WrappedKey(self._uri, nonce + self._key().encrypt(nonce, data_key, aad))
+
+    def unwrap_ahead(self, _wrapped: WrappedKey, _aad: bytes, _data_key: Future[bytes]) -> bool:
+        """Never begins: nothing is gained where no service is called (`Kek.unwrap_ahead`)."""
+        return False
 
     def unwrap(self, wrapped: WrappedKey, aad: bytes) -> bytes:
         """Decrypt a data key with the file's key (`Kek.unwrap`)."""

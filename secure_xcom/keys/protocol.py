@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -32,6 +33,20 @@ class Kek(Protocol):
             KeyAccessDenied: the caller may not encrypt under the key.
             KeyUnavailable: the key or the service cannot be used now.
             KeyServiceError: the service's answer failed its checks.
+        """
+        ...
+
+    def unwrap_ahead(self, wrapped: WrappedKey, aad: bytes, data_key: Future[bytes]) -> bool:
+        """Begin to unwrap a key that is about to be asked for; waits for nothing.
+
+        Args:
+            wrapped: the wrapped key.
+            aad: what it is bound to.
+            data_key: gets the data key. Where it could not be had it is cancelled, and says nothing
+                of the reason: whoever needs the key calls `unwrap`.
+
+        Returns:
+            Whether it has begun; if not, `data_key` stays as it is.
         """
         ...
 

@@ -111,11 +111,14 @@ class Cached:
         return self._store.find(name)
 
     def delete(self, name: str, *, generation: str) -> bool:
-        """Delete the object and hold it no longer (`Store.delete`)."""
+        """Delete the object and hold nothing of that name any longer (`Store.delete`).
+
+        What was read in the place of a generation that is gone is held under that one.
+        """
         try:
             return self._store.delete(name, generation=generation)
         finally:
-            self._fetches.drop((name, generation))
+            self._fetches.drop(lambda key: key[0] == name)
 
     def objects(self, folder: str) -> Iterator[tuple[str, Stored]]:
         """Yield what the store lists; nothing of it is held (`Store.objects`)."""

@@ -52,6 +52,14 @@ class Opened(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Checked:
+    """A reference, and its preamble, of which nothing is authenticated yet."""
+
+    reference: Reference
+    preamble: envelope.Preamble
+
+
+@dataclass(frozen=True, slots=True)
 class Sealing:
     """A payload on its way: the header that was drawn for it, and how its body is made."""
 
@@ -125,12 +133,12 @@ class Sealed:
         keys = envelope.derive(key.data_key, header, salt)
 
         def make_body() -> Iterator[Buffer]:
-            return body.seal(
-                keys.content_key,
-                keys.header_hash,
-                marshal_payload(payload, self._compression),
-                os.urandom(body.RANDOM_BYTES),
-            )
+            random = os.urandom(body.RANDOM_BYTES)
+            pieces = marshal_payload(payload, self._compression)
+            if longest(payload.raw_bytes) > body.SHORT_BYTES:
+                return body.seal(keys.content_key, keys.header_hash, pieces, random)
+            short = b"".join(pieces)
+            return iter((body.seal_short(keys.content_key, keys.header_hash, short, random),))
 
         return Sealing(header, names.object_name(self.instance, header), keys, make_body)
 
@@ -191,41 +199,79 @@ class Sealed:
             KeyServiceError: its data key could not be unwrapped.
             StoreError: its object could not be read.
         """
+        return self.open(self.check(reference, expected, attempt), attempt)
+
+    def check(self, reference: Reference, expected: Expected, attempt: audit.Attempt) -> Checked:
+        """Check what a row holds as far as it goes without a service (steps 1 to 4).
+
+        Raises:
+            FormatError: the envelope has a shape that is not allowed.
+            ConfigError: its KEK, its store or its deployment is not trusted.
+            AuthenticationError: it was sealed for another place.
+        """
         attempt.reference = reference
         if isinstance(reference, Inline):
             self.check_envelope_length(len(reference.envelope))
-            preamble, sealed = envelope.split_envelope(reference.envelope)
-            key = self.unwrapped(preamble, expected, attempt)
-            return self.opened(preamble, key(), (sealed,), len(sealed))
-        self._check_body_length(reference.length_bytes)
-        self._below.store(reference.store_uri)
-        preamble = envelope.parse_whole_preamble(reference.preamble)
-        header = preamble.unverified_header
-        if reference.name != names.object_name(header.instance, preamble.header_bytes):
-            raise AuthenticationError
-        key = self.unwrapped(preamble, expected, attempt)
-        with telemetry.step("download"):
-            return again_if_damaged(lambda: self._get(reference, preamble, key))
+            preamble, _ = envelope.split_envelope(reference.envelope)
+        else:
+            self._check_body_length(reference.length_bytes)
+            self._below.store(reference.store_uri)
+            preamble = envelope.parse_whole_preamble(reference.preamble)
+            header = preamble.unverified_header
+            if reference.name != names.object_name(header.instance, preamble.header_bytes):
+                raise AuthenticationError
+        self.check_preamble(preamble, expected, attempt)
+        return Checked(reference, preamble)
 
-    def _get(
-        self, reference: Offloaded, preamble: envelope.Preamble, key: Callable[[], bytes]
-    ) -> Opened:
+    def unwrap_ahead(self, checked: Checked) -> bool:
+        """Have the data key unwrapped of what is about to be opened; waits for nothing.
+
+        Returns:
+            Whether the key is there, or on its way.
+        """
+        return self._keys.unwrap_ahead(*_wrapping(checked.preamble))
+
+    def open(self, checked: Checked, attempt: audit.Attempt) -> Opened:
+        """Open what was checked (steps 5 to 9).
+
+        Raises:
+            FormatError: what is sealed in it has a shape that is not allowed.
+            AuthenticationError: it is not what was sealed for this XCom.
+            KeyServiceError: its data key could not be unwrapped.
+            StoreError: its object could not be read.
+        """
+        attempt.reference, preamble = checked.reference, checked.preamble
+        attempt.wrapped = preamble.unverified_wrapped
+        reference = checked.reference
+        if isinstance(reference, Inline):
+            sealed = memoryview(reference.envelope)[preamble.length_bytes :]
+            return self.opened(preamble, self.unwrap(preamble), (sealed,), len(sealed))
+        with telemetry.step("download"):
+            return again_if_damaged(lambda: self._get(reference, preamble))
+
+    def _get(self, reference: Offloaded, preamble: envelope.Preamble) -> Opened:
         chunks = self._below.get(reference)
-        if self._keys.held_for_opening(*self._wrapping(preamble)) is not None:
-            return self.opened(preamble, key(), chunks, reference.length_bytes)
-        with beside(key, chunks) as (data_key, download):
+        if self._keys.held_for_opening(*_wrapping(preamble)) is not None:
+            return self.opened(preamble, self.unwrap(preamble), chunks, reference.length_bytes)
+        with beside(lambda: self.unwrap(preamble), chunks) as (data_key, download):
             return self.opened(preamble, data_key, download, reference.length_bytes)
 
-    def unwrapped(
+    def unwrap(self, preamble: envelope.Preamble) -> bytes:
+        """Unwrap the data key of a preamble that was checked (step 5).
+
+        Raises:
+            AuthenticationError: the wrapped key is not what was wrapped.
+            KeyServiceError: it could not be unwrapped.
+        """
+        return self._keys.for_opening(*_wrapping(preamble))
+
+    def check_preamble(
         self,
         preamble: envelope.Preamble,
         expected: Expected,
         attempt: audit.Attempt,
-    ) -> Callable[[], bytes]:
-        """Check a preamble against settings and question (steps 3 and 4); what step 5 is.
-
-        Returns:
-            What unwraps the data key. Only that calls the key service.
+    ) -> None:
+        """Check a preamble against settings and question (steps 3 and 4).
 
         Raises:
             ConfigError: its KEK or its deployment is not trusted.
@@ -244,8 +290,6 @@ class Sealed:
             )
         if sign + kind != self._mark or not expected.matches(header.coordinate):
             raise AuthenticationError
-        wrapped, aad = self._wrapping(preamble)
-        return lambda: self._keys.for_opening(wrapped, aad)
 
     def opened(
         self,
@@ -264,9 +308,17 @@ class Sealed:
         header = preamble.unverified_header
         keys = envelope.derive(data_key, preamble.header_bytes, header.salt)
         envelope.check_commitment(keys, preamble.commitment)
-        opened = body.open_(keys.content_key, keys.header_hash, chunks, body_bytes)
+        payload_bytes = body.payload_length(body_bytes)
+        opened: Iterable[Buffer]
+        if body_bytes > body.SHORT_BYTES:
+            opened = body.open_(keys.content_key, keys.header_hash, chunks, body_bytes)
+        else:
+            sealed = _joined(chunks)
+            if len(sealed) != body_bytes:
+                raise AuthenticationError
+            opened = (body.open_short(keys.content_key, keys.header_hash, sealed),)
         try:
-            payload = parse_payload(opened, body.payload_length(body_bytes), self._max_value_bytes)
+            payload = parse_payload(opened, payload_bytes, self._max_value_bytes)
         except SecureXComError:
             # A tag fails before the checksum of what was fetched is known, which tells damage on
             # the way from an object that is not what was sealed: the rest is fetched for it.
@@ -325,11 +377,6 @@ class Sealed:
             )
         return self._below.delete(reference)
 
-    def _wrapping(self, preamble: envelope.Preamble) -> tuple[WrappedKey, bytes]:
-        header = preamble.unverified_header
-        scope = envelope.scope_bytes(header.instance, header.coordinate)
-        return preamble.unverified_wrapped, envelope.key_aad(scope, header.key_id)
-
     def check_envelope_length(self, length_bytes: int) -> None:
         """Hold the length of an envelope against `max_value_bytes`, before anything is fetched.
 
@@ -363,6 +410,20 @@ def again_if_damaged(read: Callable[[], _Result]) -> _Result:
 def body_bytes_max(max_value_bytes: int) -> int:
     """How long the body of a value of `max_value_bytes` can be (section 8.2, step 1)."""
     return body.body_length(longest(max_value_bytes))
+
+
+def _joined(chunks: Iterable[Buffer]) -> Buffer:
+    """Chunks as one; each is good until the next one is asked for."""
+    if isinstance(chunks, tuple) and len(chunks) == 1:
+        return chunks[0]
+    return b"".join(map(bytes, chunks))
+
+
+def _wrapping(preamble: envelope.Preamble) -> tuple[WrappedKey, bytes]:
+    """The wrapped key of a preamble, and what it is bound to."""
+    header = preamble.unverified_header
+    scope = envelope.scope_bytes(header.instance, header.coordinate)
+    return preamble.unverified_wrapped, envelope.key_aad(scope, header.key_id)
 
 
 def _while_wrapping(key: SealingKey, make_body: Callable[[], Iterator[Buffer]]) -> Iterator[Buffer]:

@@ -81,9 +81,9 @@ class States:
         with audit.attempt("delete", coordinate) as attempt:
             attempt.reference = state = self._named(coordinate)
             store = self._below.store(state.store_uri)
-            if found := store.find(state.name):
+            found = store.find(state.name)
+            if found and store.delete(state.name, generation=found.generation):
                 attempt.generation = found.generation
-                store.delete(state.name, generation=found.generation)
 
     def clear(self, coordinate: Coordinate, *, every_index: bool) -> None:
         """Delete the objects of all keys of a task instance, or of all its map indexes.
@@ -105,8 +105,8 @@ class States:
         for name, stored in found:
             with audit.attempt("delete", expected) as attempt:
                 attempt.reference = StateObject(self._below.store_uri, name)
-                attempt.generation = stored.generation
-                store.delete(name, generation=stored.generation)
+                if store.delete(name, generation=stored.generation):
+                    attempt.generation = stored.generation
 
     def _named(self, coordinate: Coordinate) -> StateObject:
         name = names.state_name(self._sealed.instance, coordinate)
@@ -140,7 +140,8 @@ class States:
         preamble, body = envelope.split_envelope(data)
         if names.state_name_of(preamble.unverified_header) != state.name:
             raise AuthenticationError
-        data_key = self._sealed.unwrapped(preamble, expected, attempt)()
+        self._sealed.check_preamble(preamble, expected, attempt)
+        data_key = self._sealed.unwrap(preamble)
         opened = self._sealed.opened(preamble, data_key, (body,), len(body))
         attempt.where, attempt.raw_bytes = opened.coordinate, opened.payload.raw_bytes
         return opened

@@ -88,8 +88,8 @@ class Threshold:
         held = (reference.length_bytes, reference.crc32c)
         if found is None or (found.length_bytes, found.crc32c) != held:
             return None
-        store.delete(reference.name, generation=found.generation)
-        return found.generation
+        deleted = store.delete(reference.name, generation=found.generation)
+        return found.generation if deleted else None
 
     def discard(self, name: str, written: Stored) -> None:
         """Delete an object that was written in vain; what cannot be deleted is an orphan."""

@@ -315,8 +315,8 @@ class Settings:
         default="any",
         metadata=_row(
             kinds.choice("any", "software", "hsm", "external"),
-            "Which protection level the keys of kek_uri and trusted_keks are to have. Workers do "
-            "not look at it; `secure-xcom doctor` fails where a key has another.",
+            "Which protection level the key of kek_uri is to have. Workers do not look at it; "
+            "`secure-xcom doctor` fails where the key has another.",
             "hsm",
         ),
     )

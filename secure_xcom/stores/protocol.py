@@ -147,7 +147,12 @@ class Store(Protocol):
         ...
 
     def delete(self, name: str, *, generation: str) -> bool:
-        """Delete that generation of an object; whether it was there."""
+        """Delete that generation of an object.
+
+        Returns:
+            Whether it was there. Where an answer was lost, it counts as what this call has deleted
+            if it is gone now.
+        """
         ...
 
     def objects(self, folder: str) -> Iterator[tuple[str, Stored]]:

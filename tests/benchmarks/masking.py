@@ -119,7 +119,7 @@ def main(arguments: list[str]) -> None:
         sys.stdout.write(f"{json.dumps(took)}\n")
         return
     quick = "--quick" in arguments
-    for row in measure(rounds=1 if quick else 5, count=1_000 if quick else 100_000):
+    for row in measure(rounds=1 if quick else 3, count=1_000 if quick else 100_000):
         sys.stdout.write(f"{json.dumps(row)}\n")
 
 

@@ -38,6 +38,8 @@ SECTIONS = {
     "shaped link": ("compare", "far"),
     "plain client": ("compare", "plain"),
     "mapped": ("many", "measure"),
+    "mapped inline": ("many", "inline"),
+    "plain data": ("plain_data", "measure"),
     "calls": ("counts", "measure"),
     "cost": ("cost", "measure"),
     "worker": ("worker", "measure"),

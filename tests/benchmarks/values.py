@@ -12,6 +12,7 @@ from typing import Any
 SMALL = "200 B dict"
 SECRET = "1 KB secret"  # noqa: S105 - it is the name of a value
 DICTS = "10,000 dicts"
+RECORDS = "10,000 records"
 INTS = "1,000,000 ints"
 BYTES = "64 MiB random bytes"
 FRAME = "DataFrame, 200,000 rows"
@@ -28,6 +29,7 @@ def makers(*, quick: bool) -> dict[str, Callable[[], Any]]:
         SMALL: small,
         SECRET: partial(secret, 1024),
         DICTS: partial(dicts, 10_000 // (5 if quick else 1)),
+        RECORDS: partial(records, 10_000 // (5 if quick else 1)),
         INTS: partial(ints, 1_000_000 // (10 if quick else 1)),
         BYTES: partial(os.urandom, 64 * 2**20 // (64 if quick else 1)),
         FRAME: partial(frame, 200_000 // min(less, 40)),
@@ -73,6 +75,22 @@ def dicts(count: int) -> list[dict[str, Any]]:
             "amount": round(draw.uniform(1, 10_000), 2),
             "active": draw.random() < 0.9,
             "created": f"2026-{draw.randrange(1, 13):02}-{draw.randrange(1, 29):02}T08:00:00Z",
+        }
+        for number in range(count)
+    ]
+
+
+def records(count: int) -> list[dict[str, Any]]:
+    """Records with a list in each, as a database of customers gives them."""
+    draw = random.Random(4)
+    return [
+        {
+            "id": number,
+            "name": f"customer {draw.randrange(10**6)}",
+            "iban": f"DE{draw.randrange(10**20):020}",
+            "balance": round(draw.uniform(-10_000, 10_000), 2),
+            "tags": [f"tag {draw.randrange(50)}" for _ in range(4)],
+            "active": draw.random() < 0.9,
         }
         for number in range(count)
     ]

@@ -6,15 +6,18 @@ import logging
 import re
 import signal
 import time
+from concurrent.futures import CancelledError, Future
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from google.auth import credentials
 from google.auth.exceptions import TransportError
 from google.cloud.kms_v1 import KeyManagementServiceClient
-from servers.kms import KEY, URI, KmsServer, client
+from servers.kms import KEY, URI, KmsServer, client, secure_client
 from support.observed import observed
 
+from secure_xcom import forks
 from secure_xcom.errors import (
     AuthenticationError,
     KeyAccessDenied,
@@ -300,6 +303,110 @@ def test_rotation_wraps_with_the_new_version_and_still_opens_the_old(kek, kms):
     refusal(KeyUnavailable, lambda: kek.unwrap(old, AAD))
 
 
+def _ahead(kek, wrapped, seconds=10):
+    """The key of an attempt that is made ahead; None where it failed, False where none began."""
+    key = Future()
+    if not kek.unwrap_ahead(wrapped, AAD, key):
+        assert not key.done()
+        return False
+    try:
+        return key.result(seconds)
+    except CancelledError:
+        return None
+
+
+def _settled():
+    """Wait until no call is under way, as a fork would."""
+    forks.calls.hold()
+    assert not forks.calls._inside
+    forks.calls.release()
+
+
+def test_a_key_is_unwrapped_ahead_once_the_service_has_answered(kek, kms):
+    wrapped = kek.wrap(DATA_KEY, AAD)
+    assert _ahead(kek, wrapped) is False
+    assert kek.unwrap(wrapped, AAD) == DATA_KEY
+    assert _ahead(kek, wrapped) == DATA_KEY
+    assert kms.traffic.calls() == {"Encrypt": 1, "Decrypt": 2}
+    assert kms.traffic.connections() == 1
+    assert kms.unchecked == []
+    kek.forget()
+    assert _ahead(kek, wrapped) is False
+
+
+def test_many_keys_are_unwrapped_ahead_side_by_side_and_forks_wait_for_them(kek, kms):
+    wrapped = kek.wrap(DATA_KEY, AAD)
+    kek.unwrap(wrapped, AAD)
+    kms.traffic.delay("Decrypt", 0.3)
+    keys = [Future() for _ in range(50)]
+    assert all(kek.unwrap_ahead(wrapped, AAD, key) for key in keys)
+    assert forks.calls._inside
+    _settled()
+    assert [key.result(0) for key in keys] == [DATA_KEY] * 50
+    assert kms.traffic.most_in_flight()["Decrypt"] >= 32
+
+
+@pytest.mark.parametrize("how", ["crc32c", "no_crc32c", "bytes", "short", "empty"])
+def test_a_damaged_answer_to_an_attempt_ahead_is_never_used(kek, kms, how):
+    wrapped = kek.wrap(DATA_KEY, AAD)
+    kek.unwrap(wrapped, AAD)
+    kms.traffic.corrupt("Decrypt", how)
+    assert _ahead(kek, wrapped) is None
+    _settled()
+
+
+@pytest.mark.parametrize("code", ["UNAVAILABLE", "RESOURCE_EXHAUSTED", "PERMISSION_DENIED"])
+def test_a_failure_ends_attempts_ahead_until_the_service_answers_again(kek, kms, code):
+    wrapped = kek.wrap(DATA_KEY, AAD)
+    kek.unwrap(wrapped, AAD)
+    kms.traffic.fail("Decrypt", code)
+    assert _ahead(kek, wrapped) is None
+    assert _ahead(kek, wrapped) is False
+    assert kek.unwrap(wrapped, AAD) == DATA_KEY
+    assert _ahead(kek, wrapped) == DATA_KEY
+    assert kms.traffic.calls()["Decrypt"] == 4
+
+
+def test_what_was_not_wrapped_is_not_unwrapped_ahead(kek):
+    wrapped = kek.wrap(DATA_KEY, AAD)
+    kek.unwrap(wrapped, AAD)
+    assert _ahead(kek, replace(wrapped, ciphertext=wrapped.ciphertext[:-1])) is None
+
+
+def test_an_attempt_ahead_that_hangs_is_given_up(kms, monkeypatch):
+    monkeypatch.setattr(cloud_kms, "ATTEMPT_SECONDS", 0.3)
+    kek = CloudKms(URI, make_client=kms.make_client)
+    wrapped = kek.wrap(DATA_KEY, AAD)
+    kek.unwrap(wrapped, AAD)
+    kms.traffic.delay("Decrypt", 3)
+    assert _ahead(kek, wrapped, seconds=2) is None
+    _settled()
+
+
+def test_a_token_that_hangs_holds_an_attempt_ahead_no_longer(kms, monkeypatch):
+    class Token(credentials.Credentials):
+        waits = False
+
+        def refresh(self, _request):
+            if self.waits:
+                time.sleep(3)
+            self.token = "token"  # noqa: S105 - nobody takes it
+
+        @property
+        def valid(self):
+            return self.token is not None and not self.waits
+
+    token = Token()
+    monkeypatch.setattr(cloud_kms, "ATTEMPT_SECONDS", 0.5)
+    address, pem = f"localhost:{kms.secure_port}", kms.certificate.pem
+    kek = CloudKms(URI, make_client=lambda _: secure_client(address, pem, token))
+    wrapped = kek.wrap(DATA_KEY, AAD)
+    kek.unwrap(wrapped, AAD)
+    assert _ahead(kek, wrapped) == DATA_KEY
+    token.waits = True
+    assert _ahead(kek, wrapped, seconds=2) is None
+
+
 def test_calls_share_one_connection(kek, kms):
     for _ in range(5):
         kek.unwrap(kek.wrap(DATA_KEY, AAD), AAD)
@@ -313,7 +420,9 @@ def test_data_keys_stay_out_of_the_client_s_debug_logs(kek, caplog):
         logging.getLogger("google").addHandler(caplog.handler)
         logging.getLogger(name).setLevel(logging.DEBUG)
         try:
-            kek.unwrap(kek.wrap(DATA_KEY, AAD), AAD)
+            wrapped = kek.wrap(DATA_KEY, AAD)
+            kek.unwrap(wrapped, AAD)
+            assert _ahead(kek, wrapped) == DATA_KEY
         finally:
             logging.getLogger(name).setLevel(logging.NOTSET)
             logging.getLogger("google").removeHandler(caplog.handler)

@@ -114,6 +114,7 @@ def test_credentials_that_give_no_token_say_so(kms, tmp_path):
 
 FORKS = f"""
 import os, signal, sys, threading, time
+from concurrent.futures import Future
 from secure_xcom import forks
 from secure_xcom.keys import open_kek
 from secure_xcom.keys.data_keys import DataKeys
@@ -125,6 +126,10 @@ mine = keys.for_sealing(b"scope")
 wrapped = kek.wrap(bytes(32), AAD)
 assert keys.for_opening(wrapped, AAD) == bytes(32)
 busy, done = sys.argv[1] == "busy", threading.Event()
+ahead = sys.argv[1] == "ahead"
+if ahead:
+    busy = False
+begun = []
 
 def seal():
     while not done.is_set():
@@ -135,7 +140,7 @@ for thread in threads:
     thread.start()
 # Locks that somebody holds for ever, as a thread might at the moment of a fork.
 for lock in (kek._client_lock, keys._sealing._lock, keys._opening._lock):
-    if not busy:
+    if not busy and not ahead:
         lock.acquire()
 
 def child(pipe):
@@ -149,7 +154,12 @@ seen = {{mine.data_key}}
 for number in range(4):
     while busy and not forks.calls._inside:
         time.sleep(0.001)
-    if not busy:
+    if ahead:
+        for _ in range(20):
+            begun.append(Future())
+            assert kek.unwrap_ahead(wrapped, AAD, begun[-1])
+        assert forks.calls._inside
+    elif not busy:
         # gRPC 1.71 is at times not done with its last call yet, and its child then cannot connect.
         time.sleep(0.3)
     reader, writer = os.pipe()
@@ -169,7 +179,8 @@ assert len(seen) == 5, len(seen)
 done.set()
 for thread in threads:
     thread.join()
-if busy:
+assert all(key.result(10) == bytes(32) for key in begun)
+if busy or ahead:
     assert keys.for_sealing(b"scope") is mine
     assert keys.for_opening(wrapped, AAD) == bytes(32)
     kek.wrap(bytes(32), AAD)
@@ -178,11 +189,12 @@ os._exit(0)
 """
 
 
-@pytest.mark.parametrize("parent", ["idle", "busy"])
+@pytest.mark.parametrize("parent", ["idle", "busy", "ahead"])
 @pytest.mark.parametrize("fork_support", ["", "1"])
 def test_forked_children_start_afresh_whatever_the_parent_is_at(kms, parent, fork_support):
     """Keys, locks and connections: a child has its own, also when threads are inside calls."""
     kms.traffic.delay("Encrypt", 0.05)
+    kms.traffic.delay("Decrypt", 0.05)
     environment = {**kms.environment}
     if fork_support:
         environment["GRPC_ENABLE_FORK_SUPPORT"] = fork_support

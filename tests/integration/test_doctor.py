@@ -94,7 +94,7 @@ class Scene:
             "store_uri": f"gs://{self.bucket}/xcom",
             "instance": "prod",
             "allowed_locations": "europe-west3",
-            "kms_deadline_seconds": "1",
+            "kms_deadline_seconds": "5",
             "store_deadline_seconds": "1",
         }
         return load(own | self.section, None, None)

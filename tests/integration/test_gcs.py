@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import google_crc32c
 import pytest
 from google.auth.credentials import Credentials
+from google.auth.transport.requests import AuthorizedSession
 from google.cloud.storage import Client
 from servers.fault_proxy import FaultProxy, Link
 
@@ -339,8 +340,11 @@ def test_a_deletion_survives_a_fault_that_passes(scene: Scene, code: int):
     _, stored = _put(scene.store, "collected")
     scene.proxy.fail("delete", "status", code=code)
     scene.proxy.fail("delete", "lose_answer")
-    scene.store.delete(NAME, generation=stored.generation)
+    assert scene.store.delete(NAME, generation=stored.generation) is True
     assert scene.names() == []
+    assert scene.proxy.counts()["delete"] == 3
+    # Nothing failed this time, so it was not this call.
+    assert scene.store.delete(NAME, generation=stored.generation) is False
 
 
 # Faults that do not.
@@ -789,6 +793,42 @@ def test_the_given_credentials_are_used_and_refreshed(
     assert download.headers["authorization"] == "Bearer token-2"
 
 
+def test_a_token_that_is_refused_once_is_fetched_anew_for_a_download(
+    gcs_proxy: FaultProxy, bucket: str
+):
+    credentials = Token()
+    store = _store_with(credentials, gcs_proxy, bucket)
+    data, stored = _put(store, "collected")
+    gcs_proxy.fail("download", "status", code=401, times=2)
+    assert _get(store, stored) == data
+    seen = [request.headers["authorization"] for request in gcs_proxy.seen("download")]
+    assert seen == ["Bearer token-1", "Bearer token-1", "Bearer token-2"]
+    gcs_proxy.fail("download", "status", code=401, times=1_000)
+    with pytest.raises(StoreAccessDenied, match="did not accept the worker's credentials"):
+        _get(store, stored)
+
+
+def test_a_session_that_is_none_of_google_s_makes_its_requests_itself(
+    gcs_server: GcsServer, bucket: str
+):
+    asked: list[str] = []
+
+    class Session(AuthorizedSession):
+        def request(self, method: str, url: str, **rest: object) -> object:
+            asked.append(method)
+            return super().request(method, url, **rest)
+
+    def make_client(given: object) -> Client:
+        client = gcs_server.make_client(given)
+        client._http_internal = Session(client._credentials)
+        return client
+
+    store = Gcs(f"gs://{bucket}/p", make_client=make_client)
+    data, stored = _put(store, "collected")
+    assert _get(store, stored) == data
+    assert asked == ["POST", "GET"]
+
+
 def test_a_download_that_was_refused_for_its_token_keeps_its_connection(
     gcs_proxy: FaultProxy, bucket: str
 ):
@@ -867,26 +907,27 @@ def test_a_child_makes_connections_of_its_own(gcs_server: GcsServer, bucket: str
     assert clients == [os.getpid()]
 
 
-def test_a_fork_waits_for_an_import():
+def test_a_fork_waits_for_an_import(monkeypatch: pytest.MonkeyPatch):
     started, events = threading.Event(), []
 
-    def importing() -> None:
-        with client._importing:
-            started.set()
-            time.sleep(0.1)
-            events.append("imported")
+    def slow_import(_name: str) -> None:
+        started.set()
+        time.sleep(0.1)
+        events.append("imported")
 
-    thread = threading.Thread(target=importing)
+    monkeypatch.setattr(client, "_MODULES", ("a module",))
+    monkeypatch.setattr(client, "import_module", slow_import)
+    thread = threading.Thread(target=client.load)
     thread.start()
     started.wait()
     child = os.fork()
     if not child:
-        # In the child the lock is free.
-        os._exit(0 if events == ["imported"] and client._importing.acquire(timeout=1) else 1)
+        # In the child nothing is held.
+        client.load()
+        os._exit(0 if events == ["imported"] * 2 else 1)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0
-    with client._importing:
-        thread.join()
+    thread.join()
 
 
 def test_threads_share_a_client_and_its_connections(gcs_server: GcsServer, bucket: str):
@@ -1015,12 +1056,14 @@ def test_the_environments_proxy_and_certificates_are_used(
     stored = store.create("a", lambda: [b"sealed"], {})
     assert gcs_proxy.counts() == {"upload": 1}
     assert gcs_server.read(bucket, "a") == b"sealed"
+    asked = {"generation": stored.generation, "length_bytes": 6, "crc32c": stored.crc32c}
+    assert b"".join(store.get("a", **asked)) == b"sealed"
+    assert gcs_proxy.counts() == {"upload": 1, "download": 1}
 
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     beside = Gcs(f"gs://{bucket}", make_client=gcs_server.make_client)
-    read = beside.get("a", generation=stored.generation, length_bytes=6, crc32c=stored.crc32c)
-    assert b"".join(read) == b"sealed"
-    assert gcs_proxy.counts() == {"upload": 1}
+    assert b"".join(beside.get("a", **asked)) == b"sealed"
+    assert gcs_proxy.counts() == {"upload": 1, "download": 1}
 
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/etc/ssl/company.pem")
     connection = client.Connection(gcs_server.make_client())

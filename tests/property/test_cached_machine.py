@@ -120,7 +120,8 @@ class CachedMachine(RuleBasedStateMachine):
     def delete(self, reference: tuple[str, Stored]) -> None:
         name, stored = reference
         self.cached.delete(name, generation=stored.generation)
-        self.held.pop((name, stored.generation), None)
+        for key in [key for key in self.held if key[0] == name]:
+            del self.held[key]
         if name in self.objects and self.objects[name][0] == stored:
             del self.objects[name]
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from support.sameness import assert_same
 
-from secure_xcom.codecs import decode, encode
+from secure_xcom.codecs import decode, document, encode
 from secure_xcom.errors import CodecError, FormatError
 from secure_xcom.model import CodecId, Payload
 
@@ -53,6 +53,38 @@ def travelled(value):
 @example({"a": "\ud800", "b": [b"", float("nan"), 2**64]})
 def test_plain_data_comes_back_exactly(value):
     assert_same(travelled(value), value)
+
+
+def holds_mutable_bytes(value):
+    """The same by a plain walk."""
+    inner = value.values() if type(value) is dict else value if type(value) is list else ()
+    return type(value) in (bytearray, memoryview) or any(map(holds_mutable_bytes, inner))
+
+
+mutable = st.sampled_from([bytearray(), bytearray(b"\xc4"), memoryview(b"view")])
+#: Levels of one kind of container, of both, and with what the collector tracks besides lists.
+looked_at = st.recursive(
+    st.one_of(atoms, mutable, st.just(object())),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(keys, inner, max_size=4)
+        | st.lists(st.lists(inner, max_size=3), max_size=3)
+        | st.lists(st.dictionaries(keys, inner, max_size=2), max_size=3)
+    ),
+    max_leaves=30,
+)
+
+
+@given(looked_at)
+@example([[], [[bytearray()]], 1, "a", None, 1.5, True, b""])
+@example([{"a": bytearray()}])
+@example([{"a": [1, [bytearray()]]}, {"a": [2, []]}])
+@example({"a": {"b": bytearray()}, "c": []})
+@example([object(), [bytearray()]])
+@example([[memoryview(b"")], "a"])
+@example(memoryview(b"\xc4"))
+def test_a_mutable_buffer_is_found_wherever_it_is(value):
+    assert document._holds_mutable_bytes(value) is holds_mutable_bytes(value)
 
 
 @given(

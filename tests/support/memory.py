@@ -17,6 +17,7 @@ from secure_xcom.stores.protocol import Stored
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from concurrent.futures import Future
 
     from secure_xcom.model import Buffer
 
@@ -110,6 +111,9 @@ class FixedKek:
         self.calls.append("wrap")
         nonce = os.urandom(12)
         return WrappedKey(self.uri, nonce + self._aead.encrypt(nonce, data_key, aad), "1")
+
+    def unwrap_ahead(self, _wrapped: WrappedKey, _aad: bytes, _data_key: Future[bytes]) -> bool:
+        return False
 
     def unwrap(self, wrapped: WrappedKey, aad: bytes) -> bytes:
         self.calls.append("unwrap")

@@ -134,6 +134,21 @@ def test_what_is_deleted_says_which_generation_it_was(deployment, lines):
     assert deployment.objects() == {}
 
 
+@pytest.mark.parametrize("left", [None, b"other bytes"])
+def test_a_deletion_that_finds_nothing_names_no_generation(deployment, lines, left):
+    stack = deployment.stack(threshold_bytes="0")
+    row = stack.put({"card": CANARY}, WHERE)
+    path = deployment.objects()[row["object"]]
+    path.unlink()
+    if left:
+        path.write_bytes(left)
+    lines()
+    stack.delete(row, ASKED)
+    (line,) = lines()
+    assert told(line, "operation", "outcome", "generation") == ("delete", "ok", None)
+    assert line["object"] == row["object"]
+
+
 def test_a_missing_object_is_a_failure(deployment, lines):
     row = deployment.stack(threshold_bytes="0").put(CANARY, WHERE)
     deployment.objects()[row["object"]].unlink()

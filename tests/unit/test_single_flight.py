@@ -23,7 +23,7 @@ def test_what_was_dropped_while_it_was_made_is_not_kept():
     with ThreadPoolExecutor(1) as pool:
         old = pool.submit(single.get, "key", make_old)
         assert under_way.wait(10)
-        single.drop("key")
+        single.drop("key".__eq__)
         assert single.get("key", lambda: "new") == "new"
         let_go.set()
         assert old.result(10) == "old"
@@ -63,3 +63,52 @@ def test_what_landed_after_the_first_look_is_not_made_again():
 
     single = SingleFlight(LateCache(key="landed"))
     assert single.get("key", lambda: "made again") == "landed"
+
+
+def test_what_comes_by_itself_is_waited_for_and_kept():
+    cache = {}
+    single = SingleFlight(cache)
+    begun = []
+    assert single.expect("key", lambda future: begun.append(future) or True)
+    assert single.expect("key", lambda _: pytest.fail("it is on its way"))
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(single.get, "key", lambda: pytest.fail("it is on its way"))
+        assert cache == {}
+        begun[0].set_result("value")
+        assert waiting.result(10) == "value"
+    assert cache == {"key": "value"}
+    assert single.expect("key", lambda _: pytest.fail("it is there"))
+
+
+def test_what_does_not_come_is_made_by_those_who_wait():
+    cache = {}
+    single = SingleFlight(cache)
+    begun = []
+    assert single.expect("key", lambda future: begun.append(future) or True)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(single.get, "key", lambda: "made")
+        assert not waiting.done()
+        begun[0].cancel()
+        assert waiting.result(10) == "made"
+    assert cache == {"key": "made"}
+
+
+def test_what_cannot_be_begun_leaves_nobody_waiting():
+    def fail(_):
+        raise OSError
+
+    single = SingleFlight({})
+    assert not single.expect("key", lambda _: False)
+    with pytest.raises(OSError):  # noqa: PT011 - it is ours
+        single.expect("key", fail)
+    assert single.get("key", lambda: "made") == "made"
+
+
+def test_what_was_dropped_before_it_came_is_not_kept():
+    cache = {}
+    single = SingleFlight(cache)
+    begun = []
+    single.expect("key", lambda future: begun.append(future) or True)
+    single.drop("key".__eq__)
+    begun[0].set_result("old")
+    assert cache == {}

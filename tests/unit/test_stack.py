@@ -16,8 +16,17 @@ from collections import Counter
 import pytest
 from support.memory import FixedKek, MemoryStore
 
-from secure_xcom import codecs, threads
-from secure_xcom.errors import CodecError, ConfigError, FormatError, KeyUnavailable, ObjectNotFound
+from secure_xcom import codecs, stack, threads
+from secure_xcom.errors import (
+    CodecError,
+    ConfigError,
+    FormatError,
+    KeyUnavailable,
+    ObjectNotFound,
+    SecureXComError,
+)
+from secure_xcom.format.envelope import parse_whole_preamble
+from secure_xcom.format.reference import from_row
 from secure_xcom.keys.data_keys import DataKeys
 from secure_xcom.layers.cached import Cached
 from secure_xcom.layers.sealed import Sealed
@@ -160,6 +169,105 @@ def test_threads_are_bounded(deployed):
     deployed.store.before = before
     deployed.stack.get_many(reads)
     assert most <= 32
+
+
+class AheadKek(Kek):
+    """Unwraps ahead as well, in threads; knows of which keys, and calls `fails` for each."""
+
+    def __init__(self, uri, key):
+        super().__init__(uri, key)
+        self.ahead = []
+        self.fails = lambda _wrapped: False
+
+    def unwrap_ahead(self, wrapped, aad, data_key):
+        self.ahead.append(wrapped.ciphertext)
+
+        def arrive():
+            if self.fails(wrapped.ciphertext):
+                data_key.cancel()
+            else:
+                data_key.set_result(FixedKek.unwrap(self, wrapped, aad))
+
+        threading.Timer(0.01, arrive).start()
+        return True
+
+
+@pytest.fixture
+def ahead(monkeypatch):
+    monkeypatch.setitem(globals(), "Kek", AheadKek)
+    return Deployment()
+
+
+def test_keys_are_unwrapped_ahead_each_once(ahead):
+    reads = ahead.put_all()
+    assert ahead.stack.get_many(reads) == expected(reads)
+    assert len(ahead.kek.ahead) == len(set(ahead.kek.ahead)) == COUNT
+    assert ahead.kek.unwrapped == {}
+    assert ahead.stack.get_many(reads) == expected(reads)
+    assert len(ahead.kek.ahead) == COUNT
+
+
+def test_how_far_ahead_is_bounded(ahead, monkeypatch):
+    monkeypatch.setattr(stack, "_UNWRAPS", 40)
+    reads = ahead.put_all()
+    all_ask = Meeting(32)
+
+    def before(_name):
+        all_ask.join()
+        time.sleep(0.1)
+        asked.append(len(ahead.kek.ahead))
+
+    asked = []
+    ahead.store.before = before
+    assert ahead.stack.get_many(reads) == expected(reads)
+    # The last of the first 32 readers stands at the element with the number 31.
+    assert 32 <= asked[0] <= 31 + 40
+
+
+def test_what_fails_ahead_is_asked_again_by_its_reader(ahead):
+    reads = ahead.put_all()
+    ahead.kek.fails = lambda ciphertext: ciphertext[0] % 2
+    assert ahead.stack.get_many(reads) == expected(reads)
+    failed = {ciphertext for ciphertext in ahead.kek.ahead if ciphertext[0] % 2}
+    assert ahead.kek.unwrapped == dict.fromkeys(failed, 1)
+
+
+def test_an_error_of_a_key_that_was_asked_for_ahead_names_its_element(ahead):
+    reads = {number: ahead.put(number) for number in range(3)}
+    ahead.kek, ahead.stack = ahead.process()
+    ahead.kek.fails = lambda _: True
+
+    def unavailable():
+        raise KeyUnavailable("down")
+
+    ahead.kek.before = unavailable
+    with pytest.raises(KeyUnavailable, match="down") as caught:
+        ahead.stack.get_many({number + 40: read for number, read in reads.items()})
+    assert caught.value.__notes__[0] in [f"This was element {number}." for number in (40, 41, 42)]
+
+
+def test_for_what_is_refused_no_key_is_unwrapped_ahead(ahead, caplog):
+    reads = ahead.put_all()
+    reads[3] = ({"__secure_xcom__": 9}, reads[3][1])
+    reads[5] = (reads[5][0], Expected(key="another"))
+    with caplog.at_level("INFO", "secure_xcom.audit"):
+        caplog.clear()
+        with pytest.raises(SecureXComError) as caught:
+            ahead.stack.get_many(reads)
+    assert caught.value.__notes__[0] in ("This was element 3.", "This was element 5.")
+    lines = [json.loads(record.getMessage()) for record in caplog.records]
+    assert "refuse" in [line["operation"] for line in lines]
+    wrapped = parse_whole_preamble(from_row(reads[5][0]).preamble).unverified_wrapped
+    assert wrapped.ciphertext not in ahead.kek.ahead
+
+
+def test_without_a_time_for_keys_none_is_unwrapped_ahead():
+    """It would be gone again before its reader comes."""
+    kek = AheadKek(KEK_URI, os.urandom(32))
+    keys = DataKeys({KEK_URI: kek}, KEK_URI, 0)
+    wrapped = kek.wrap(bytes(32), b"aad")
+    assert not keys.unwrap_ahead(wrapped, b"aad")
+    assert kek.ahead == []
 
 
 def test_each_key_is_unwrapped_once(deployed):

@@ -15,9 +15,9 @@ import mmap
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
-from select import select
 from typing import Any
 
 from secure_xcom import signals
@@ -273,7 +273,7 @@ class _Channel:
                 try:
                     left = left[os.write(self._to, left) :]
                 except BlockingIOError:
-                    select((), (self._to,), ())
+                    time.sleep(_POLL_SECONDS)
 
 
 def _is_open(descriptor: int) -> bool:

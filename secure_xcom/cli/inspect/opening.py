@@ -17,7 +17,6 @@ from secure_xcom.cli.auditing import audited
 from secure_xcom.cli.inspect import stores
 from secure_xcom.cli.inspect.report import Report
 from secure_xcom.cli.inspect.subject import File, Object, Row
-from secure_xcom.codecs.refusal import type_name
 from secure_xcom.errors import (
     AuthenticationError,
     CodecError,
@@ -31,6 +30,7 @@ from secure_xcom.layers.sealed import body_bytes_max
 from secure_xcom.layers.states import text_of
 from secure_xcom.model import Expected, Inline, StateObject
 from secure_xcom.stores.file import write_all
+from secure_xcom.text import type_name
 
 #: Nothing is expected of where it belongs: the person who asks sees what it says.
 _ANYWHERE = Expected()

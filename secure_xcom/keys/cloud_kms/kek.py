@@ -13,7 +13,8 @@ import re
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, TypeVar
 
@@ -22,6 +23,7 @@ import google_crc32c
 from secure_xcom import forks, google_errors, telemetry, threads
 from secure_xcom.errors import AuthenticationError, ConfigError, KeyServiceError
 from secure_xcom.format.envelope import DATA_KEY_BYTES
+from secure_xcom.keys.cloud_kms import ahead
 from secure_xcom.keys.cloud_kms.errors import (
     DECRYPT,
     ENCRYPT,
@@ -123,6 +125,8 @@ class CloudKms:
         self._make_client = make_client
         self._client: KeyManagementServiceClient | None = None
         self._client_lock = threading.Lock()
+        #: What begins an unwrap, while such attempts succeed.
+        self._begin: ahead.Begin | None = None
         forks.run_in_children(self.forget)
 
     def __repr__(self) -> str:
@@ -175,17 +179,41 @@ class CloudKms:
 
         def decrypt(client: KeyManagementServiceClient, seconds: float) -> Unwrapped:
             answer = client.decrypt(request=request, retry=None, timeout=seconds)
-            return Unwrapped(_plaintext(answer), answer.used_primary)
+            unwrapped = Unwrapped(_plaintext(answer), answer.used_primary)
+            if self._begin is None:
+                attempt_seconds = min(ATTEMPT_SECONDS, self._deadline_seconds)
+                self._begin = ahead.beginner(client, self._key_name, attempt_seconds)
+            return unwrapped
 
         unwrapped = self.call(DECRYPT, decrypt)
         if len(unwrapped.data_key) != DATA_KEY_BYTES:
             raise AuthenticationError
         return unwrapped
 
+    def unwrap_ahead(self, wrapped: WrappedKey, aad: bytes, data_key: Future[bytes]) -> bool:
+        """Begin an attempt at a call, as long as the service answers (`Kek.unwrap_ahead`).
+
+        The first call of a process is made by `unwrap`, and so is the next one after an attempt
+        that failed: that repeats calls, and slows down while they fail.
+        """
+        begin = self._begin
+
+        def take(unwrapped: bytes | None) -> None:
+            # Whoever waited for it may have been interrupted.
+            with suppress(InvalidStateError):
+                if unwrapped is None:
+                    self._begin = None
+                    data_key.cancel()
+                else:
+                    data_key.set_result(unwrapped)
+
+        return begin is not None and begin(wrapped, aad, take)
+
     def forget(self) -> None:
         """In a forked child: leave the parent's client alone; the next call makes another."""
-        _abandoned.append(self._client)
+        _abandoned.extend((self._client, self._begin))
         self._client = None
+        self._begin = None
         self._client_lock = threading.Lock()
 
     def call(

@@ -183,7 +183,8 @@ class Bucket:
         path = f"download/{self._object(name)}?alt=media"
         if generation is not None:
             path += f"&generation={quote(generation)}"
-        return self._ask("GET", path, headers=headers, stream=True)
+        url = f"{self._base_url}/{path}"
+        return _expected(self._connection.get(url, headers, self.retries.timeouts()))
 
     def find(self, name: str) -> Stored | None:
         """What the service knows of the object that has that name now."""
@@ -256,14 +257,16 @@ class Bucket:
         return self.retries.attempt(attempt)
 
     def delete(self, name: str, generation: str) -> bool:
-        """Delete one generation of an object; whether it was there."""
+        """Delete one generation of an object; whether it was there, or may have been."""
         from google.api_core.exceptions import NotFound  # noqa: PLC0415
 
         path = f"{self._object(name)}?generation={int(generation)}"
+        retries = self.retries.count
         try:
             self.retries.attempt(lambda: self._ask("DELETE", path))
         except NotFound:
-            return False
+            # An attempt that failed, such as one whose answer was lost, may have deleted it.
+            return self.retries.count > retries
         return True
 
     def request(self, method: str, url: str, **arguments: Any) -> Response:  # noqa: ANN401
@@ -276,12 +279,11 @@ class Bucket:
         return f"{self._path}/{quote(name, safe='')}"
 
     def _ask(self, method: str, path: str, **arguments: Any) -> Response:  # noqa: ANN401
-        return checked(
-            self.request(method, f"{self._base_url}/{path}", **arguments),
-            HTTPStatus.OK,
-            HTTPStatus.NO_CONTENT,
-            HTTPStatus.PARTIAL_CONTENT,
-        )
+        return _expected(self.request(method, f"{self._base_url}/{path}", **arguments))
+
+
+def _expected(response: Response) -> Response:
+    return checked(response, HTTPStatus.OK, HTTPStatus.NO_CONTENT, HTTPStatus.PARTIAL_CONTENT)
 
 
 def checked(response: Response, *allowed: int) -> Response:

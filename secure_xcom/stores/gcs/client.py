@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from http import HTTPStatus
 from importlib import import_module
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from secure_xcom import forks, google_errors
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from requests import Response, Session
 
     MakeClient: TypeAlias = Callable[[Credentials | None], Client]
+    #: Adds what is needed to the headers of a request to an address, in so much time.
+    Authorize: TypeAlias = Callable[[str, dict[str, Any], tuple[float, float]], None]
 
 #: A batch of reads has no more threads than this (`stack.py`).
 _CONNECTIONS = 32
@@ -34,15 +37,6 @@ _MODULES = (
     "secure_xcom.stores.gcs.sockets",
 )
 
-#: Held while Google's modules are imported: a fork in the middle of it would leave the child a
-#: module lock that nobody opens.
-_importing = threading.RLock()
-os.register_at_fork(
-    before=_importing.acquire,
-    after_in_parent=_importing.release,
-    after_in_child=_importing.release,
-)
-
 
 def load() -> None:
     """Import what the first request would.
@@ -50,14 +44,15 @@ def load() -> None:
     Raises:
         ImportError: the client is not installed.
     """
-    with _importing:
+    # A fork in the middle of an import would leave the child a module lock that nobody opens.
+    with forks.calls():
         for name in _MODULES:
             import_module(name)
 
 
 def make_client(credentials: Credentials | None) -> Client:
     """The real client. Without credentials it looks for application default credentials."""
-    with _importing:
+    with forks.calls():
         from google.cloud.storage import Client  # noqa: PLC0415
 
     # No request made here needs a project, which default credentials may lack.
@@ -80,11 +75,74 @@ class Connection:
             pace(tokens, _CONNECTIONS)
         _ask_environment_once(self.http, self.base_url)
         self.http.hooks["response"].append(_read_refusal)
+        self._authorize = _authorizer(self.http)
 
     @property
     def member(self) -> str:
         """Who asks, as IAM names it, as far as the credentials say it."""
         return google_errors.member(self._credentials)
+
+    def get(self, url: str, headers: Mapping[str, str], timeout: tuple[float, float]) -> Response:
+        """Ask for something with GET; the answer, its body unread, whatever its status.
+
+        It goes over the session's own connections, with its proxies and certificates and the
+        tokens of its credentials, but without what a session does for cookies and redirects, which
+        takes as long as all the rest (`docs/decisions/0148`). Where a token is not accepted, the
+        session itself asks again, and so it does if it is none of Google's.
+
+        Args:
+            url: the address, quoted.
+            headers: what is sent besides the token.
+            timeout: how long to wait to connect or send, and for an answer, in seconds.
+        """
+        if self._authorize is not None:
+            response = self._get(url, headers, timeout, self._authorize)
+            if response.status_code != HTTPStatus.UNAUTHORIZED:
+                return response
+            # Read, so that its connection can be used again.
+            _ = response.content
+        return self.http.request(
+            "GET", url, timeout=timeout, headers=headers, allow_redirects=False, stream=True
+        )
+
+    def _get(
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        timeout: tuple[float, float],
+        authorize: Authorize,
+    ) -> Response:
+        from requests import PreparedRequest  # noqa: PLC0415
+        from requests.structures import CaseInsensitiveDict  # noqa: PLC0415
+
+        sent = {**self.http.headers, **headers}
+        authorize(url, sent, timeout)
+        request = PreparedRequest()
+        request.method, request.url = "GET", url
+        request.headers = CaseInsensitiveDict(sent)
+        return self.http.get_adapter(url).send(
+            request,
+            stream=True,
+            timeout=timeout,
+            verify=self.http.verify,
+            cert=self.http.cert,
+            proxies=self.http.proxies,
+        )
+
+
+def _authorizer(http: Session) -> Authorize | None:
+    """What adds a token to the headers of a request; None if the session is none of Google's."""
+    from google.auth.transport.requests import AuthorizedSession, Request  # noqa: PLC0415
+
+    tokens = getattr(http, "_auth_request_session", None)
+    if type(http) is not AuthorizedSession or tokens is None:
+        return None
+    credentials, ask = http.credentials, Request(tokens)
+
+    def authorize(url: str, headers: dict[str, Any], timeout: tuple[float, float]) -> None:
+        credentials.before_request(partial(ask, timeout=timeout), "GET", url, headers)
+
+    return authorize
 
 
 def _read_refusal(response: Response, **_arguments: object) -> None:

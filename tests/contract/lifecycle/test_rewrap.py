@@ -40,7 +40,7 @@ one_version = pytest.mark.parametrize("metadata", ["3.3"], indirect=True)
 one_database = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 one_store = pytest.mark.parametrize("store_uri", ["file"], indirect=True)
 
-OTHER_KEY = KEY.replace("keyRings/airflow", "keyRings/other")
+OTHER_KEY = KEY.replace("keyRings/airflow/cryptoKeys/xcom", "keyRings/other/cryptoKeys/next")
 OTHER_URI = f"gcp-kms://{OTHER_KEY}"
 
 
@@ -224,7 +224,7 @@ def test_another_key_in_another_ring(sealed):
     for row in rows(sealed):
         if "__secure_xcom__" in row:
             assert preamble_of(row).unverified_wrapped.kek_uri == OTHER_URI
-            assert row["about"].endswith(", under key xcom (europe-west3).")
+            assert row["about"].endswith(", under key next (europe-west3).")
 
 
 @one_version
@@ -325,21 +325,24 @@ def test_a_state_that_is_written_meanwhile_stays_the_newer_one(sealed, kms, monk
     put_state(sealed, "task", text)
     kms.rotate()
     kind = type(open_store(sealed.store_uri))
-    exchange, written = kind.exchange, []
+    fetch, written = kind.fetch, []
 
-    def late(self, name, data, metadata, *, generation):
+    def late(self, name):
+        stored, chunks = fetch(self, name)
+        data = list(map(bytes, chunks))
         if len(written) < times:
             if times > 1:
-                # A worker that the service has not told of the rotation yet.
-                monkeypatch.setattr(kms._keys[KEY], "primary", 1)
+                # By a worker that the service has not told of the rotation yet.
+                kms._keys[KEY].primary = 1
             states = build_states(settings(sealed), "task")
             written.append(len(written))
             states.to_row(json.dumps(f"newer {len(written)}"), Coordinate("d", "r", "t", -1, "k"))
             kms._keys[KEY].primary = 2
-        return exchange(self, name, data, metadata, generation=generation)
+        return stored, iter(data)
 
-    monkeypatch.setattr(kind, "exchange", late)
+    monkeypatch.setattr(kind, "fetch", late)
     done = run(sealed)
+    monkeypatch.setattr(kind, "fetch", fetch)
     assert b"newer %d" % len(written) in bytes(opened(sealed)[0])
     if times == 1:
         assert (done.changed_states, done.current, done.is_done) == (0, 1, True)
@@ -426,6 +429,32 @@ def test_a_key_service_that_does_not_answer_ends_it(sealed, kms):
     with pytest.raises(KeyUnavailable):
         run(sealed)
     assert hints(sealed) == ["1"]
+
+
+@one_version
+@one_database
+@one_store
+def test_a_key_service_that_fails_on_the_way_ends_it_there(sealed, kms, monkeypatch):
+    monkeypatch.setattr(rewrap_module, "BATCH", 1)
+    for number in range(3):
+        sealed.push(f"t{number}", run=number)
+    kms.rotate()
+    change = Rows.change
+
+    def last(self, row, text):
+        for version in (1, 2):
+            kms.set_state("DISABLED", version=version)
+        return change(self, row, text)
+
+    monkeypatch.setattr(Rows, "change", last)
+    with pytest.raises(KeyUnavailable, match="version 2 is disabled"):
+        run(sealed)
+    assert hints(sealed) == ["1", "1", "2"]
+    for version in (1, 2):
+        kms.set_state("ENABLED", version=version)
+    monkeypatch.setattr(Rows, "change", change)
+    assert run(sealed).changed_rows == 2
+    assert opened(sealed) == ["value"] * 3
 
 
 @one_version

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import datetime as dt
 import enum
+import gc
 import json
 import subprocess
 import sys
@@ -80,6 +81,17 @@ def test_what_is_not_exactly_plain_goes_to_airflow(value):
 def test_the_encoder_alone_would_change_a_bytearray():
     # The reason for the look at all types: if this fails, that look can go.
     assert ormsgpack.unpackb(ormsgpack.packb(bytearray(b"x"))) == b"x"
+
+
+def test_the_collector_tracks_every_list_and_no_atom():
+    # What the look at all types relies on, where it takes lists from among atoms.
+    gc.collect()
+    lists = [], [1], ["a"], [None], list(range(3)), [0] * 2, [[]], json.loads('[["a"]]')[0]
+    assert all(map(gc.is_tracked, lists))
+    for atom in ("a", "\xe9" * 99, 1, 2**99, 1.5, True, None, b"bytes"):
+        assert type(atom) in document._UNTRACKED
+        assert not gc.is_tracked(atom)
+    assert {str, int, float, bool, type(None), bytes} == document._UNTRACKED
 
 
 def nested(depth):

@@ -17,9 +17,9 @@ from support.deployment import CANARY, WHERE, Deployment, refused
 
 from secure_xcom import audit
 from secure_xcom.codecs import arrow, decode, encode, ndarray
-from secure_xcom.codecs.refusal import type_name
 from secure_xcom.errors import CodecError, FormatError
 from secure_xcom.model import CodecId, Expected, Payload
+from secure_xcom.text import type_name
 
 ASKED = Expected.exactly(WHERE)
 #: `Exception` itself, those that Python's own machinery handles, and those that mean something.

@@ -237,3 +237,32 @@ def test_a_body_too_short_for_a_segment_is_refused(length):
 def test_another_key_or_other_data_opens_nothing(key, data):
     with pytest.raises(AuthenticationError):
         list(opening([sealed(b"x" * 300)], key, data))
+
+
+@pytest.mark.parametrize("length", [256, 257, 4_096, body.SHORT_BYTES - 56, body.SHORT_BYTES])
+def test_a_short_body_in_one_go_is_the_same(length):
+    payload, random = os.urandom(length), os.urandom(body.RANDOM_BYTES)
+    sealed = body.seal_short(KEY, b"aad", payload, random)
+    assert sealed == b"".join(body.seal(KEY, b"aad", (payload,), random))
+    assert len(sealed) == body.body_length(length)
+    assert body.open_short(KEY, b"aad", sealed) == payload
+    assert b"".join(body.open_(KEY, b"aad", (sealed,), len(sealed))) == payload
+
+
+def test_a_short_body_that_was_changed_is_refused_in_one_go():
+    sealed = body.seal_short(KEY, b"aad", bytes(256), os.urandom(body.RANDOM_BYTES))
+    for at in range(len(sealed)):
+        changed = bytearray(sealed)
+        changed[at] ^= 1
+        with pytest.raises(AuthenticationError):
+            body.open_short(KEY, b"aad", changed)
+    for length in range(len(sealed)):
+        with pytest.raises(AuthenticationError):
+            body.open_short(KEY, b"aad", sealed[:length])
+    for other in (
+        (KEY, b"other", sealed),
+        (bytes(32), b"aad", sealed),
+        (KEY, b"aad", sealed + b"x"),
+    ):
+        with pytest.raises(AuthenticationError):
+            body.open_short(*other)

@@ -270,6 +270,21 @@ def test_a_deletion_that_fails_drops_what_is_held(below: Slow, monkeypatch: pyte
     assert _get(cached, stored) == b"sealed"
 
 
+def test_what_was_read_in_the_place_of_another_generation_goes_with_it(below: Slow, tmp_path: Path):
+    cached = Cached(below, 100)
+    stored, other = (cached.create(name, lambda: [b"sealed"], {}) for name in (NAME, "other"))
+    path = tmp_path / "store" / NAME
+    path.unlink()
+    path.write_bytes(b"sealed")
+    assert _get(cached, stored) == _get(cached, other, "other") == b"sealed"
+    restored = str(path.stat().st_mtime_ns)
+    assert restored != stored.generation
+    assert cached.delete(NAME, generation=restored)
+    assert list(_held(cached)) == [("other", other.generation)]
+    with pytest.raises(ObjectNotFound):
+        _get(cached, stored)
+
+
 def test_generations_are_kept_apart(below: Slow):
     cached = Cached(below, 100)
     first = cached.create(NAME, lambda: [b"first"], {})
