@@ -802,7 +802,7 @@ def test_a_token_that_is_refused_once_is_fetched_anew_for_a_download(
     gcs_proxy.fail("download", "status", code=401, times=2)
     assert _get(store, stored) == data
     seen = [request.headers["authorization"] for request in gcs_proxy.seen("download")]
-    assert seen == ["Bearer token-1", "Bearer token-1", "Bearer token-2"]
+    assert seen == ["Bearer token-1", "Bearer token-2", "Bearer token-3"]
     gcs_proxy.fail("download", "status", code=401, times=1_000)
     with pytest.raises(StoreAccessDenied, match="did not accept the worker's credentials"):
         _get(store, stored)

@@ -75,7 +75,7 @@ class Connection:
             pace(tokens, _CONNECTIONS)
         _ask_environment_once(self.http, self.base_url)
         self.http.hooks["response"].append(_read_refusal)
-        self._authorize = _authorizer(self.http)
+        self._authorize, self._renew = _authorizer(self.http)
 
     @property
     def member(self) -> str:
@@ -101,6 +101,8 @@ class Connection:
                 return response
             # Read, so that its connection can be used again.
             _ = response.content
+            # As the session does: credentials that cannot be renewed say so.
+            self._renew(timeout)
         return self.http.request(
             "GET", url, timeout=timeout, headers=headers, allow_redirects=False, stream=True
         )
@@ -130,19 +132,25 @@ class Connection:
         )
 
 
-def _authorizer(http: Session) -> Authorize | None:
-    """What adds a token to the headers of a request; None if the session is none of Google's."""
+def _authorizer(http: Session) -> tuple[Authorize | None, Callable[[tuple[float, float]], None]]:
+    """What adds a token to the headers of a request, and what fetches a new one.
+
+    None in place of the first if the session is none of Google's.
+    """
     from google.auth.transport.requests import AuthorizedSession, Request  # noqa: PLC0415
 
     tokens = getattr(http, "_auth_request_session", None)
     if type(http) is not AuthorizedSession or tokens is None:
-        return None
+        return None, lambda _timeout: None
     credentials, ask = http.credentials, Request(tokens)
 
     def authorize(url: str, headers: dict[str, Any], timeout: tuple[float, float]) -> None:
         credentials.before_request(partial(ask, timeout=timeout), "GET", url, headers)
 
-    return authorize
+    def renew(timeout: tuple[float, float]) -> None:
+        credentials.refresh(partial(ask, timeout=timeout))
+
+    return authorize, renew
 
 
 def _read_refusal(response: Response, **_arguments: object) -> None:
