@@ -80,7 +80,6 @@ class DataKeys:
         kek_uri: the one of them that wraps new keys.
         ttl_seconds: how long a key seals, and how long an unwrapped one is kept; 3,600 at most.
         clock: seconds that never go backwards.
-        random: where random bytes come from.
 
     Raises:
         ConfigError: the time is out of its bounds, or `kek_uri` is not among the KEKs.
@@ -93,7 +92,6 @@ class DataKeys:
         ttl_seconds: float,
         *,
         clock: Callable[[], float] = time.monotonic,
-        random: Callable[[int], bytes] = os.urandom,
     ) -> None:
         if not 0 <= ttl_seconds <= TTL_SECONDS_MAX:
             raise ConfigError(
@@ -105,7 +103,6 @@ class DataKeys:
         self._kek = self._keks[kek_uri]
         self._ttl_seconds = ttl_seconds
         self._clock = clock
-        self._random = random
         self.forget()
         forks.run_in_children(self.forget)
 
@@ -189,8 +186,8 @@ class DataKeys:
             )
 
     def _new_key(self, scope: bytes) -> SealingKey:
-        key_id = self._random(KEY_ID_BYTES)
-        data_key = self._random(DATA_KEY_BYTES)
+        key_id = os.urandom(KEY_ID_BYTES)
+        data_key = os.urandom(DATA_KEY_BYTES)
         aad = key_aad(scope, key_id)
 
         def wrap() -> WrappedKey:
