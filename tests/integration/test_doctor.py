@@ -1069,6 +1069,26 @@ def test_the_regulated_profile_wants_checks_passed_and_made():
     assert "not looked at" in found["residency"].detail
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("key.rotation", "key.protection_level", "key.iam", "key.audit_logs"),
+        *("store.public_access", "store.uniform_access", "store.location"),
+        *("store.soft_delete", "store.versioning", "store.retention_policy", "store.lifecycle"),
+        *("state_store", "audit_log", "masking"),
+    ],
+)
+@pytest.mark.parametrize("status", ["warn", "unseen"])
+def test_what_a_bank_wants_has_to_pass(name, status):
+    """Rotation, access, places, erasure against restoring, and what leaves a trail or hides one."""
+    off = Check(name, status, "so it is", "Mend it.")
+    assert off not in (found := list(profile.regulated([off])))
+    assert replace(off, status="fail") in found
+    passed = doctor_check.passed(name, "so it is")
+    assert [check for check in profile.regulated([passed]) if check.name == name] == [passed]
+    assert [check.status for check in profile.regulated([]) if check.name == name] == ["fail"]
+
+
 def test_a_deployment_in_which_all_is_well_is_regulated(scene):
     made = scene.look()
     checks = [*profile.regulated(made)]
