@@ -12,6 +12,7 @@ import os
 import sys
 from functools import cache
 from importlib import import_module
+from importlib.machinery import PathFinder
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -32,8 +33,14 @@ def is_installed() -> bool:
 
 @cache
 def is_airflow_3() -> bool:
-    """Whether tasks run on Airflow's Task SDK."""
-    return find_spec("airflow.sdk") is not None
+    """Whether tasks run on Airflow's Task SDK.
+
+    Airflow itself is not imported for it, as `find_spec("airflow.sdk")` would: it would read its
+    configuration, and keep the standard output of that moment for its log.
+    """
+    airflow = find_spec("airflow")
+    places = airflow.submodule_search_locations if airflow is not None else None
+    return bool(places) and PathFinder.find_spec("airflow.sdk", places) is not None
 
 
 def config() -> Any:

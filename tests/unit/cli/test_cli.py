@@ -289,3 +289,18 @@ def test_what_airflow_adds_to_its_commands_leads_here():
     with pytest.raises(SystemExit) as caught:
         command.func(argparse.Namespace(arguments=["--version"]))
     assert caught.value.code == 0
+
+
+def test_a_command_loads_airflow_only_once_it_runs():
+    """Before, standard output is not led away from what Airflow's log writes to for good."""
+    code = (
+        "import sys\n"
+        "from secure_xcom.cli.doctor import examination\n"
+        "from secure_xcom.airflow import versions\n"
+        "print(versions.is_airflow_3(), 'airflow' in sys.modules)\n"
+        "import airflow.sdk"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, env=os.environ
+    )
+    assert done.stdout.splitlines()[0] == "True False"
