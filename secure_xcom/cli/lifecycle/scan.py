@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from contextlib import redirect_stdout
 from typing import TYPE_CHECKING
 
-from secure_xcom import audit
-from secure_xcom.cli.auditing import audited
 from secure_xcom.cli.command import Answer, Command
 from secure_xcom.cli.lifecycle import common
 from secure_xcom.cli.output import Output
@@ -58,9 +54,7 @@ def _run(arguments: argparse.Namespace, output: Output) -> Answer:
             "--dag-id, --run-id and --older-than away."
         )
     shown, told = common.progress()
-    # Airflow, and whoever logs below it, may write to standard output, which is for the answer.
-    with redirect_stdout(sys.stderr), audited("scan"), audit.run("scan"):
-        settings = common.settings()
+    with common.run("scan") as (settings, _):
         compared = _comparison(settings) if arguments.objects else None
         with shown.step("Reading rows"):
             found = scan(
