@@ -15,6 +15,7 @@ from importlib import import_module
 from importlib.machinery import PathFinder
 from importlib.util import find_spec
 from pathlib import Path
+from pkgutil import extend_path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -39,8 +40,11 @@ def is_airflow_3() -> bool:
     configuration, and keep the standard output of that moment for its log.
     """
     airflow = find_spec("airflow")
-    places = airflow.submodule_search_locations if airflow is not None else None
-    return bool(places) and PathFinder.find_spec("airflow.sdk", places) is not None
+    if airflow is None or airflow.submodule_search_locations is None:
+        return False
+    # As Airflow itself does: its parts may lie in several folders.
+    places = extend_path(list(airflow.submodule_search_locations), "airflow")
+    return PathFinder.find_spec("airflow.sdk", places) is not None
 
 
 def config() -> Any:

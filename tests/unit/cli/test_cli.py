@@ -13,6 +13,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
+from support.environments import ROOT
 
 import secure_xcom
 from secure_xcom.airflow.commands import get_commands
@@ -297,10 +298,30 @@ def test_a_command_loads_airflow_only_once_it_runs():
         "import sys\n"
         "from secure_xcom.cli.doctor import examination\n"
         "from secure_xcom.airflow import versions\n"
-        "print(versions.is_airflow_3(), 'airflow' in sys.modules)\n"
-        "import airflow.sdk"
+        "print(versions.is_airflow_3(), 'airflow' in sys.modules)"
     )
+    assert printed(code, ROOT) == "True False\n"
+
+
+@pytest.mark.parametrize(("parts", "is_airflow_3"), [((), False), (("a",), True), (("b",), True)])
+def test_the_parts_of_airflow_may_lie_apart(parts, is_airflow_3, tmp_path):
+    (tmp_path / "a/airflow").mkdir(parents=True)
+    (tmp_path / "a/airflow/__init__.py").write_text("raise ImportError('it was imported')")
+    for part in parts:
+        (tmp_path / part / "airflow/sdk").mkdir(parents=True)
+        (tmp_path / part / "airflow/sdk/__init__.py").touch()
+    code = (
+        "import sys\n"
+        "sys.path[:] = [p for p in sys.path if not p.endswith('site-packages')]\n"
+        "from secure_xcom.airflow import versions\n"
+        "print(versions.is_airflow_3())"
+    )
+    assert printed(code, tmp_path / "a", tmp_path / "b", ROOT) == f"{is_airflow_3}\n"
+
+
+def printed(code, *paths):
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths))}
     done = subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True, env=os.environ
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, env=env
     )
-    assert done.stdout.splitlines()[0] == "True False"
+    return done.stdout
