@@ -146,7 +146,7 @@ def test_the_cloud(home, tmp_path):
 
 @EACH
 def test_measures_that_are_off(home):
-    env = switch_on(home) | {
+    env = switch_on(home, audit_log=f"{home.path}/gone/audit.jsonl") | {
         "AIRFLOW__CORE__XCOM_BACKEND": "airflow.models.xcom.BaseXCom",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home.path}/gone/airflow.db",
     }
@@ -164,6 +164,7 @@ def test_measures_that_are_off(home):
     assert "entry points" in found["policy"][0]["fix"]
     assert "has no place known" in found["rendered_fields"][0]["detail"]
     assert "it shows what it was given" in found["masking"][0]["detail"]
+    assert "/gone/audit.jsonl is not there" in found["audit_log"][0]["detail"]
 
 
 @EACH
