@@ -12,8 +12,10 @@ import os
 import sys
 from functools import cache
 from importlib import import_module
+from importlib.machinery import PathFinder
 from importlib.util import find_spec
 from pathlib import Path
+from pkgutil import extend_path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -32,8 +34,17 @@ def is_installed() -> bool:
 
 @cache
 def is_airflow_3() -> bool:
-    """Whether tasks run on Airflow's Task SDK."""
-    return find_spec("airflow.sdk") is not None
+    """Whether tasks run on Airflow's Task SDK.
+
+    Airflow itself is not imported for it, as `find_spec("airflow.sdk")` would: it would read its
+    configuration, and keep the standard output of that moment for its log.
+    """
+    airflow = find_spec("airflow")
+    if airflow is None or airflow.submodule_search_locations is None:
+        return False
+    # As Airflow itself does: its parts may lie in several folders.
+    places = extend_path(list(airflow.submodule_search_locations), "airflow")
+    return PathFinder.find_spec("airflow.sdk", places) is not None
 
 
 def config() -> Any:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 import secure_xcom
-from secure_xcom.cli import doctor, init, inspect, trials
+from secure_xcom.cli import doctor, evidence, init, inspect, trials
 from secure_xcom.cli.lifecycle import gc, rewrap, scan
 from secure_xcom.errors import SecureXComError
 from secure_xcom.text import escaped
@@ -20,8 +20,8 @@ from secure_xcom.text import escaped
 _INTERRUPTED = 130
 _TERMINATED = 143
 COMMANDS = (
-    *(init.COMMAND, trials.DEMO, trials.CENSUS, doctor.COMMAND, inspect.COMMAND),
-    *(scan.COMMAND, gc.COMMAND, rewrap.COMMAND),
+    *(init.COMMAND, trials.DEMO, trials.CENSUS, doctor.COMMAND, evidence.COMMAND),
+    *(inspect.COMMAND, scan.COMMAND, gc.COMMAND, rewrap.COMMAND),
 )
 _LINE_END = "\n"
 

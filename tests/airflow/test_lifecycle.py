@@ -60,11 +60,11 @@ def test_rows_live_archived_and_gone_with_their_objects(home):
     (home.path / "store" / orphan).write_bytes(b"of a push that was killed")
 
     scanned, printed = run(home, "scan", "--deep", "--objects")
-    assert (scanned["ok"], scanned["opened"], scanned["missing"]) == (True, 2, 0)
+    assert (scanned["ok"], scanned["opened"], scanned["missing"]) == (True, 3, 0)
     assert scanned["objects"]["total"] == scanned["objects"]["young"] == 2
     assert canary not in printed
     states = counts(scanned, archived=False)
-    assert (states["inline"], states["offloaded"]) == (1, 1)
+    assert (states["inline"], states["offloaded"]) == (2, 1)
 
     age(home)
     _, refused = run(home, "gc", code=2)

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 import pytest
+import sqlalchemy as sa
 from google.auth.credentials import AnonymousCredentials
 from google.auth.exceptions import DefaultCredentialsError
 from google.oauth2 import service_account
@@ -29,16 +30,19 @@ from servers import front
 from servers.kms import KEY, URI, KmsServer
 from servers.resource_manager import ResourceManager
 from servers.wire import Refused
+from sqlalchemy.pool import NullPool
 from support.doctoring import IN_AIRFLOW
 from support.environments import ROOT
+from support.metadata import Metadata
 
 import secure_xcom
 from secure_xcom.airflow import diagnosis
+from secure_xcom.airflow import metadata as airflow_metadata
 from secure_xcom.airflow.configuration import SettingsTexts
 from secure_xcom.cli import doctor, main
 from secure_xcom.cli.doctor import airflow as doctor_airflow
 from secure_xcom.cli.doctor import check as doctor_check
-from secure_xcom.cli.doctor import crypto, examination, policies, profile
+from secure_xcom.cli.doctor import crypto, examination, policies, profile, versions
 from secure_xcom.cli.doctor import key as doctor_key
 from secure_xcom.cli.doctor import libraries as doctor_libraries
 from secure_xcom.cli.doctor import settings as doctor_settings
@@ -47,7 +51,9 @@ from secure_xcom.cli.output import Output
 from secure_xcom.errors import ConfigError, KeyUnavailable, SecureXComError
 from secure_xcom.keys.cloud_kms import kek as cloud_kms
 from secure_xcom.keys.local import create_key_file
+from secure_xcom.model import Coordinate
 from secure_xcom.settings import TABLE, check, load, origin_by_kind
+from secure_xcom.stack import build
 from secure_xcom.stores.gcs import retry
 
 if TYPE_CHECKING:
@@ -86,6 +92,10 @@ class Scene:
     projects: ResourceManager
     section: dict[str, str] = field(default_factory=dict)
     retention_days: int | None = None
+    #: Rows by the key and the version that they name, or why they cannot be counted.
+    rows: dict[tuple[str, str], int] | SecureXComError = field(
+        default_factory=lambda: {(URI, "1"): 1234}
+    )
 
     @property
     def settings(self) -> Settings:
@@ -107,8 +117,13 @@ class Scene:
         settings = self.settings
         return [
             *doctor_settings.checks(settings, {}),
-            *examination.services(settings, AnonymousCredentials, self.retention_days),
+            *examination.services(settings, AnonymousCredentials, self.retention_days, self.count),
         ]
+
+    def count(self) -> dict[tuple[str, str], int]:
+        if isinstance(self.rows, SecureXComError):
+            raise self.rows
+        return self.rows
 
 
 @pytest.fixture
@@ -387,6 +402,33 @@ FAULTS = [
         *("no primary version", "gcloud kms keys versions create --primary"),
     ),
     Fault(
+        *("key.versions", "fail", lambda s: (s.kms.rotate(), s.kms.set_state("DISABLED"))),
+        *("need what cannot be used: version 1. version 1: DISABLED, 0 days old, 1,234 rows;",),
+        "gcloud kms keys versions restore, enable",
+    ),
+    Fault(
+        *("key.versions", "fail"),
+        lambda s: (s.kms.rotate(), s.kms.set_state("DESTROY_SCHEDULED")),
+        *("version 1: DESTROY_SCHEDULED for 20", "while it is only scheduled"),
+    ),
+    Fault(
+        *("key.versions", "fail", lambda s: setattr(s, "rows", {(URI, "7"): 1})),
+        *("version 7: not one of the key's, 1 row", "a destroyed version wrapped is lost"),
+    ),
+    Fault(
+        *("key.versions", "warn", lambda s: s.kms.date_version(400)),
+        *("The primary version 1 is 400 days old", "Make a new version the primary"),
+    ),
+    Fault(
+        *("key.versions", "unseen"),
+        lambda s: setattr(s, "rows", ConfigError("A task of Airflow 3 has no database")),
+        *("version 1: ENABLED, 0 days old. Which of them rows need was not seen: A task", "scan"),
+    ),
+    Fault(
+        *("key.versions", "unseen", lambda s: s.kms.deny("cloudkms.cryptoKeyVersions.list")),
+        *("lacks cloudkms.cryptoKeyVersions.list", "roles/cloudkms.viewer"),
+    ),
+    Fault(
         *("store.round_trip", "fail"),
         lambda s: s.proxy.fail("upload", "status", code=403, times=9),
         *("StoreAccessDenied: Cloud Storage did not write", "docs/errors.md#storeaccessdenied"),
@@ -487,7 +529,7 @@ FAULTS = [
 
 #: Those that have a test of their own below.
 ALONE = {
-    *("airflow", "libraries", "settings", "credentials", "crypto.module"),
+    *("airflow", "libraries", "settings", "links", "credentials", "crypto.module"),
     *("key.kind", "trusted_keks", "store.kind", "store.folder", "trusted_stores"),
 }
 
@@ -511,7 +553,7 @@ def test_where_all_is_well_all_passes_and_nothing_is_left(scene):
     checks = scene.look()
     assert {check.status for check in checks} == {"pass"}
     assert {check.name for check in checks} == set(NAMES) - IN_AIRFLOW - {
-        *("airflow", "libraries", "crypto.module"),
+        *("airflow", "libraries", "links", "crypto.module"),
         *("trusted_keks", "trusted_stores", "store.folder"),
     }
     assert scene.gcs.names(scene.bucket) == []
@@ -524,6 +566,7 @@ def test_where_all_is_well_all_passes_and_nothing_is_left(scene):
         "Decrypt": 2,
         "TestIamPermissions": 1,
         "GetCryptoKey": 1,
+        "ListCryptoKeyVersions": 1,
         "GetIamPolicy": 2,
     }
 
@@ -736,7 +779,9 @@ def test_a_laptop_works_and_is_told_that_it_is_one(tmp_path, scene):
         (check,) = named(scene.look(), name)
         assert check.status == "pass"
     settings = on_a_laptop(tmp_path)
-    found = {check.name: check for check in examination.services(settings, lambda: None, None)}
+    found = {
+        check.name: check for check in examination.services(settings, lambda: None, None, dict)
+    }
     assert {name: check.status for name, check in found.items()} == {
         "credentials": "pass",
         "key.kind": "warn",
@@ -757,7 +802,9 @@ def test_a_laptop_s_modes_are_looked_at(tmp_path):
     store.mkdir(mode=0o755)
     store.chmod(0o755)
     (tmp_path / "kek").chmod(0o640)
-    found = {check.name: check for check in examination.services(settings, lambda: None, None)}
+    found = {
+        check.name: check for check in examination.services(settings, lambda: None, None, dict)
+    }
     assert found["store.folder"].status == "warn"
     assert "(mode 0755)" in found["store.folder"].detail
     assert found["store.folder"].fix == f"chmod 700 {store}"
@@ -766,7 +813,7 @@ def test_a_laptop_s_modes_are_looked_at(tmp_path):
     assert "open to others than its owner" in found["key.round_trip"].detail
     assert stat.S_IMODE(store.stat().st_mode) == 0o755
     broken = replace(settings, store_uri=f"file://{tmp_path}/kek/store")
-    found = {check.name: check for check in examination.services(broken, lambda: None, None)}
+    found = {check.name: check for check in examination.services(broken, lambda: None, None, dict)}
     assert (found["store.round_trip"].status, found["store.folder"].status) == ("fail", "fail")
 
 
@@ -775,9 +822,9 @@ def test_credentials_that_cannot_be_had_end_it(scene):
         raise ConfigError("gcp_conn_id is 'x', and this connection gives no credentials")
 
     settings = scene.settings
-    first = next(examination.services(settings, AnonymousCredentials, None))
+    first = next(examination.services(settings, AnonymousCredentials, None, dict))
     assert (first.name, first.status) == ("credentials", "pass")
-    (only,) = examination.services(settings, none, None)
+    (only,) = examination.services(settings, none, None, dict)
     assert (only.name, only.status) == ("credentials", "fail")
     assert "gives no credentials" in only.detail
     assert scene.kms.traffic.calls() == {}
@@ -786,13 +833,13 @@ def test_credentials_that_cannot_be_had_end_it(scene):
 def test_credentials_are_looked_for_and_say_whose_they_are(scene, monkeypatch, tmp_path):
     settings = scene.settings
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "gone.json"))
-    (only,) = examination.services(settings, lambda: None, None)
+    (only,) = examination.services(settings, lambda: None, None, dict)
     assert (only.name, only.status) == ("credentials", "fail")
     assert "no usable credentials" in only.detail
     assert "gcp_conn_id" in only.fix
     assert scene.kms.traffic.calls() == {}
     (tmp_path / "gone.json").write_text(json.dumps(front.service_account()))
-    first = next(examination.services(settings, lambda: None, None))
+    first = next(examination.services(settings, lambda: None, None, dict))
     assert (first.name, first.status) == ("credentials", "pass")
     assert f"serviceAccount:{front.SERVICE_ACCOUNT}" in first.detail
 
@@ -806,7 +853,7 @@ def test_commands_name_the_account_that_the_credentials_name(scene, monkeypatch)
     monkeypatch.setattr(cloud_kms, "make_client", make_client)
     credentials = service_account.Credentials.from_service_account_info(front.service_account())
     scene.kms.deny(DECRYPT, ENCRYPT)
-    checks = list(examination.services(scene.settings, lambda: credentials, None))
+    checks = list(examination.services(scene.settings, lambda: credentials, None, dict))
     member = f"--member serviceAccount:{front.SERVICE_ACCOUNT}"
     (round_trip,) = named(checks, "key.round_trip")
     (permissions,) = named(checks, "key.permissions")
@@ -862,6 +909,17 @@ def test_strict_says_what_it_would_refuse_and_what_it_lacks():
     refused = doctor_settings.strict(on, measures=False)
     assert refused.status == "fail"
     assert "every push is refused" in refused.detail
+
+
+def test_links_are_told_by_whether_their_keys_are_clear(monkeypatch):
+    settings = load({"kek_uri": URI, "store_uri": "gs://bucket"}, None, None)
+    monkeypatch.setattr(diagnosis, "link_keys", lambda: frozenset(("job_id", "_link_Job")))
+    (check,) = doctor_airflow.links(settings)
+    assert (check.name, check.status) == ("links", "pass")
+    assert "under 2 keys" in check.detail
+    assert "without the key: job_id. Clear: _link_Job." in check.detail
+    monkeypatch.setattr(diagnosis, "link_keys", frozenset)
+    assert list(doctor_airflow.links(settings)) == []
 
 
 def test_masking_tells_where_what_programs_write_is_not_masked(monkeypatch):
@@ -971,7 +1029,7 @@ def test_the_libraries_of_this_environment_are_sound():
 def test_no_secret_is_shown(scene, tmp_path):
     key = base64.b64decode((on_a_laptop(tmp_path) and tmp_path / "kek").read_bytes().split()[1])
     encoded = {key.hex(), base64.b64encode(key).decode()}
-    checks = [*examination.services(on_a_laptop(tmp_path), lambda: None, None), *scene.look()]
+    checks = [*examination.services(on_a_laptop(tmp_path), lambda: None, None, dict), *scene.look()]
     text = json.dumps(doctor.as_json(checks, ok=True))
     material = scene.kms._keys[KEY].material[1]
     encoded |= {material.hex(), base64.b64encode(material).decode()}
@@ -990,6 +1048,37 @@ def test_what_was_seen_is_told_though_other_policies_were_not(scene):
         "/v3/projects/test-project:getIamPolicy",
         {"options": {"requestedPolicyVersion": 3}},
     )
+
+
+def test_former_versions_are_told_with_what_still_needs_them(scene):
+    for _ in range(4):
+        scene.kms.rotate()
+    scene.kms.date_version(400)
+    scene.kms.set_state("DISABLED", 2)
+    scene.kms.set_state("DESTROYED", 3)
+    scene.rows = {(URI, "1"): 2, (URI, "5"): 1, (f"gcp-kms://{OTHER_KEY}", "3"): 9}
+    (check,) = named(scene.look(), "key.versions")
+    assert check.status == "pass"
+    assert check.detail == (
+        "version 1: ENABLED, 400 days old, 2 rows; version 2: DISABLED, 0 days old, 0 rows; "
+        "version 3: DESTROYED, 0 days old, 0 rows; version 4: ENABLED, 0 days old, 0 rows; "
+        "version 5: ENABLED, 0 days old, 1 row, the primary; under other keys, 9 rows. "
+        "What rows say of versions is not authenticated."
+    )
+
+
+def test_rows_are_counted_in_the_database(scene, monkeypatch, tmp_path):
+    engine = sa.create_engine(f"sqlite:///{tmp_path}/airflow.db", poolclass=NullPool)
+    database = Metadata(engine, "3.3")
+    stack = build(scene.settings, AnonymousCredentials())
+    row = stack.put("short", Coordinate("d", "r", "a", -1, "return_value"))
+    database.push(row, task_id="a")
+    monkeypatch.setattr(airflow_metadata, "rows", database.rows)
+    scene.count = versions.count_rows
+    scene.kms.rotate()
+    (check,) = named(scene.look(), "key.versions")
+    assert "version 1: ENABLED, 0 days old, 1 row;" in check.detail
+    engine.dispose()
 
 
 @pytest.mark.parametrize(
@@ -1069,6 +1158,26 @@ def test_the_regulated_profile_wants_checks_passed_and_made():
     assert "not looked at" in found["residency"].detail
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("key.rotation", "key.protection_level", "key.iam", "key.audit_logs"),
+        *("store.public_access", "store.uniform_access", "store.location"),
+        *("store.soft_delete", "store.versioning", "store.retention_policy", "store.lifecycle"),
+        *("state_store", "audit_log", "masking"),
+    ],
+)
+@pytest.mark.parametrize("status", ["warn", "unseen"])
+def test_what_a_bank_wants_has_to_pass(name, status):
+    """Rotation, access, places, erasure against restoring, and what leaves a trail or hides one."""
+    off = Check(name, status, "so it is", "Mend it.")
+    assert off not in (found := list(profile.regulated([off])))
+    assert replace(off, status="fail") in found
+    passed = doctor_check.passed(name, "so it is")
+    assert [check for check in profile.regulated([passed]) if check.name == name] == [passed]
+    assert [check.status for check in profile.regulated([]) if check.name == name] == ["fail"]
+
+
 def test_a_deployment_in_which_all_is_well_is_regulated(scene):
     made = scene.look()
     checks = [*profile.regulated(made)]
@@ -1121,7 +1230,7 @@ def test_a_report_is_a_new_file_with_its_digest(monkeypatch, capsys, tmp_path):
 
 
 def run(monkeypatch, checks, *arguments):
-    monkeypatch.setattr(examination, "examine", lambda _days: iter(checks))
+    monkeypatch.setattr(examination, "examine", lambda *_: iter(checks))
     return main(["doctor", *arguments])
 
 

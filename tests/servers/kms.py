@@ -60,7 +60,10 @@ PERMISSIONS = {
     "Encrypt": "cloudkms.cryptoKeyVersions.useToEncrypt",
     "Decrypt": "cloudkms.cryptoKeyVersions.useToDecrypt",
     "GetCryptoKey": "cloudkms.cryptoKeys.get",
+    "ListCryptoKeyVersions": "cloudkms.cryptoKeyVersions.list",
 }
+#: How many versions a page of their list has at most.
+PAGE_VERSIONS = 2
 _MAGIC = b"kms-test\x01"
 _HEAD_BYTES = len(_MAGIC) + 32 + 12
 
@@ -95,6 +98,7 @@ class Key:
         self.name = name
         self.material: dict[int, bytes] = {}
         self.states: dict[int, STATES] = {}
+        self.created: dict[int, dt.datetime] = {}
         #: What the key is said to be, besides; by the names of `KmsServer.describe_key`.
         self.said: dict[str, object] = {}
         self.primary = self.add_version()
@@ -103,6 +107,7 @@ class Key:
         number = len(self.states) + 1
         self.material[number] = os.urandom(32)
         self.states[number] = STATES.ENABLED
+        self.created[number] = dt.datetime.now(dt.UTC)
         return number
 
     def usable(self, number: int) -> AESGCM:
@@ -115,9 +120,12 @@ class Key:
         return AESGCM(self.material[number])
 
     def version(self, number: int) -> resources.CryptoKeyVersion:
+        is_doomed = self.states[number] == STATES.DESTROY_SCHEDULED
         return resources.CryptoKeyVersion(
             name=f"{self.name}/cryptoKeyVersions/{number}",
             state=self.states[number],
+            create_time=self.created[number],
+            destroy_time=dt.datetime.now(dt.UTC) + dt.timedelta(days=30) if is_doomed else None,
             protection_level=self.said.get("protection_level", SOFTWARE.name),
             algorithm=self.said.get("algorithm", ALGORITHM.name),
         )
@@ -201,6 +209,11 @@ class KmsServer:
             if state == "DESTROYED":
                 self._keys[name].material[version] = b""
 
+    def date_version(self, days_ago: float, version: int = 1, name: str = KEY) -> None:
+        """Have a version be older than it is."""
+        with self._lock:
+            self._keys[name].created[version] -= dt.timedelta(days=days_ago)
+
     def describe_key(self, name: str = KEY, **said: object) -> None:
         """Have the key say of itself what it is not: purpose, algorithm, protection_level,
         rotation_days, destroy_hours, has_primary."""
@@ -258,6 +271,20 @@ class KmsServer:
 
     def _get(self, request: service.GetCryptoKeyRequest) -> resources.CryptoKey:
         return self._key(request.name).describe()
+
+    def _list(
+        self, request: service.ListCryptoKeyVersionsRequest
+    ) -> service.ListCryptoKeyVersionsResponse:
+        key = self._key(request.parent)
+        # The newest first, since the service promises no order.
+        numbers = sorted(key.states, reverse=True)
+        first = int(request.page_token or 0)
+        after = first + PAGE_VERSIONS
+        return service.ListCryptoKeyVersionsResponse(
+            crypto_key_versions=[key.version(number) for number in numbers[first:after]],
+            next_page_token=str(after) if after < len(numbers) else "",
+            total_size=len(numbers),
+        )
 
     def _add(self, request: service.CreateCryptoKeyVersionRequest) -> resources.CryptoKeyVersion:
         key = self._key(request.parent)
@@ -342,6 +369,7 @@ class KmsServer:
             "Encrypt": (self._encrypt, service.EncryptRequest),
             "Decrypt": (self._decrypt, service.DecryptRequest),
             "GetCryptoKey": (self._get, service.GetCryptoKeyRequest),
+            "ListCryptoKeyVersions": (self._list, service.ListCryptoKeyVersionsRequest),
             "CreateCryptoKeyVersion": (self._add, service.CreateCryptoKeyVersionRequest),
             "UpdateCryptoKeyPrimaryVersion": (
                 self._promote,
@@ -400,7 +428,8 @@ class KmsServer:
             if (permission := PERMISSIONS.get(name)) in self._denied:
                 raise Refused(
                     grpc.StatusCode.PERMISSION_DENIED,
-                    f"Permission '{permission}' denied on resource '{request.name}' "
+                    f"Permission '{permission}' denied on resource "
+                    f"'{getattr(request, 'name', '') or request.parent}' "
                     "(or it may not exist).",
                 )
             with self._lock:

@@ -53,6 +53,7 @@ DECLARED = (
     Declared("key.rotation", regulated=True),
     Declared("key.destroy_duration", regulated=True),
     Declared("key.primary_version"),
+    Declared("key.versions"),
     Declared("key.iam", regulated=True),
     Declared("key.audit_logs", regulated=True),
     Declared("trusted_keks"),

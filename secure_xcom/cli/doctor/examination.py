@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING
 
 from secure_xcom.airflow import configuration, diagnosis
 from secure_xcom.airflow.backend import DOTTED_NAME
-from secure_xcom.cli.doctor import airflow, credentials, crypto, key, libraries, store, trail
+from secure_xcom.cli.doctor import (
+    airflow,
+    credentials,
+    crypto,
+    key,
+    libraries,
+    store,
+    trail,
+    versions,
+)
 from secure_xcom.cli.doctor import settings as settings_checks
 from secure_xcom.cli.doctor.check import Check, failed, refused
 from secure_xcom.errors import ConfigError
@@ -26,16 +35,19 @@ if TYPE_CHECKING:
     from secure_xcom.settings import Settings
 
 
-def examine(retention_days: int | None) -> Iterator[Check]:
+def examine(
+    retention_days: int | None, counts: Callable[[], versions.Counts] = versions.count_rows
+) -> Iterator[Check]:
     """Make all checks, and yield each as soon as it is made.
 
     Args:
         retention_days: how long rows live in the database; None if nobody has said it.
+        counts: counts rows by the version that they need; raises `SecureXComError` where it cannot.
 
     Raises:
         ConfigError: there is no Airflow here.
     """
-    checks = _checks(retention_days)
+    checks = _checks(retention_days, counts)
     while True:
         # Airflow logs to standard output, which is for the report.
         with redirect_stdout(sys.stderr):
@@ -45,7 +57,7 @@ def examine(retention_days: int | None) -> Iterator[Check]:
         yield check
 
 
-def _checks(retention_days: int | None) -> Iterator[Check]:
+def _checks(retention_days: int | None, counts: Callable[[], versions.Counts]) -> Iterator[Check]:
     try:
         found = diagnosis.airflow_version()
     except ConfigError:
@@ -87,13 +99,16 @@ def _checks(retention_days: int | None) -> Iterator[Check]:
         measures=all(check.status == "pass" for check in measures)
         and all(check.status != "fail" for check in audited),
     )
-    yield from services(settings, lambda: configuration.credentials(settings), retention_days)
+    yield from services(
+        settings, lambda: configuration.credentials(settings), retention_days, counts
+    )
 
 
 def services(
     settings: Settings,
     credentials_of: Callable[[], Credentials | None],
     retention_days: int | None,
+    counts: Callable[[], versions.Counts],
 ) -> Iterator[Check]:
     """Look at the keys and the stores of checked settings."""
     found = credentials.look(settings, credentials_of)
@@ -101,7 +116,7 @@ def services(
     if found.check.status == "fail":
         return
     try:
-        yield from key.checks(settings, found)
+        yield from key.checks(settings, found, counts)
         for uri in settings.trusted_keks:
             yield key.trusted(uri, found.given, settings.kms_deadline_seconds)
         yield from store.checks(settings, found.given, retention_days)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from secure_xcom.cli.doctor import access
+from secure_xcom.cli.doctor import access, versions
 from secure_xcom.cli.doctor.check import (
     Check,
     failed,
@@ -45,8 +45,16 @@ _ROTATION_DAYS_MAX = 366
 _DESTROY_DAYS_MIN = 7
 
 
-def checks(settings: Settings, in_use: InUse) -> Iterator[Check]:
-    """Look at the key that writes use."""
+def checks(
+    settings: Settings, in_use: InUse, counts: Callable[[], versions.Counts]
+) -> Iterator[Check]:
+    """Look at the key that writes use.
+
+    Args:
+        settings: with the key.
+        in_use: the credentials.
+        counts: counts rows by the version that they need.
+    """
     uri = settings.kek_uri
     kek = open_kek(uri, credentials=in_use.given, deadline_seconds=settings.kms_deadline_seconds)
     if not isinstance(kek, CloudKms):
@@ -63,7 +71,7 @@ def checks(settings: Settings, in_use: InUse) -> Iterator[Check]:
     yield check
     if reached:
         yield _permissions("key.permissions", kek, ENCRYPT, DECRYPT)
-        yield from _metadata(kek, settings.require_protection_level)
+        yield from _metadata(kek, settings.require_protection_level, counts)
         place = parse_kek(uri)
         if isinstance(place, KmsKey) and in_use.resolved is not None:
             yield from access.checks(kek, place, in_use.resolved)
@@ -129,7 +137,9 @@ def _permissions(name: str, kek: CloudKms, *operations: KeyOperation) -> Check:
     return passed(name, " and ".join(wanted))
 
 
-def _metadata(kek: CloudKms, required_level: str) -> Iterator[Check]:
+def _metadata(
+    kek: CloudKms, required_level: str, counts: Callable[[], versions.Counts]
+) -> Iterator[Check]:
     name = "key.metadata"
     try:
         key = within(lambda: facts(kek))
@@ -137,8 +147,8 @@ def _metadata(kek: CloudKms, required_level: str) -> Iterator[Check]:
         yield unseen(
             name,
             f"The service account lacks {VIEW.permission}, which workers do not need: purpose, "
-            "algorithm, protection level, rotation, destruction and primary version were not "
-            "looked at.",
+            "algorithm, protection level, rotation, destruction and versions were not looked "
+            "at.",
             f"Run the command with an account that has it, or grant it: {_grant(kek, VIEW.role)}",
         )
     except KeyUnavailable as error:
@@ -153,6 +163,7 @@ def _metadata(kek: CloudKms, required_level: str) -> Iterator[Check]:
         yield _rotation(kek, key)
         yield _destroy_duration(key)
         yield _primary_version(kek, key)
+        yield from versions.checks(kek, key.primary, _ROTATION_DAYS_MAX, counts)
 
 
 def _purpose(key: KeyFacts) -> Check:

@@ -30,16 +30,20 @@ def claim(path: Path) -> None:
 
 def write(path: Path, members: Mapping[str, object], profile: str | None) -> None:
     """Write the report and its SHA-256, in the form of sha256sum."""
-    told = {
+    data = json.dumps(told(members, profile), indent=2).encode() + b"\n"
+    path.write_bytes(data)
+    digest_of(path).write_text(f"{hashlib.sha256(data).hexdigest()}  {path.name}\n")
+
+
+def told(members: Mapping[str, object], profile: str | None) -> dict[str, object]:
+    """What a report holds: what `--json` prints, when and by which version it was found."""
+    return {
         "report": "secure-xcom doctor",
         "version": secure_xcom.__version__,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "profile": profile,
         **members,
     }
-    data = json.dumps(told, indent=2).encode() + b"\n"
-    path.write_bytes(data)
-    digest_of(path).write_text(f"{hashlib.sha256(data).hexdigest()}  {path.name}\n")
 
 
 def digest_of(path: Path) -> Path:

@@ -6,13 +6,16 @@ import argparse
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
+from secure_xcom import audit
+from secure_xcom.cli.auditing import audited
 from secure_xcom.cli.output import Output, Progress
-from secure_xcom.errors import ConfigError
+from secure_xcom.errors import ConfigError, SecureXComError
 from secure_xcom.lifecycle.tables import Selection
 from secure_xcom.stores import open_store
 
@@ -65,6 +68,25 @@ def settings() -> Settings:
         raise ConfigError("There is no Airflow in this environment, and so no deployment.")
     versions.use_database()
     return configuration.read()
+
+
+@contextmanager
+def run(command: str) -> Iterator[tuple[Settings, audit.Run]]:
+    """Read the settings, and write the command's lines where they say, the last when it has ended.
+
+    Raises:
+        ConfigError: the settings are wrong, or a place of the audit log takes no lines.
+    """
+    # Airflow, and whoever logs below it, may write to standard output, which is for the answer.
+    with redirect_stdout(sys.stderr):
+        try:
+            found = settings()
+        except SecureXComError:
+            with audited(command), audit.run(command):
+                raise
+        with audited(command, found.audit_log), audit.run(command) as done:
+            audit.check()
+            yield found, done
 
 
 def stores(of: Settings) -> Callable[[str], Store]:

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from secure_xcom import audit
-from secure_xcom.cli.auditing import audited
 from secure_xcom.cli.command import Answer, Command
 from secure_xcom.cli.lifecycle import common
 from secure_xcom.cli.output import Output
@@ -97,9 +93,7 @@ def _run(arguments: argparse.Namespace, output: Output) -> Answer:
     from secure_xcom.lifecycle.gc import Wanted, collect  # noqa: PLC0415
 
     shown, told = common.progress()
-    # Airflow, and whoever logs below it, may write to standard output, which is for the answer.
-    with redirect_stdout(sys.stderr), audited("gc"), audit.run("gc") as run:
-        settings = common.settings()
+    with common.run("gc") as (settings, run):
         wanted = Wanted(
             store_uri=settings.store_uri,
             instance=settings.instance,

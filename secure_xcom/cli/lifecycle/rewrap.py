@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from contextlib import redirect_stdout
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from secure_xcom import audit
-from secure_xcom.cli.auditing import audited
 from secure_xcom.cli.command import Answer, Command
 from secure_xcom.cli.lifecycle import common
 from secure_xcom.cli.output import Output
@@ -72,9 +68,7 @@ def _run(arguments: argparse.Namespace, output: Output) -> Answer:
         raise ConfigError("--first-look is for --verify.")
     first = None if arguments.first_look is None else Look.parse(arguments.first_look)
     shown, told = common.progress()
-    # Airflow, and whoever logs below it, may write to standard output, which is for the answer.
-    with redirect_stdout(sys.stderr), audited("rewrap"), audit.run("rewrap") as run:
-        settings = common.settings()
+    with common.run("rewrap") as (settings, run):
         wait_seconds = terms.SPREAD_SECONDS + settings.data_key_ttl_seconds + arguments.longest_push
         if first is not None:
             first.check_due(datetime.now(UTC), wait_seconds)

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from contextlib import redirect_stdout
 from typing import TYPE_CHECKING
 
-from secure_xcom import audit
-from secure_xcom.cli.auditing import audited
 from secure_xcom.cli.command import Answer, Command
 from secure_xcom.cli.lifecycle import common
 from secure_xcom.cli.output import Output
@@ -58,9 +54,7 @@ def _run(arguments: argparse.Namespace, output: Output) -> Answer:
             "--dag-id, --run-id and --older-than away."
         )
     shown, told = common.progress()
-    # Airflow, and whoever logs below it, may write to standard output, which is for the answer.
-    with redirect_stdout(sys.stderr), audited("scan"), audit.run("scan"):
-        settings = common.settings()
+    with common.run("scan") as (settings, _):
         compared = _comparison(settings) if arguments.objects else None
         with shown.step("Reading rows"):
             found = scan(
@@ -72,7 +66,50 @@ def _run(arguments: argparse.Namespace, output: Output) -> Answer:
                 told=told,
             )
     _show(found, output, deep=arguments.deep)
-    return Answer(found.ok, _members(found))
+    return Answer(found.ok, members(found))
+
+
+def members(found: Scanned) -> dict[str, object]:
+    """What `--json` prints."""
+    objects = found.objects
+    return {
+        "ok": found.ok,
+        "at": found.at.isoformat(timespec="seconds"),
+        "rows": found.rows,
+        "tables": {
+            name: {"archived": table.archived, **table.states}
+            for name, table in found.tables.items()
+        },
+        "keys": [
+            {"kek": kek_uri, "unverified_version": version, "rows": count}
+            for (kek_uri, version), count in sorted(found.keys.items())
+        ],
+        "opened": found.opened,
+        "failures": dict(found.failures),
+        "missing": found.missing,
+        "objects": None
+        if objects is None
+        else {
+            "total": objects.total,
+            "named": objects.named,
+            "young": objects.young,
+            "orphans": objects.orphans,
+            "other": objects.other,
+        },
+        "wrong": [
+            {
+                "what": what,
+                "table": table,
+                "dag_id": where.dag_id,
+                "run_id": where.run_id,
+                "task_id": where.task_id,
+                "map_index": where.map_index,
+                "key": where.key,
+            }
+            for what, table, where in found.wrong
+        ],
+        "promise": terms.SCAN,
+    }
 
 
 def _comparison(settings: Settings) -> Compared:
@@ -132,48 +169,6 @@ def _show(found: Scanned, output: Output, *, deep: bool) -> None:
         f"{found.rows:,} rows at {at}: {bad:,} with something wrong. {terms.SCAN}",
         "good" if found.ok else "bad",
     )
-
-
-def _members(found: Scanned) -> dict[str, object]:
-    objects = found.objects
-    return {
-        "ok": found.ok,
-        "at": found.at.isoformat(timespec="seconds"),
-        "rows": found.rows,
-        "tables": {
-            name: {"archived": table.archived, **table.states}
-            for name, table in found.tables.items()
-        },
-        "keys": [
-            {"kek": kek_uri, "unverified_version": version, "rows": count}
-            for (kek_uri, version), count in sorted(found.keys.items())
-        ],
-        "opened": found.opened,
-        "failures": dict(found.failures),
-        "missing": found.missing,
-        "objects": None
-        if objects is None
-        else {
-            "total": objects.total,
-            "named": objects.named,
-            "young": objects.young,
-            "orphans": objects.orphans,
-            "other": objects.other,
-        },
-        "wrong": [
-            {
-                "what": what,
-                "table": table,
-                "dag_id": where.dag_id,
-                "run_id": where.run_id,
-                "task_id": where.task_id,
-                "map_index": where.map_index,
-                "key": where.key,
-            }
-            for what, table, where in found.wrong
-        ],
-        "promise": terms.SCAN,
-    }
 
 
 COMMAND = Command(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, cast
 
 from secure_xcom.keys.cloud_kms.errors import KeyOperation
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 #: What `facts` asks for; what `held_permissions` asks for takes no permission.
 VIEW = KeyOperation("look at", "cloudkms.cryptoKeys.get", "roles/cloudkms.viewer")
+#: What `versions` asks for.
+LIST_VERSIONS = KeyOperation(
+    "list the versions of", "cloudkms.cryptoKeyVersions.list", "roles/cloudkms.viewer"
+)
 _TEST_PERMISSIONS = KeyOperation("ask for the permissions on", "", "roles/cloudkms.viewer")
 
 
@@ -62,6 +66,45 @@ def facts(kek: CloudKms) -> KeyFacts:
         )
 
     return kek.call(VIEW, get)
+
+
+@dataclass(frozen=True, slots=True)
+class VersionFacts:
+    """One version of a key."""
+
+    number: str
+    #: By the names of Cloud KMS's enumeration, such as `ENABLED`.
+    state: str
+    #: None where the service does not say.
+    created: datetime | None
+    #: When its material is erased; None where it is not to be destroyed, or is.
+    destroyed_at: datetime | None
+
+
+def versions(kek: CloudKms) -> tuple[VersionFacts, ...]:
+    """All versions of a key, whatever their state, oldest first.
+
+    Raises:
+        KeyAccessDenied: the caller lacks `cloudkms.cryptoKeyVersions.list`.
+        KeyServiceError: the key or the service cannot be reached.
+    """
+
+    def ask(client: KeyManagementServiceClient, seconds: float) -> tuple[VersionFacts, ...]:
+        listed = client.list_crypto_key_versions(
+            request={"parent": kek.key_name}, retry=None, timeout=seconds
+        )
+        found = [
+            VersionFacts(
+                number=version.name.rpartition("/")[2],
+                state=version.state.name,
+                created=cast("datetime | None", version.create_time) or None,
+                destroyed_at=cast("datetime | None", version.destroy_time) or None,
+            )
+            for version in listed
+        ]
+        return tuple(sorted(found, key=lambda version: (len(version.number), version.number)))
+
+    return kek.call(LIST_VERSIONS, ask)
 
 
 def held_permissions(kek: CloudKms, permissions: Iterable[str]) -> frozenset[str]:

@@ -13,6 +13,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
+from support.environments import ROOT
 
 import secure_xcom
 from secure_xcom.airflow.commands import get_commands
@@ -289,3 +290,38 @@ def test_what_airflow_adds_to_its_commands_leads_here():
     with pytest.raises(SystemExit) as caught:
         command.func(argparse.Namespace(arguments=["--version"]))
     assert caught.value.code == 0
+
+
+def test_a_command_loads_airflow_only_once_it_runs():
+    """Before, standard output is not led away from what Airflow's log writes to for good."""
+    code = (
+        "import sys\n"
+        "from secure_xcom.cli.doctor import examination\n"
+        "from secure_xcom.airflow import versions\n"
+        "print(versions.is_airflow_3(), 'airflow' in sys.modules)"
+    )
+    assert printed(code, ROOT) == "True False\n"
+
+
+@pytest.mark.parametrize(("parts", "is_airflow_3"), [((), False), (("a",), True), (("b",), True)])
+def test_the_parts_of_airflow_may_lie_apart(parts, is_airflow_3, tmp_path):
+    (tmp_path / "a/airflow").mkdir(parents=True)
+    (tmp_path / "a/airflow/__init__.py").write_text("raise ImportError('it was imported')")
+    for part in parts:
+        (tmp_path / part / "airflow/sdk").mkdir(parents=True)
+        (tmp_path / part / "airflow/sdk/__init__.py").touch()
+    code = (
+        "import sys\n"
+        "sys.path[:] = [p for p in sys.path if not p.endswith('site-packages')]\n"
+        "from secure_xcom.airflow import versions\n"
+        "print(versions.is_airflow_3())"
+    )
+    assert printed(code, tmp_path / "a", tmp_path / "b", ROOT) == f"{is_airflow_3}\n"
+
+
+def printed(code, *paths):
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths))}
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, env=env
+    )
+    return done.stdout

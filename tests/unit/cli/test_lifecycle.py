@@ -12,6 +12,7 @@ from secure_xcom.airflow import configuration, metadata
 from secure_xcom.cli import main
 from secure_xcom.cli.lifecycle import common
 from secure_xcom.cli.output import Output, Progress
+from secure_xcom.keys.local import create_key_file
 from secure_xcom.lifecycle.rows import RowsUnreadable
 
 
@@ -65,6 +66,31 @@ def test_a_refusal_has_its_line_in_the_audit_log(monkeypatch, capfd, tmp_path):
     assert (line["operation"], line["what"], line["outcome"]) == ("gc", "run", "failed")
     assert (line["error"], line["count"]) == ("RowsUnreadable", 0)
     assert line["actor"].startswith("gc:")
+
+
+@pytest.mark.parametrize("command", ["gc", "rewrap", "scan"])
+def test_lines_of_a_run_are_in_the_files_of_the_audit_log(command, monkeypatch, capfd, tmp_path):
+    def unreadable():
+        raise RowsUnreadable("The metadata database could not be read.")
+
+    monkeypatch.setattr(metadata, "rows", unreadable)
+    create_key_file(tmp_path / "kek")
+    trail = tmp_path / "audit.jsonl"
+    for name, value in {
+        "kek_uri": f"local-kek://{tmp_path}/kek",
+        "store_uri": f"file://{tmp_path}/store",
+        "audit_log": f"task-log, {trail}",
+    }.items():
+        monkeypatch.setenv(f"AIRFLOW__SECURE_XCOM__{name.upper()}", value)
+    monkeypatch.setattr(configuration, "_variable", lambda _name: None)
+    assert main([command]) == 2
+    (line,) = map(json.loads, trail.read_text().splitlines())
+    assert (line["operation"], line["error"]) == (command, "RowsUnreadable")
+    # Where the line could not be written, nothing is done.
+    monkeypatch.setattr(metadata, "rows", lambda: pytest.fail("rows were read"))
+    monkeypatch.setenv("AIRFLOW__SECURE_XCOM__AUDIT_LOG", str(tmp_path / "gone" / "audit.jsonl"))
+    assert main([command]) == 2
+    assert "takes no lines" in capfd.readouterr().err
 
 
 def test_progress_is_told_now_and_then_with_a_rate(monkeypatch):
