@@ -125,7 +125,7 @@ def _copied(value: object) -> list[object] | None:
 
 
 def _state(value: Untyped) -> list[object]:
-    if hasattr(type(value), "__pydantic_fields__"):
+    if hasattr(type(value), "__pydantic_fields_set__"):
         # Without the names of those fields that are not defaults.
         return [vars(value), value.__pydantic_extra__, value.__pydantic_private__]
     reduced = value.__reduce_ex__(_PROTOCOL)
