@@ -55,10 +55,12 @@ class Stack:
     Args:
         sealed: the layers.
         tells_type: whether rows show the type and the exact size of a value.
+        is_exact: whether values come back as they are or are refused.
     """
 
-    def __init__(self, sealed: Sealed, *, tells_type: bool) -> None:
+    def __init__(self, sealed: Sealed, *, tells_type: bool, is_exact: bool) -> None:
         self._sealed = sealed
+        self._is_exact = is_exact
         self._tells_type = tells_type
 
     def put(self, value: object, coordinate: Coordinate) -> dict[str, object]:
@@ -72,7 +74,7 @@ class Stack:
             key = self._sealed.key_for(coordinate)
             attempt.correlation_id = key.correlation_id
             with telemetry.step("encode"):
-                payload = codecs.encode(value)
+                payload = codecs.encode(value, is_exact=self._is_exact)
             attempt.raw_bytes = payload.raw_bytes
             attempt.reference = reference = self._sealed.put(payload, coordinate, key)
             attempt.wrapped = wrapped = key.wrapped()
@@ -267,7 +269,11 @@ def build(settings: Settings, credentials: Credentials | None = None) -> Stack:
     }
     below = Threshold(stores, settings.store_uri, settings.threshold_bytes)
     sealed = _sealed(settings, below, _data_keys(settings, credentials))
-    return Stack(sealed, tells_type=settings.describe == "full")
+    return Stack(
+        sealed,
+        tells_type=settings.describe == "full",
+        is_exact=settings.fidelity == "exact",
+    )
 
 
 def build_states(settings: Settings, kind: str, credentials: Credentials | None = None) -> States:

@@ -8,8 +8,9 @@ serialisation, whose results are those of Airflow's default backend. Nothing is 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
-from secure_xcom.codecs import plain, serde
+from secure_xcom.codecs import document, plain, serde
 from secure_xcom.codecs.document import Encoded
 from secure_xcom.codecs.refusal import Refused
 from secure_xcom.codecs.source import Source, as_bytes_view
@@ -20,15 +21,21 @@ from secure_xcom.text import type_name
 __all__ = ["contents", "decode", "encode"]
 
 
-def encode(value: object) -> Payload:
+def encode(value: object, *, is_exact: bool = False) -> Payload:
     """Encode a value. The payload's buffers may be the value's own memory: use them at once.
 
+    Args:
+        value: any value.
+        is_exact: whether it has to come back as it is. Otherwise it comes back as the stock backend
+            gives it back, where that takes it.
+
     Raises:
-        CodecError: a value in it has no way to travel, or needs a library that is not installed
-            here; names the path, such as `$.rows[3].when`, and the type.
+        CodecError: a value in it has no way to travel, or none that is exact if that is asked for,
+            or needs a library that is not installed here; names the path, such as `$.rows[3].when`,
+            and the type.
     """
     try:
-        codec, buffers = _encode(value)
+        codec, buffers = _encode_exactly(value) if is_exact else _encode(value)
         return Payload(codec, buffers, type_name(value))
     except Refused as refused:
         reason = str(refused)
@@ -56,6 +63,20 @@ def _encode(value: object) -> Encoded:
         return CodecId.SERDE, serde.encode(value, leaf)
     except Refused as error:
         raise refused or error from None
+
+
+def _encode_exactly(value: object) -> Encoded:
+    if type(value) is bytes:
+        return CodecId.BYTES, [value]
+    leaf = plain.leaf_encoder()
+    with suppress(Refused):  # an array of objects is no leaf, and has a form all the same
+        if (encoded := leaf(value)) is not None:
+            return encoded
+    for is_exact in (False, True):  # most values are plain, and that is tried in C alone
+        with suppress(Refused):  # which says less of where than the last resort
+            if (buffers := document.pack(value, leaf, is_exact=is_exact)) is not None:
+                return CodecId.PLAIN, buffers
+    return CodecId.SERDE, serde.encode(value, leaf, is_exact=True)
 
 
 def decode(payload: Payload) -> object:

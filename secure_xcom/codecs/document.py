@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path, PosixPath, PurePosixPath, PureWindowsPath, WindowsPath
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import ormsgpack
 
 from secure_xcom.codecs import holders, small
-from secure_xcom.codecs.libraries import made_by, need
+from secure_xcom.codecs.libraries import Untyped, made_by, need
 from secure_xcom.codecs.refusal import Refused
 from secure_xcom.codecs.source import Source
 from secure_xcom.errors import CodecError, FormatError
@@ -73,8 +73,13 @@ def in_64_bits(value: int) -> bool:
     return _INT64_MIN <= value <= _UINT64_MAX
 
 
-def as_extension(value: object) -> ormsgpack.Ext | None:
-    """The extension for a small value that MessagePack has no type for; None for other values."""
+def as_extension(value: object, *, is_exact: bool = False) -> ormsgpack.Ext | None:
+    """The extension for a small value that MessagePack has no type for; None for other values.
+
+    Args:
+        value: any value.
+        is_exact: whether those have one, too, that the stock backend takes and may change.
+    """
     kind = type(value)
     if kind is bytearray:
         return ormsgpack.Ext(_BYTEARRAY, bytes(value))  # type: ignore[call-overload]
@@ -87,13 +92,16 @@ def as_extension(value: object) -> ormsgpack.Ext | None:
         return ormsgpack.Ext(_TIME, value.isoformat().encode("ascii"))  # type: ignore[attr-defined]
     numpy = made_by(value, "numpy")
     # Two of numpy's scalars are Python's float and str as well, and go the way of those.
-    if numpy and isinstance(value, numpy.generic) and not isinstance(value, (float, str)):
+    others = str if is_exact else (float, str)
+    if numpy and isinstance(value, numpy.generic) and not isinstance(value, others):
         dtype = value.dtype.str
         if _SCALAR_DTYPE.fullmatch(dtype):
             return ormsgpack.Ext(
                 _SCALAR, bytes((len(dtype),)) + dtype.encode("ascii") + value.tobytes()
             )
     data = small.write(value)
+    if data is None and is_exact:
+        data = small.write_exact(value)
     return None if data is None else ormsgpack.Ext(_SMALL, data)
 
 
@@ -111,8 +119,15 @@ def _integer_bytes(value: int) -> bytes:
     return value.to_bytes(length, "big", signed=True)
 
 
-def pack(value: object, leaf: Callable[[object], Encoded | None]) -> list[Buffer] | None:
+def pack(
+    value: object, leaf: Callable[[object], Encoded | None], *, is_exact: bool = False
+) -> list[Buffer] | None:
     """Encode a tree; None if anything in it is not plain data, an extension or a `leaf`.
+
+    Args:
+        value: the tree.
+        leaf: encodes arrays and tables, and gives None for anything else.
+        is_exact: whether what the stock backend may change is taken, too.
 
     Raises:
         Refused: `leaf` knows the type of a value in the tree, and refuses the value.
@@ -120,10 +135,10 @@ def pack(value: object, leaf: Callable[[object], Encoded | None]) -> list[Buffer
     """
     if type(value) is bytearray:  # a tree of one; within a tree the encoder does not hand it over
         value = as_extension(value)
-    writer = _Writer(leaf)
+    writer = _Writer(leaf, is_exact=is_exact)
     try:
         tree = writer.packed(value)
-    except TypeError:
+    except (TypeError, RecursionError):
         if writer.refused:
             raise writer.refused[0] from None
         return None
@@ -133,8 +148,9 @@ def pack(value: object, leaf: Callable[[object], Encoded | None]) -> list[Buffer
 class _Writer:
     """What one tree's encoding has come to: its parts, and why it failed."""
 
-    def __init__(self, leaf: Callable[[object], Encoded | None]) -> None:
+    def __init__(self, leaf: Callable[[object], Encoded | None], *, is_exact: bool) -> None:
         self._leaf = leaf
+        self._is_exact = is_exact
         self._holders = 0
         self.parts: list[Buffer] = []
         self.refused: list[BaseException] = []
@@ -145,6 +161,8 @@ class _Writer:
         Raises:
             TypeError: it holds what has no place in a document.
         """
+        if self._is_exact:
+            value = _with_keys_set_apart(value)
         packed = ormsgpack.packb(value, default=self._default, option=_EXACT)
         if any(first in packed for first in _BIN) and _holds_mutable_bytes(value):
             raise TypeError
@@ -152,7 +170,13 @@ class _Writer:
 
     def _default(self, item: object) -> ormsgpack.Ext:
         try:
-            ext = as_extension(item) or self._holder(item) or self._part(item)
+            if type(item) is _SetApart:
+                item = item.value
+            ext = (
+                as_extension(item, is_exact=self._is_exact)
+                or self._holder(item)
+                or self._part(item)
+            )
         except BaseException as error:  # noqa: BLE001 - see below
             # The encoder swallows all of them. Our own errors have to get through, and what is no
             # `Exception`, such as a task's timeout; after others, Airflow's serialisation is tried.
@@ -164,7 +188,7 @@ class _Writer:
         return ext
 
     def _holder(self, item: object) -> ormsgpack.Ext | None:
-        if (opened := holders.opened(item)) is None:
+        if (opened := holders.opened(item, is_exact=self._is_exact)) is None:
             return None
         kind, held = opened
         self._holders += 1
@@ -181,6 +205,27 @@ class _Writer:
         self.parts.extend(buffers)
         length = sum(memoryview(buffer).nbytes for buffer in buffers)
         return ormsgpack.Ext(PART, bytes((codec,)) + length.to_bytes(_PART_LENGTH_BYTES, "big"))
+
+
+class _SetApart(NamedTuple):
+    """A dict that the encoder would not hand over."""
+
+    value: dict[object, object]
+
+
+def _with_keys_set_apart(value: Untyped) -> object:
+    """Lists and dicts with what the encoder refuses or changes, unasked, made ready for it.
+
+    Raises:
+        RecursionError: it is too deep for MessagePack as well.
+    """
+    if type(value) is list:
+        return [_with_keys_set_apart(item) for item in value]
+    if type(value) is dict:
+        if not holders.has_texts_for_keys(value):
+            return _SetApart(value)
+        return {key: _with_keys_set_apart(item) for key, item in value.items()}
+    return as_extension(value) if type(value) is bytearray else value
 
 
 def _holds_mutable_bytes(value: object) -> bool:

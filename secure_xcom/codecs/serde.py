@@ -14,10 +14,11 @@ import re
 import secrets
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from types import SimpleNamespace
+from typing import NamedTuple
 
-from secure_xcom.codecs import document, holders, plain, small
+from secure_xcom.codecs import document, exact, holders, plain, small
 from secure_xcom.codecs.deep import with_stack, with_whole_stack
 from secure_xcom.codecs.document import Encoded
 from secure_xcom.codecs.libraries import Untyped, library_of
@@ -32,26 +33,48 @@ from secure_xcom.text import type_name
 _PREFIX_BYTES = 16
 _NOT_ALLOWED = re.compile(r"([\w.]+) was not found in allow list")
 _CONTAINERS = frozenset((list, tuple, set, frozenset))
+_NEVER_CHANGED = frozenset((str, float, bool, type(None), list))
 
 
-def encode(value: object, leaf: Callable[[object], Encoded | None]) -> list[Buffer]:
+def encode(
+    value: object, leaf: Callable[[object], Encoded | None], *, is_exact: bool = False
+) -> list[Buffer]:
     """A document of Airflow's JSON, and of what Airflow would refuse or change.
 
+    Args:
+        value: any value.
+        leaf: encodes arrays and tables, and gives None for anything else.
+        is_exact: whether it is refused if it would come back as anything else than it is.
+
     Raises:
-        Refused: neither Airflow's serialisation nor a codec takes a value in it; says which.
+        Refused: neither Airflow's serialisation nor a codec takes a value in it, or it would come
+            back changed and `is_exact`; says which.
         CodecError: a library is missing.
     """
+    fault: Exception | None = None
     try:
-        return _encode(value, leaf)
+        written = _encode(value, leaf, is_exact=is_exact)
     except CodecError:
         raise
     except Exception as error:  # noqa: BLE001 - a value's own methods run here
         fault = error
-    raise _refusal(value, leaf, fault)
+    if fault is not None:
+        raise _refusal(value, leaf, fault, is_exact=is_exact)
+    if is_exact:
+        exact.check(value, written.back, written.taken)
+    return written.packed
 
 
-def _encode(value: object, leaf: Callable[[object], Encoded | None]) -> list[Buffer]:
-    extractor = _Extractor(leaf)
+class _Written(NamedTuple):
+    packed: list[Buffer]
+    #: The arrays and tables that were taken out of the value before Airflow saw it, by their ids.
+    taken: Mapping[int, object]
+    #: What is read of it; None if that was not tried.
+    back: object
+
+
+def _encode(value: object, leaf: Callable[[object], Encoded | None], *, is_exact: bool) -> _Written:
+    extractor = _Extractor(leaf, is_exact=is_exact)
     left = extractor.extract_from(value)
     is_deep = False
     try:
@@ -61,26 +84,26 @@ def _encode(value: object, leaf: Callable[[object], Encoded | None]) -> list[Buf
     if is_deep:
         text = with_whole_stack(_json, left)
     prefix = extractor.prefix if extractor.values else ""
-    packed = document.pack([text.encode("utf-8"), prefix, extractor.values], leaf)
+    tree = [text.encode("utf-8"), prefix, extractor.values]
+    packed = document.pack(tree, leaf, is_exact=is_exact)
     if packed is None:
         raise TypeError
-    if is_deep or extractor.proof.is_needed(text):
-        _check_readable(packed)
-    return packed
+    back = None
+    if is_exact or is_deep or extractor.proof.is_needed(text):
+        back = _read_back(packed)
+    return _Written(packed, extractor.taken, back)
 
 
-def _check_readable(packed: list[Buffer]) -> None:
+def _read_back(packed: list[Buffer]) -> object:
     """Read what was written, since Airflow writes more than it reads.
 
     Raises:
         Unreadable: it cannot be read.
     """
     try:
-        decode(Source(list(packed)))
+        return decode(Source(list(packed)))
     except SecureXComError as error:
         reason = str(error)
-    else:
-        return
     raise Unreadable(reason)
 
 
@@ -127,10 +150,12 @@ class _Extractor:
     Airflow hands texts on as they are. What is left of the value is copied only where it changed.
     """
 
-    def __init__(self, leaf: Callable[[object], Encoded | None]) -> None:
+    def __init__(self, leaf: Callable[[object], Encoded | None], *, is_exact: bool) -> None:
         self._leaf = leaf
+        self._is_exact = is_exact
         self.prefix = secrets.token_hex(_PREFIX_BYTES)
         self.values: list[object] = []
+        self.taken: dict[int, object] = {}
         self.proof = Proof(_check_alone)
 
     def extract_from(self, value: object) -> object:
@@ -167,7 +192,11 @@ class _Extractor:
         """What to put in a value's place; or, where that depends on its parts, the open value."""
         kind: type = type(value)
         if kind is int:
-            return value if document.in_64_bits(value) else self._take(document.as_extension(value))
+            if document.in_64_bits(value):
+                return value
+            return self._take(value, document.as_extension(value))
+        if self._is_exact and (part := self._to_take_exactly(value)) is not None:
+            return self._take(value, part)
         if _is_airflows(kind):
             return value
         if isinstance(value, dict):
@@ -175,7 +204,7 @@ class _Extractor:
         if isinstance(value, (list, tuple, set, frozenset)):
             return _Open(value, list(value), getattr(kind, "_make", kind))
         if (part := self._to_take(value)) is not None:
-            return self._take(part)
+            return self._take(value, part)
         if isinstance(value, dt.datetime):
             self.proof.note_time(value)
             return _with_zone_that_airflow_reads(value)
@@ -187,9 +216,20 @@ class _Extractor:
         parts = [getattr(value, name) for name in names]
         return _Open(value, parts, functools.partial(_record_of, value, names))
 
-    def _take(self, part: object) -> str:
+    def _take(self, value: object, part: object) -> str:
+        if library_of(type(value)) in plain.LIBRARIES:
+            self.taken[id(value)] = value
         self.values.append(part)
         return f"{self.prefix}{len(self.values) - 1}"
+
+    def _to_take_exactly(self, value: object) -> object | None:
+        """What goes into the document because Airflow might change it; None if it has no place."""
+        if type(value) in _NEVER_CHANGED:
+            return None
+        if holders.is_exact_holder(value):
+            is_plain = document.pack(value, self._leaf, is_exact=True) is not None
+            return value if is_plain else None
+        return document.as_extension(value, is_exact=True)
 
     def _to_take(self, value: object) -> object | None:
         """What goes into the document instead of a value; None if the value is left to Airflow."""
@@ -199,8 +239,10 @@ class _Extractor:
             return ext
         try:
             return None if self._leaf(value) is None else value
-        except Refused:  # Airflow's serialisation may take it
-            return None
+        except Refused:
+            if self._is_exact:
+                raise
+            return None  # Airflow's serialisation may take it
 
 
 def _check_alone(value: object) -> None:
@@ -210,7 +252,7 @@ def _check_alone(value: object) -> None:
         Exception: either fails.
     """
     packed = document.pack([_json(value).encode("utf-8"), "", []], lambda _: None)
-    _check_readable(packed or [])
+    _read_back(packed or [])
 
 
 def _with_zone_that_airflow_reads(value: dt.datetime) -> dt.datetime:
@@ -261,13 +303,19 @@ def _record_of(value: object, names: list[str], items: list[object]) -> object:
     return changed
 
 
-def _refusal(value: object, leaf: Callable[[object], Encoded | None], fault: Exception) -> Refused:
+def _refusal(
+    value: object,
+    leaf: Callable[[object], Encoded | None],
+    fault: Exception,
+    *,
+    is_exact: bool,
+) -> Refused:
     """Where the value is refused, and why. The cause is not quoted: it may hold contents."""
 
     def accepts(part: object) -> bool:
         nonlocal fault
         try:
-            _encode(part, leaf)
+            _encode(part, leaf, is_exact=is_exact)
         except Exception as error:  # noqa: BLE001 - a value's own methods run here
             fault = error
             return False

@@ -6,7 +6,9 @@ small = u8 kind | bytes
 from __future__ import annotations
 
 import datetime as dt
+import decimal
 import struct
+import uuid
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -15,12 +17,17 @@ import ormsgpack
 from secure_xcom.codecs.calendars import read_zone, write_zone
 from secure_xcom.codecs.libraries import Untyped, library_of, made_by, need
 from secure_xcom.codecs.refusal import Refused
-from secure_xcom.errors import FormatError
+from secure_xcom.errors import CodecError, FormatError
 
 _COMPLEX, _TIME, _NA, _NAT, _TIMEDELTA, _TIMESTAMP = range(1, 7)
+# There is no kind 7.
+_DECIMAL, _DATETIME, _DATE, _SPAN, _UUID = range(8, 13)
 _UNITS = ("s", "ms", "us", "ns")
 _COUNT = struct.Struct(">Bq")
 _COMPLEX_PARTS = struct.Struct(">dd")
+_SPAN_PARTS = struct.Struct(">iII")
+#: How a number is written does not depend on the context of whoever pushes it.
+_SPELLING = decimal.Context(capitals=1)
 _NOT_A_TIME = -(2**63)
 
 #: Types of Python itself that are small values.
@@ -39,6 +46,38 @@ def write(value: Untyped) -> bytes | None:
         return bytes((_TIME,)) + text.encode("ascii") if is_exact else None
     pandas = made_by(value, "pandas") if library_of(kind) == "pandas" else None
     return None if pandas is None else _write_pandas(pandas, value)
+
+
+def write_exact(value: Untyped) -> bytes | None:
+    """Kind and bytes of what is a small value only where values have to come back exactly."""
+    kind = type(value)
+    if kind is decimal.Decimal:
+        return bytes((_DECIMAL,)) + _SPELLING.to_sci_string(value).encode("ascii")
+    if kind is dt.datetime:
+        return _write_datetime(value)
+    if kind is dt.date:
+        text: str = value.isoformat()
+        return bytes((_DATE,)) + text.encode("ascii")
+    if kind is dt.timedelta:
+        return bytes((_SPAN,)) + _SPAN_PARTS.pack(value.days, value.seconds, value.microseconds)
+    if kind is uuid.UUID:
+        return b"".join((bytes((_UUID,)), value.bytes))
+    return None
+
+
+def _write_datetime(value: dt.datetime) -> bytes | None:
+    try:
+        zone = None if value.tzinfo is None else write_zone(value.tzinfo)
+        text = value.replace(tzinfo=None).isoformat()
+        data = bytes((_DATETIME,)) + ormsgpack.packb([text, value.fold, zone])
+        restored: Untyped = read(data)
+    except (Refused, CodecError):
+        return None
+    # Two zones of one library and name may still differ, as those of pytz do.
+    same_zone = repr(restored.tzinfo) == repr(value.tzinfo) and (
+        type(restored.tzinfo) is type(value.tzinfo)
+    )
+    return data if same_zone else None
 
 
 def _write_pandas(pandas: Untyped, value: Untyped) -> bytes | None:
@@ -94,6 +133,54 @@ def _read_time(data: bytes) -> dt.time:
     return time
 
 
+def _read_decimal(data: bytes) -> decimal.Decimal:
+    number = None
+    with suppress(ValueError, decimal.InvalidOperation):
+        number = decimal.Decimal(data.decode("ascii"))
+    if number is None or _SPELLING.to_sci_string(number).encode("ascii") != data:
+        raise _malformed()
+    return number
+
+
+def _read_datetime(data: bytes) -> dt.datetime:
+    described = ormsgpack.unpackb(data)
+    match described:
+        case [str(text), int(fold), zone] if type(fold) is int and fold in (0, 1):
+            time = None
+            with suppress(ValueError):
+                time = dt.datetime.fromisoformat(text)
+            is_exact = time and time.tzinfo is None and time.isoformat() == text
+            if time and is_exact and ormsgpack.packb(described) == data:
+                tzinfo = None if zone is None else read_zone(zone)
+                return time.replace(tzinfo=tzinfo, fold=fold)
+    raise _malformed()
+
+
+def _read_date(data: bytes) -> dt.date:
+    date = None
+    with suppress(ValueError):
+        date = dt.date.fromisoformat(data.decode("ascii"))
+    if date is None or date.isoformat().encode("ascii") != data:
+        raise _malformed()
+    return date
+
+
+def _read_span(data: bytes) -> dt.timedelta:
+    span = None
+    if len(data) == _SPAN_PARTS.size:
+        with suppress(OverflowError):
+            span = dt.timedelta(*_SPAN_PARTS.unpack(data))
+    if span is None or _SPAN_PARTS.pack(span.days, span.seconds, span.microseconds) != data:
+        raise _malformed()
+    return span
+
+
+def _read_uuid(data: bytes) -> uuid.UUID:
+    if len(data) != 16:  # noqa: PLR2004 - as long as each of them is
+        raise _malformed()
+    return uuid.UUID(bytes=data)
+
+
 def _read_singleton(name: str) -> Callable[[bytes], object]:
     def read(data: bytes) -> object:
         if data:
@@ -137,4 +224,9 @@ _READERS: dict[int, Callable[[bytes], object]] = {
     _NAT: _read_singleton("NaT"),
     _TIMEDELTA: _read_timedelta,
     _TIMESTAMP: _read_timestamp,
+    _DECIMAL: _read_decimal,
+    _DATETIME: _read_datetime,
+    _DATE: _read_date,
+    _SPAN: _read_span,
+    _UUID: _read_uuid,
 }

@@ -45,6 +45,7 @@ _KINDS: tuple[tuple[tuple[type, ...], str], ...] = (
     ((BaseException,), "return `str(error)`"),
     ((type, ModuleType, FunctionType, BuiltinFunctionType, MethodType), "return its name"),
 )
+_BUILT_IN = (str, int, float, complex, bytes, list, tuple, dict, set, frozenset)
 _PARTS = "return what it is made of as plain data"
 _OWN_CLASS = (
     "give the class a `serialize()` method and a static `deserialize(data, version)`, make it a "
@@ -61,6 +62,18 @@ def way_out(value: object) -> str:
         if issubclass(type(value), kinds):
             return way
     return _PARTS if library in sys.stdlib_module_names else _OWN_CLASS
+
+
+def way_to_exact(value: object) -> str:
+    """Say what to do about a value that would come back as another."""
+    kind = type(value)
+    if issubclass(kind, tuple) and hasattr(kind, "_asdict"):
+        return "return `tuple(…)` or `._asdict()` of it"
+    if not issubclass(kind, enum.Enum):
+        for base in _BUILT_IN:
+            if issubclass(kind, base) and kind is not base:
+                return f"return `{base.__name__}(…)` of it"
+    return way_out(value) if issubclass(kind, (Mapping, enum.Enum)) else _PARTS
 
 
 def why_unreadable(value: object, fault: Exception) -> str:

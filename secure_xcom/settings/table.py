@@ -261,6 +261,17 @@ class Settings:
             "full",
         ),
     )
+    fidelity: str = field(
+        default="stock",
+        metadata=_row(
+            kinds.choice("stock", "exact"),
+            "What values come back as: stock is what Airflow's default backend makes of them, "
+            "where that takes them; with exact they come back as they were pushed, types included, "
+            "and what cannot is refused when it is pushed, with its place in the value. Reads "
+            "need no setting.",
+            "exact",
+        ),
+    )
     mask_pulled_values: bool = field(
         default=True,
         metadata=_row(

@@ -11,7 +11,8 @@ import os
 import signal
 import threading
 import time
-from collections import Counter
+from collections import Counter, OrderedDict
+from decimal import Decimal
 
 import pytest
 from support.memory import FixedKek, MemoryStore
@@ -28,10 +29,12 @@ from secure_xcom.errors import (
 from secure_xcom.format.envelope import parse_whole_preamble
 from secure_xcom.format.reference import from_row
 from secure_xcom.keys.data_keys import DataKeys
+from secure_xcom.keys.local import create_key_file
 from secure_xcom.layers.cached import Cached
 from secure_xcom.layers.sealed import Sealed
 from secure_xcom.layers.threshold import Threshold
 from secure_xcom.model import Compression, Coordinate, Expected
+from secure_xcom.settings import load
 from secure_xcom.stack import Stack, Value
 
 KEK_URI, STORE_URI = "local-kek:///kek", "file:///store"
@@ -99,7 +102,7 @@ class Deployment:
             compression=Compression.NONE,
             max_value_bytes=1 << 20,
         )
-        return kek, Stack(sealed, tells_type=False)
+        return kek, Stack(sealed, tells_type=False, is_exact=False)
 
     def put(self, number, instances=COUNT):
         where = Coordinate("d", "r", "t", number % instances, f"k{number}")
@@ -470,3 +473,34 @@ def test_what_may_not_be_kept_is_not_decoded(deployed, monkeypatch, caplog):
         ("open", "ok"),
         ("refuse", "refused"),
     ] * 2
+
+
+def test_what_is_to_be_exact_is_or_is_refused_before_anything_is_stored(tmp_path):
+    create_key_file(tmp_path / "kek")
+    (tmp_path / "store").mkdir(mode=0o700)
+    section = {
+        "store_uri": f"file://{tmp_path}/store",
+        "kek_uri": f"local-kek://{tmp_path}/kek",
+        "threshold_bytes": "0",
+    }
+    stock, exact = (
+        stack.build(load(section | {"fidelity": fidelity}, None, None))
+        for fidelity in ("stock", "exact")
+    )
+    where = Coordinate("d", "r", "t", -1, "k")
+
+    def stored():
+        return [path for path in (tmp_path / "store").rglob("*") if path.is_file()]
+
+    with pytest.raises(CodecError, match=r"\$\.rows\[1\]: .*Counter.*fidelity is exact"):
+        exact.put({"rows": [1, Counter("a")]}, where)
+    assert not stored()
+    value = OrderedDict({1: (Decimal("1.10"),)})
+    row = exact.put(value, where)
+    # Whoever reads needs no setting.
+    read = stock.get(row, Expected.exactly(where)).value
+    assert repr(read) == repr(value)
+    assert len(stored()) == 1
+    changed = stock.get(stock.put(value, where), Expected.exactly(where)).value
+    assert type(changed) is dict
+    assert [*changed] == ["1"]

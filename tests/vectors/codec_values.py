@@ -284,6 +284,105 @@ _VALUES: tuple[tuple[str, str, int, bytes, str], ...] = (
         ),
     ),
     (
+        "plain-decimals",
+        "Decimals: their last zeros, exponents, and what is no number.",
+        PLAIN,
+        document(
+            [
+                Ext(8, b"\x08" + text)
+                for text in (b"1.10", b"-0E+3", b"1E-7", b"NaN12", b"-Infinity")
+            ]
+        ),
+        (
+            "[decimal.Decimal('1.10'), decimal.Decimal('-0E+3'), decimal.Decimal('1E-7'), "
+            "decimal.Decimal('NaN12'), decimal.Decimal('-Infinity')]"
+        ),
+    ),
+    (
+        "plain-datetimes",
+        "The last time of the calendar, one in UTC, and one that a clock shows twice.",
+        PLAIN,
+        document(
+            [
+                Ext(8, b"\x09" + pack(["9999-12-31T23:59:59.999999", 0, None])),
+                Ext(8, b"\x09" + pack(["2026-11-22T09:30:00", 0, ["datetime", 0]])),
+                Ext(8, b"\x09" + pack(["2026-10-25T02:30:00", 1, ["zoneinfo", "Europe/Paris"]])),
+            ]
+        ),
+        (
+            "[datetime.datetime(9999, 12, 31, 23, 59, 59, 999999), "
+            "datetime.datetime(2026, 11, 22, 9, 30, tzinfo=datetime.timezone.utc), "
+            "datetime.datetime(2026, 10, 25, 2, 30, fold=1, "
+            "tzinfo=zoneinfo.ZoneInfo('Europe/Paris'))]"
+        ),
+    ),
+    (
+        "plain-dates",
+        "A date, the longest duration, one below zero, and a UUID.",
+        PLAIN,
+        document(
+            [
+                Ext(8, b"\x0a0001-01-01"),
+                Ext(8, b"\x0b" + struct.pack(">iII", 999_999_999, 86_399, 999_999)),
+                Ext(8, b"\x0b" + struct.pack(">iII", -1, 1, 2)),
+                Ext(8, b"\x0c" + bytes(range(16))),
+            ]
+        ),
+        (
+            "[datetime.date(1, 1, 1), datetime.timedelta.max, datetime.timedelta(-1, 1, 2), "
+            "uuid.UUID(bytes=bytes(range(16)))]"
+        ),
+    ),
+    (
+        "plain-tuples",
+        "Tuples in each other, which hold two parts, and an empty one.",
+        PLAIN,
+        document(
+            [
+                part(NUMPY, ARRAY),
+                Ext(9, b"\x03" + pack([1, Ext(9, b"\x03" + pack([part(NUMPY, ARRAY)]))])),
+                Ext(9, b"\x03" + pack([])),
+            ],
+            ARRAY,
+            ARRAY,
+        ),
+        (
+            "[numpy.array([0, 1, 2, 3, 4, 5], '<i2'), "
+            "(1, (numpy.array([0, 1, 2, 3, 4, 5], '<i2'),)), ()]"
+        ),
+    ),
+    (
+        "plain-keys",
+        "Keys of several types, one of them a tuple, and a dict that is known by its order.",
+        PLAIN,
+        document(
+            [
+                Ext(
+                    9,
+                    b"\x04"
+                    + pack([[1, "a"], ["1", {}], [None, 2], [Ext(9, b"\x03" + pack([b"x"])), []]]),
+                ),
+                Ext(9, b"\x05" + pack([["b", 1], ["a", 2]])),
+            ]
+        ),
+        (
+            "[{1: 'a', '1': {}, None: 2, (b'x',): []}, "
+            "collections.OrderedDict([('b', 1), ('a', 2)])]"
+        ),
+    ),
+    (
+        "plain-sets",
+        "A set, and a frozen one in another.",
+        PLAIN,
+        document(
+            [
+                Ext(9, b"\x06" + pack([3, "a"])),
+                Ext(9, b"\x07" + pack([Ext(9, b"\x07" + pack([None]))])),
+            ]
+        ),
+        "[{3, 'a'}, frozenset({frozenset({None})})]",
+    ),
+    (
         "plain-parts",
         "An array and a table in a dict.",
         PLAIN,

@@ -95,8 +95,8 @@ def spelled(value):
     names = {
         name: importlib.import_module(name)
         for name in (
-            *("collections", "datetime", "functools", "numpy", "pandas", "pathlib", "polars"),
-            *("pyarrow", "zoneinfo"),
+            *("collections", "datetime", "decimal", "functools", "numpy", "pandas", "pathlib"),
+            *("polars", "pyarrow", "uuid", "zoneinfo"),
         )
         if name in value
     }

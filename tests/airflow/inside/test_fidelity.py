@@ -170,6 +170,11 @@ def ours(value):
     return read(encode(value))
 
 
+def ours_exactly(value):
+    """What it gives back under `fidelity = exact`."""
+    return read(encode(value, is_exact=True))
+
+
 def read(payload):
     raw = b"".join(bytes(memoryview(buffer).cast("B")) for buffer in payload.buffers if len(buffer))
     return decode(Payload(payload.codec, (bytearray(raw),)))
@@ -338,6 +343,37 @@ def test_what_users_want_comes_back_exactly_from_within_what_airflow_takes_apart
     except RefusedError:
         return
     assert_same(ours(value), expected)
+
+
+@hypothesis.settings(max_examples=150, deadline=None, database=None)
+@hypothesis.given(
+    st.recursive(
+        atoms | others | wanted,
+        lambda inner: st.one_of(
+            containers(inner), st.sets(hashable | st.decimals(allow_nan=False))
+        ),
+        max_leaves=6,
+    )
+)
+def test_under_exact_a_value_comes_back_as_it_was_or_is_refused(value):
+    try:
+        payload = encode(value, is_exact=True)
+    except CodecError:
+        return
+    assert_same(read(payload), value)
+
+
+def test_under_exact_a_refusal_names_the_place():
+    rows = [{"price": decimal.Decimal("1.10")}] * 3
+    for value, path in (
+        ({"rows": [*rows, {"price": Colour.RED}]}, r"\$\.rows\[3\]\.price"),
+        ([(1, Point(1, Pair(1, 2)))], r"\$\[0\]\[1\]\.y"),
+        ({"a": {2: Text("x")}}, r"\$\.a\{0\}"),
+        ({"a": Point({2: 1})}, r"\$\.a\.x"),
+    ):
+        with pytest.raises(CodecError, match=f"encoded: {path}: .*fidelity is exact"):
+            encode(value, is_exact=True)
+    assert_same(ours_exactly({"rows": rows}), {"rows": rows})
 
 
 WANTED = (
@@ -619,7 +655,8 @@ def test_a_refusal_names_the_path():
 
 PAGE = pathlib.Path(document.__file__).parents[2] / "docs" / "codecs.md"
 LINES = re.findall(
-    r"^\| `([^`]+)` \| ([^|]+) \| ([^|]+) \| (as it was|as stock|refused) \|$",
+    r"^\| `([^`]+)` \| ([^|]+) \| ([^|]+) "
+    r"\| (as it was|as stock|refused) \| (as it was|refused) \|$",
     PAGE.read_text(),
     re.MULTILINE,
 )
@@ -644,7 +681,7 @@ def outcome(backend, value):
 @pytest.mark.skipif(VERSION not in ((2, 11), (3, 3)), reason="the table is of these two")
 @pytest.mark.parametrize("line", LINES, ids=lambda line: line[0])
 def test_the_table_of_types_says_what_comes_back(line):
-    spelled, on_2, on_3, with_ours = line
+    spelled, on_2, on_3, with_ours, when_exact = line
     value = eval(spelled)  # noqa: S307 - our own page
     with_stock = on_2 if VERSION < (3, 0) else on_3
     assert outcome(stock, copy.deepcopy(value)) == with_stock
@@ -652,6 +689,7 @@ def test_the_table_of_types_says_what_comes_back(line):
         assert_same(ours({"rows": [value]}), stock(copy.deepcopy({"rows": [value]})))
     else:
         assert outcome(ours, value) == with_ours.replace("as stock", "refused")
+    assert outcome(ours_exactly, value) == when_exact
 
 
 def test_the_table_of_types_is_found():

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import collections
+import decimal
 import json
 import os
 
@@ -13,7 +15,7 @@ from conftest import VERSION, pull, push
 
 from secure_xcom.airflow import configuration, versions
 from secure_xcom.airflow.process import process
-from secure_xcom.errors import ConfigError, KeyServiceError, SecureXComError
+from secure_xcom.errors import CodecError, ConfigError, KeyServiceError, SecureXComError
 
 
 @pytest.fixture
@@ -173,3 +175,19 @@ def test_a_variable_that_cannot_be_read_is_an_error(deployment, monkeypatch):
     with pytest.raises(ConfigError, match="SECURE_XCOM could not be read") as refused:
         push("value")
     assert isinstance(refused.value.__cause__, ConnectionError)
+
+
+def test_fidelity_counts_for_what_is_pushed_and_not_for_who_pulls(deployment, configure):
+    value = {"rows": [{"price": decimal.Decimal("1.10"), 7: (1, 2)}]}
+    exactly = repr(value)
+    assert repr(pull(push(value))) != exactly
+    configure(fidelity="exact")
+    row = push(value)
+    with pytest.raises(CodecError, match=r"\$\.rows\[0\]\.price: .*fidelity is exact"):
+        push({"rows": [{"price": collections.Counter(a=1)}]})
+    configure(fidelity="stock")
+    assert repr(pull(row)) == exactly
+    push({"rows": [{"price": collections.Counter(a=1)}]})
+    configure(fidelity="exakt")
+    with pytest.raises(ConfigError, match="one of stock, exact"):
+        push(value)

@@ -15,6 +15,7 @@ import json
 import pathlib
 import struct
 import uuid
+import zoneinfo
 
 import numpy as np
 import ormsgpack
@@ -80,18 +81,33 @@ SMALL = {
     4: lambda _: pd.NaT,
     5: lambda body: pd.Timedelta(counted(np.timedelta64, body)),
     6: lambda body: timestamp(pd.Timestamp(counted(np.datetime64, body)), body[9:]),
+    8: lambda body: decimal.Decimal(body.decode()),
+    9: lambda body: clock(*ormsgpack.unpackb(body)),
+    10: lambda body: dt.date.fromisoformat(body.decode()),
+    11: lambda body: dt.timedelta(*struct.unpack(">iII", body)),
+    12: lambda body: uuid.UUID(bytes=body),
 }
 HOLDERS = {
     1: lambda maxlen, items: collections.deque(items, maxlen),
     2: lambda shape, by_columns, items: (
         np.fromiter(items, object, len(items)).reshape(shape).copy("F" if by_columns else "C")
     ),
+    3: lambda *items: items,
+    4: lambda *pairs: dict(pairs),
+    5: lambda *pairs: collections.OrderedDict(pairs),
+    6: lambda *items: set(items),
+    7: lambda *items: frozenset(items),
 }
 
 
 def counted(kind, body):
     unit, count = struct.unpack(">Bq", body[:9])
     return kind(count, ["s", "ms", "us", "ns"][unit])
+
+
+def clock(text, fold, described):
+    tzinfo = None if described is None else zone(described)
+    return dt.datetime.fromisoformat(text).replace(fold=fold, tzinfo=tzinfo)
 
 
 def timestamp(naive, described):
@@ -258,8 +274,8 @@ def zone(described):
     return getattr(importlib.import_module(library), ZONES[library])(name)
 
 
-def encoded(value):
-    payload = encode(value)
+def encoded(value, *, is_exact=False):
+    payload = encode(value, is_exact=is_exact)
     return int(payload.codec), b"".join(
         memoryview(part).cast("B") for part in payload.buffers if memoryview(part).nbytes
     )
@@ -290,6 +306,24 @@ def encoded(value):
 )
 def test_the_reader_reads_a_value(value):
     assert_same(read(*encoded(value)), value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [decimal.Decimal("1.10"), decimal.Decimal("-0E+3"), uuid.UUID(int=7), dt.date(1, 1, 1)],
+        [dt.datetime.max, dt.datetime(2020, 1, 1, tzinfo=dt.UTC), dt.timedelta.min],  # noqa: DTZ901
+        dt.datetime(2020, 10, 25, 2, 30, fold=1, tzinfo=zoneinfo.ZoneInfo("Europe/Paris")),
+        [np.arange(2), (1, (np.arange(3), ())), [bytearray(b"x")], np.float64(0.5)],
+        {1: "a", "1": {None: b""}, (2, "x"): [{True: 1, 2.5: bytearray(b"y")}]},
+        [collections.OrderedDict(b=1, a=(2,)), {1, "a"}, frozenset({(1, None)})],
+        [collections.deque([(1,)]), {"__classname__": "x", "__type": 1}],
+    ],
+)
+def test_the_reader_reads_what_is_plain_only_where_it_is_to_be_exact(value):
+    codec, data = encoded(value, is_exact=True)
+    assert codec == 1
+    assert_same(read(codec, data), value)
 
 
 @pytest.mark.parametrize("name", frames())

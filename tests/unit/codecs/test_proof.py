@@ -173,7 +173,7 @@ def test_what_can_be_read_is_taken(value):
 
 def test_what_only_its_fields_decide_is_read_once_and_not_each_time(monkeypatch):
     encode(([Point(1)], dt.datetime(2020, 1, 1, tzinfo=dt.UTC), Attrs(1)))
-    monkeypatch.setattr(serde, "_check_readable", lambda _: pytest.fail("it was read again"))
+    monkeypatch.setattr(serde, "_read_back", lambda _: pytest.fail("it was read again"))
     encode(([Point(2)] * 3, dt.datetime(2021, 1, 1, tzinfo=dt.UTC), Attrs(3)))
 
 
@@ -203,7 +203,7 @@ class Even:
 
 def test_sets_in_sets_are_read(monkeypatch):
     reads = []
-    monkeypatch.setattr(serde, "_check_readable", reads.append)
+    monkeypatch.setattr(serde, "_read_back", reads.append)
     encode({"a": [{frozenset([1])}]})
     assert reads
 
