@@ -39,6 +39,7 @@ def test_a_skipped_task_that_is_cleared_stays_skipped(home):
 
 
 @pytest.mark.parametrize("environment", [DEFAULT], indirect=True)
-def test_without_their_clear_key_they_would_run(home):
+def test_without_their_clear_key_they_stay_skipped_where_the_key_is_at_hand(home):
     seen = run(home, clear_keys="[]")
-    assert seen["to be run"] == ["left_out", "stopped"]
+    assert seen["to be run"] == []
+    assert xcoms(home)[("choose", -1, "skipmixin_key")]["placement"] == "inline"

@@ -204,10 +204,12 @@ def ahead(monkeypatch):
 def test_keys_are_unwrapped_ahead_each_once(ahead):
     reads = ahead.put_all()
     assert ahead.stack.get_many(reads) == expected(reads)
-    assert len(ahead.kek.ahead) == len(set(ahead.kek.ahead)) == COUNT
-    assert ahead.kek.unwrapped == {}
+    asked = ahead.kek.ahead + list(ahead.kek.unwrapped.elements())
+    assert len(asked) == len(set(asked)) == COUNT
+    # An element whose turn comes when as many as may be are asked for asks for its own.
+    assert len(ahead.kek.ahead) > COUNT // 2
     assert ahead.stack.get_many(reads) == expected(reads)
-    assert len(ahead.kek.ahead) == COUNT
+    assert ahead.kek.ahead + list(ahead.kek.unwrapped.elements()) == asked
 
 
 def test_how_far_ahead_is_bounded(ahead, monkeypatch):
@@ -232,7 +234,13 @@ def test_what_fails_ahead_is_asked_again_by_its_reader(ahead):
     ahead.kek.fails = lambda ciphertext: ciphertext[0] % 2
     assert ahead.stack.get_many(reads) == expected(reads)
     failed = {ciphertext for ciphertext in ahead.kek.ahead if ciphertext[0] % 2}
-    assert ahead.kek.unwrapped == dict.fromkeys(failed, 1)
+    assert failed
+    assert set(ahead.kek.unwrapped.values()) == {1}
+    # After one has failed, none are asked for ahead for a while.
+    opened = set(ahead.kek.ahead) - failed
+    assert failed <= set(ahead.kek.unwrapped)
+    assert opened.isdisjoint(ahead.kek.unwrapped)
+    assert len(opened) + len(ahead.kek.unwrapped) == COUNT
 
 
 def test_an_error_of_a_key_that_was_asked_for_ahead_names_its_element(ahead):

@@ -571,7 +571,7 @@ def test_a_run_that_is_killed_is_taken_up_by_the_next(scene, database_url):
 
 
 @pytest.fixture
-def command(sealed, monkeypatch, capsys):
+def command(sealed, monkeypatch, capfd):
     """The command in an environment whose database is the test's."""
     monkeypatch.setattr(metadata_module, "rows", sealed.metadata.rows)
     monkeypatch.setattr(configuration, "_variable", lambda _name: None)
@@ -579,9 +579,9 @@ def command(sealed, monkeypatch, capsys):
         monkeypatch.setenv(f"AIRFLOW__SECURE_XCOM__{name.upper()}", value)
 
     def call(*arguments):
-        capsys.readouterr()
+        capfd.readouterr()
         status = main(["rewrap", *arguments])
-        out, err = capsys.readouterr()
+        out, err = capfd.readouterr()
         lines = [json.loads(line) for line in err.splitlines() if line.startswith("{")]
         return status, " ".join(out.split()), err, lines
 

@@ -26,9 +26,9 @@ diverted = new()
 
 def printed(code, *, check=True):
     """What reaches standard output of a program that diverts it, and standard error."""
-    done = subprocess.run(
-        [sys.executable, "-c", BEGIN + code], capture_output=True, text=True, check=check
-    )
+    # A program that forks beside its threads is warned of it from Python 3.12 on.
+    command = [sys.executable, "-W", "ignore:This process:DeprecationWarning", "-c", BEGIN + code]
+    done = subprocess.run(command, capture_output=True, text=True, check=check)
     return done.stdout, done.stderr
 
 
