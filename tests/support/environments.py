@@ -117,7 +117,7 @@ RECIPES = {
             "hypothesis>=6.132",
             "numpy>=1.26",
             "pandas>=2.1",
-            "psycopg2-binary",
+            "psycopg2-binary>=2.9.10",
             "polars>=1.18",  # from 1.3 on it hands its memory to Arrow; the tests use Int128
             "pytest>=8.3.5",
             "tink>=1.9",
