@@ -13,7 +13,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from types import MethodType
 from typing import Any, TypeVar
 from weakref import WeakMethod
@@ -115,3 +115,13 @@ def _start_child() -> None:
 
 
 os.register_at_fork(before=calls.hold, after_in_parent=calls.release, after_in_child=_start_child)
+
+
+@cache
+def wait_before_others() -> None:
+    """Have forks wait for calls before libraries that are loaded by now prepare for the fork.
+
+    gRPC with `GRPC_ENABLE_FORK_SUPPORT` answers nothing from then on, and the last registered goes
+    first. Once for a process and its children.
+    """
+    os.register_at_fork(before=calls.hold, after_in_parent=calls.release)

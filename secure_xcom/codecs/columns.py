@@ -267,6 +267,8 @@ def write_label(pd: Untyped, label: Untyped, out: Written) -> object:
     index = pd.Index([label])
     if type(index[0]) is not type(label):
         raise Refused(f"an index, column or Series named by a value of type {type_name(label)}")
+    if isinstance(label, (pd.Timestamp, pd.Timedelta)) and index[0].unit != label.unit:
+        index = index.as_unit(label.unit)  # pandas before 3 makes nanoseconds of some
     out.append([])
     behind = len(out) - 1
     return {"table": behind, "array": write_array(pd, values_of(index), out, behind)}

@@ -56,7 +56,14 @@ def check(pushed: object, back: object, taken: Mapping[int, object]) -> None:
         seen[place] = pair
         if id(pair.pushed) in taken and not pair.has_owner:
             continue
-        parts = list(_parts(pair)) if kind is type(pair.back) else None
+        if kind is type(pair.back):
+            parts = list(_parts(pair))
+        elif {kind, type(pair.back)} == {list, tuple}:
+            # The type comes last: what was refused in it may be why Airflow got at it.
+            inside = _paired(pair, _numbered(pair.pushed), pair.back)
+            parts = [*inside, _inner(pair, kind, type(pair.back))]
+        else:
+            parts = None
         if parts is None or any(part is _DIFFERENT for part in parts):
             raise _refusal(pair)
         left.extend(reversed(parts))

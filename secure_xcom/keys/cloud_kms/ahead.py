@@ -56,6 +56,7 @@ def beginner(
         request_serializer=request_type.SerializeToString,
         response_deserializer=answer_type.FromString,
     )
+    forks.wait_before_others()
     routing = to_grpc_metadata((("name", key_name),))  # type: ignore[no-untyped-call]
 
     def begin(wrapped: WrappedKey, aad: bytes, take: Callable[[bytes | None], None]) -> bool:
