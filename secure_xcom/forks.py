@@ -67,6 +67,12 @@ class Calls:
             self._inside -= Counter((thread,))
             self._changed.notify_all()
 
+    def wait(self) -> None:
+        """Wait for the calls that no thread waits for. Others may begin meanwhile."""
+        # Nothing is held: what prepares for the fork after this may wait for a thread with a call.
+        with self._changed:
+            self._changed.wait_for(lambda: not self._inside[_NO_THREAD], WAIT_SECONDS)
+
     def hold(self) -> None:
         """Before a fork: wait for the calls of other threads, and keep new ones from starting."""
         # A signal handler that forks may have interrupted a call of its own thread.
@@ -119,9 +125,9 @@ os.register_at_fork(before=calls.hold, after_in_parent=calls.release, after_in_c
 
 @cache
 def wait_before_others() -> None:
-    """Have forks wait for calls before libraries that are loaded by now prepare for the fork.
+    """Have forks wait for `begin`'s calls before libraries loaded by now prepare for the fork.
 
-    gRPC with `GRPC_ENABLE_FORK_SUPPORT` answers nothing from then on, and the last registered goes
+    gRPC with `GRPC_ENABLE_FORK_SUPPORT` answers nothing from then on; what is registered last goes
     first. Once for a process and its children.
     """
-    os.register_at_fork(before=calls.hold, after_in_parent=calls.release)
+    os.register_at_fork(before=calls.wait)

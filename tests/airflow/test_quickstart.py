@@ -30,7 +30,7 @@ def test_the_quickstart_works_as_it_is_written(home):
     done = home.run("bash", "-ec", f"{KEY}\n{RUN}\necho LOOK\n{LOOK}")
     # What it prints to be exported is what the page exports.
     exported = re.findall(r"^export .+$", KEY, re.MULTILINE)
-    assert len(exported) == 3
+    assert len(exported) == 4
     for line in exported:
         assert line.replace("$AIRFLOW_HOME", str(home.path)) in done.stdout.splitlines()
     # Nothing was found, and the long value alone lies in the store.

@@ -119,6 +119,8 @@ from secure_xcom import forks
 from secure_xcom.keys import open_kek
 from secure_xcom.keys.data_keys import DataKeys
 
+# A fork that waits in vain is seen to.
+forks.WAIT_SECONDS = 3600
 kek = open_kek({URI!r})
 keys = DataKeys({{kek.uri: kek}}, kek.uri, 300)
 AAD = b"aad"
