@@ -11,6 +11,7 @@ import signal
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.pool import NullPool
 from support.metadata import WRITTEN, Metadata
 from support.scenes import Scene
 
@@ -34,7 +35,9 @@ def copied(scene, tmp_path, **changes):
     source = scene.metadata.engine.url.database
     path = tmp_path / f"copy-{len(list(tmp_path.iterdir()))}.db"
     shutil.copyfile(source, path)
-    metadata = Metadata(sa.create_engine(f"sqlite:///{path}"), scene.metadata.version)
+    metadata = Metadata(
+        sa.create_engine(f"sqlite:///{path}", poolclass=NullPool), scene.metadata.version
+    )
     memory = path.with_suffix(".variable")
     if scene.variable is not None:
         memory.write_text(scene.variable)
